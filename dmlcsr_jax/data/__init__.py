@@ -1,0 +1,1 @@
+"""Face-parsing data: label sets, sources, transforms and input pipelines."""

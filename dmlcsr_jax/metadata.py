@@ -1,0 +1,65 @@
+"""What a checkpoint must say about itself so that nobody feeds it the wrong pixels."""
+
+import dataclasses
+from typing import Any
+
+from dmlcsr_jax.data.label_sets import LabelSet
+from dmlcsr_jax.errors import UserError
+
+
+@dataclasses.dataclass(frozen=True)
+class Metadata:
+    """Description of a trained network; stands beside its parameters in every checkpoint.
+
+    Attributes:
+      encoder: name of the encoder, as in `models.resnet`.
+      stem: the encoder's stem, "deep" (three 3x3 convolutions) or "conv7" (torchvision's 7x7).
+      width: factor on the widths of encoder and heads, 1.0 for the paper's network.
+      image_size: side of the square input, pixels.
+      channel_order: "rgb" or "bgr", the order in which the network is fed.
+      mean: subtracted from the channels in that order, on the scale of 0 to 1.
+      std: divides the channels in that order, on the scale of 0 to 1.
+      label_set: class names, left/right pairs and convention, palette, merged groups.
+      edge_branch: whether the edge branch's parameters are part of the tree.
+    """
+
+    encoder: str
+    stem: str
+    width: float
+    image_size: int
+    channel_order: str
+    mean: tuple[float, float, float]
+    std: tuple[float, float, float]
+    label_set: LabelSet
+    edge_branch: bool
+
+    def to_json(self) -> dict[str, Any]:
+        """Returns the metadata as a JSON-serialisable dict."""
+        fields = {f.name: getattr(self, f.name) for f in dataclasses.fields(self)}
+        return fields | {
+            "mean": list(self.mean),
+            "std": list(self.std),
+            "label_set": self.label_set.to_json(),
+        }
+
+    @classmethod
+    def from_json(cls, data: dict[str, Any]) -> "Metadata":
+        """Returns the metadata that `to_json` wrote.
+
+        Raises:
+          UserError: where a field is missing or unknown.
+        """
+        names = {f.name for f in dataclasses.fields(cls)}
+        if wrong := sorted(names ^ set(data)):
+            raise UserError(
+                f"the checkpoint's metadata lacks or does not know {', '.join(wrong)}; "
+                "it was not written by this version of dmlcsr_jax: convert or train it again."
+            )
+        return cls(
+            **data
+            | {
+                "mean": tuple(data["mean"]),
+                "std": tuple(data["std"]),
+                "label_set": LabelSet.from_json(data["label_set"]),
+            }
+        )
