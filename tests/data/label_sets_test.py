@@ -1,0 +1,169 @@
+import dataclasses
+import json
+import pathlib
+
+import numpy as np
+import PIL.Image
+import pytest
+
+from dmlcsr_jax.data import label_sets
+from dmlcsr_jax.errors import UserError
+
+ALL = list(label_sets.LABEL_SETS.values())
+
+
+@pytest.mark.parametrize("label_set", ALL, ids=lambda s: s.name)
+def test_json_round_trip_keeps_everything_and_hash(label_set):
+    again = label_sets.LabelSet.from_json(json.loads(json.dumps(label_set.to_json())))
+    assert again == label_set
+    assert hash(again) == hash(label_set)
+    assert again.groups == label_set.groups
+
+
+@pytest.mark.parametrize("label_set", ALL, ids=lambda s: s.name)
+def test_mirroring_exchanges_exactly_the_names_of_left_and_right(label_set):
+    table = label_set.mirror_table()
+    np.testing.assert_array_equal(table[table], np.arange(256))
+    assert table[label_set.ignore_label] == label_set.ignore_label
+    swap = {"left_": "right_", "right_": "left_", "l_": "r_", "r_": "l_"}
+    for label, name in enumerate(label_set.classes):
+        partners = [
+            new + name[len(old) :]
+            for old, new in swap.items()
+            if name.startswith(old) and new + name[len(old) :] in label_set.classes
+        ]
+        expected = label_set.classes.index(partners[0]) if partners else label
+        assert table[label] == expected
+
+
+@pytest.mark.parametrize("label_set", ALL, ids=lambda s: s.name)
+def test_colours_can_be_told_apart(label_set):
+    colours = np.array(label_set.palette, float)
+    distance = np.linalg.norm(colours[:, None] - colours[None], axis=-1)
+    np.fill_diagonal(distance, np.inf)
+    assert distance.min() > 40
+
+
+def test_counts_and_scored_classes():
+    assert [s.num_classes for s in ALL] == [11, 11, 19, 19]
+    assert all(s.mean_f1_classes == tuple(range(1, s.num_classes)) for s in ALL)
+
+
+def test_helens_overall_is_the_union_of_eyes_brows_nose_and_mouth():
+    groups = label_sets.get("helen").groups
+    union = {*groups["eyes"], *groups["brows"], *groups["mouth"], "nose"}
+    assert set(groups["overall"]) == union
+    assert len(union) == 8
+
+
+def _centroid_order(label_set, label_maps):
+    """Returns, over the pairs, how often the left part's centroid lies image-left of the right."""
+    order = []
+    for label in label_maps:
+        for a, b in label_set.mirror_pairs:
+            left, right = sorted((a, b), key=lambda i: label_set.classes[i].startswith("r"))
+            if (label == left).any() and (label == right).any():
+                order.append(
+                    np.mean(np.where(label == left)[1]) < np.mean(np.where(label == right)[1])
+                )
+    return np.mean(order)
+
+
+@pytest.mark.parametrize(
+    ("name", "pattern"),
+    [
+        ("celebamask_hq", "celebamask_hq_mini/labels/*.png"),
+        ("face_synthetics", "face_synthetics_100/*_seg.png"),
+        ("lapa", "lapa_one/labels/*.png"),
+    ],
+)
+def test_left_is_what_real_labels_say(shared_dir, name, pattern):
+    files = sorted((shared_dir / "data").glob(pattern))[:30]
+    image_left = _centroid_order(label_sets.get(name), [np.array(PIL.Image.open(f)) for f in files])
+    expected = {"image": 1.0, "subject": 0.0}[label_sets.get(name).left_is]
+    assert abs(image_left - expected) < 0.2  # some profiles, some mislabelled ears
+
+
+def test_label_name_file_of_a_declared_set_gives_that_set(shared_dir):
+    path = shared_dir / "data" / "celebamask_hq_mini" / "label_names.txt"
+    assert label_sets.get(path) is label_sets.CELEBAMASK_HQ
+
+
+def test_label_name_file_of_an_own_set(tmp_path):
+    path = tmp_path / "mine.txt"
+    path.write_text(
+        "# my parts\nbackground\nface\nl_eye\nr_eye\n\nu_lip\nl_lip\nleft_ear\nright_ear\n"
+    )
+    mine = label_sets.get(str(path))
+    assert mine.name == "mine"
+    assert mine.classes[4:6] == ("u_lip", "l_lip")
+    assert mine.mirror_pairs == ((2, 3), (6, 7))
+    assert mine.left_is == "image"
+    assert mine.palette[0] == (0, 0, 0)
+    assert len(set(mine.palette)) == 8
+    path.write_text("# left_is: subject\n" + path.read_text())
+    assert label_sets.get(path).left_is == "subject"
+
+
+def test_label_name_file_without_left_and_right(tmp_path):
+    path = tmp_path / "plain.txt"
+    path.write_text("background\nface\n")
+    assert label_sets.get(path).left_is == "none"
+    assert label_sets.get(path).mirror_pairs == ()
+
+
+def test_json_file_declares_everything(tmp_path):
+    path = tmp_path / "mine.json"
+    mine = dataclasses.replace(label_sets.HELEN, name="mine", ignore_label=200)
+    path.write_text(json.dumps(mine.to_json()))
+    assert label_sets.get(path) == mine
+
+
+def test_unknown_name_lists_the_known_ones():
+    with pytest.raises(UserError, match="helen, lapa, celebamask_hq, face_synthetics"):
+        label_sets.get("helena")
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("background\nskin\nskin\n", "'skin' twice"),
+        ("background\n", "1 classes"),
+        ("# left_is: mine\nbackground\nl_a\nr_a\n", "left_is 'mine'"),
+    ],
+)
+def test_unusable_name_files_say_why(tmp_path, text, message):
+    path = tmp_path / "bad.txt"
+    path.write_text(text)
+    with pytest.raises(UserError, match=message):
+        label_sets.get(path)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"palette": ((0, 0, 0),)}, "1 colours for 11 classes"),
+        ({"mirror_pairs": ((2, 3), (3, 4))}, "mirror pairs"),
+        ({"mirror_pairs": ((2, 11),)}, "below 11"),
+        ({"mirror_pairs": ()}, "no mirror pairs"),
+        ({"groups": {"eyes": ("eye",)}}, "unknown class 'eye'"),
+        ({"ignore_label": 10}, "ignore label 10"),
+    ],
+)
+def test_contradictions_are_refused(change, message):
+    with pytest.raises(UserError, match=message):
+        dataclasses.replace(label_sets.HELEN, **change)
+
+
+def test_json_with_a_missing_or_unreadable_part(tmp_path):
+    data = label_sets.HELEN.to_json()
+    del data["left_is"]
+    with pytest.raises(UserError, match="left_is"):
+        label_sets.LabelSet.from_json(data)
+    path = pathlib.Path(tmp_path) / "broken.json"
+    path.write_text("{")
+    with pytest.raises(UserError, match=r"broken\.json"):
+        label_sets.get(path)
+    path.write_text("[]")
+    with pytest.raises(UserError, match="JSON object"):
+        label_sets.get(path)
