@@ -1,0 +1,29 @@
+"""CelebAMask-HQ photographs in a folder, 19 classes, a tiny encoder: for two CPU cores.
+
+    python -m dmlcsr_jax.main --config=configs/celebamask_hq_tiny.py --workdir=DIR \
+        --config.data.root=FOLDER
+
+`FOLDER` holds `images/`, `labels/`, `train_list.txt` and `val_list.txt`.
+"""
+
+from configs import default
+
+
+def get_config():
+    config = default.get_config()
+    config.model.encoder = "tiny"
+    config.data.source = "folder"
+    config.data.label_set = "celebamask_hq"
+    config.data.eval_split = "val"
+    config.data.image_size = 128
+    config.data.num_workers = 1
+    config.optim.base_rate = 0.1
+    config.optim.warmup_epochs = 2
+    config.train.batch_size = 16
+    config.train.num_epochs = 40
+    config.csr.start_epoch = 28
+    config.csr.cycle_epochs = 4
+    config.eval.batch_size = 20
+    config.eval.every_epochs = 10
+    config.log.every_steps = 11
+    return config

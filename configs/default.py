@@ -1,0 +1,88 @@
+"""Every field that a config may set, with the paper's values; other configs override it.
+
+Not a run of its own: `data.source`, `data.root` and `data.label_set` have no default.
+"""
+
+from ml_collections import ConfigDict
+
+
+def get_config() -> ConfigDict:
+    config = ConfigDict()
+    config.seed = 0
+
+    config.model = ConfigDict()
+    config.model.encoder = "resnet101"  # resnet101, resnet50, resnet18 or tiny
+    config.model.stem = "deep"  # deep (three 3x3 convolutions) or conv7 (torchvision's 7x7)
+    config.model.width = 1.0  # factor on all widths of encoder and heads
+    config.model.dtype = "float32"  # of activations; bfloat16 keeps float32 params and losses
+    config.model.pretrained = ""  # a .pth or .safetensors of ImageNet weights for the encoder
+    config.model.init_from = ""  # a checkpoint to fine-tune: same network, fresh optimiser
+
+    config.data = ConfigDict()
+    config.data.source = ""  # synthetic, folder or prepared
+    config.data.root = ""  # the folder of images/, labels/ and lists, or of a prepared set
+    config.data.label_set = ""  # helen, lapa, celebamask_hq, face_synthetics or a label-name file
+    config.data.train_split = "train"
+    config.data.eval_split = "test"
+    config.data.image_size = 473  # side of the square network input, pixels
+    config.data.channel_order = "rgb"  # in which the network is fed; mean and std follow it
+    config.data.mean = (0.485, 0.456, 0.406)
+    config.data.std = (0.229, 0.224, 0.225)
+    config.data.num_workers = 8  # reading processes beside each training process
+    config.data.synthetic = ConfigDict()  # read where source is synthetic
+    config.data.synthetic.train_examples = 512
+    config.data.synthetic.eval_examples = 64
+    config.data.synthetic.size = 128  # side of the drawn pictures, pixels
+    config.data.synthetic.label_noise = 0.0  # fraction of training faces with a wrong label map
+
+    config.augmentation = ConfigDict()
+    config.augmentation.scale_std = 0.25
+    config.augmentation.scale_min = 0.75
+    config.augmentation.scale_max = 1.25
+    config.augmentation.rotation_std = 30.0  # degrees
+    config.augmentation.rotation_max = 60.0  # degrees
+    config.augmentation.rotation_prob = 0.6
+    config.augmentation.mirror_prob = 0.5
+
+    config.loss = ConfigDict()
+    config.loss.cross_entropy = 2.0
+    config.loss.lovasz = 2.0
+    config.loss.binary_edge = 1.0
+    config.loss.category_edge = 0.2
+    config.loss.attention_binary = 4.0
+    config.loss.attention_category = 1.0
+    config.loss.edge_width = 1  # dilation of the edge targets, pixels
+
+    config.optim = ConfigDict()
+    config.optim.base_rate = 1e-3  # at base_batch_size; scaled linearly with the batch size
+    config.optim.base_batch_size = 28
+    config.optim.momentum = 0.9
+    config.optim.weight_decay = 5e-4
+    config.optim.warmup_epochs = 10
+
+    config.train = ConfigDict()
+    config.train.batch_size = 28  # global, over all devices
+    config.train.num_epochs = 200
+
+    config.csr = ConfigDict()  # cyclical self-regulation
+    config.csr.start_epoch = 150  # equal to train.num_epochs: no self-regulation
+    config.csr.cycle_epochs = 10
+
+    config.eval = ConfigDict()
+    config.eval.batch_size = 28  # global, over all devices
+    config.eval.every_epochs = 10  # of the student; teachers are evaluated as they are made
+    config.eval.flip = False  # average with the mirrored image
+    config.eval.scales = (1.0,)  # average over these scales of the input
+
+    config.checkpoint = ConfigDict()
+    config.checkpoint.every_epochs = 1
+    config.checkpoint.keep = 2  # newest training checkpoints; best and teachers are kept apart
+
+    config.log = ConfigDict()
+    config.log.every_steps = 50
+    config.log.panels_every_epochs = 10
+    config.log.panel_images = 4
+
+    config.mesh = ConfigDict()
+    config.mesh.fsdp = False  # shard parameters and optimiser over the devices
+    return config

@@ -1,0 +1,178 @@
+"""Checks a config before anything is built, and says what in it decides the result of a run."""
+
+import json
+from collections.abc import Callable
+from typing import Any
+
+import ml_collections
+
+from dmlcsr_jax.errors import UserError
+from dmlcsr_jax.models.dmlcsr import DTYPES
+from dmlcsr_jax.models.resnet import ARCHITECTURES, STEMS
+
+# Fields that may change when a run is resumed: they leave its parameters as they are.
+_FREE_ON_RESUME = (
+    "data.root",
+    "data.eval_split",
+    "data.num_workers",
+    "data.synthetic.eval_examples",
+    "eval",
+    "checkpoint",
+    "log",
+    "mesh",
+    "model.pretrained",
+    "model.init_from",
+)
+
+
+def _positive(value) -> bool:
+    return value > 0
+
+
+def _not_negative(value) -> bool:
+    return value >= 0
+
+
+def _fraction(value) -> bool:
+    return 0 <= value <= 1
+
+
+def _one_of(*choices) -> tuple[Callable[[Any], bool], str]:
+    return lambda value: value in choices, "one of " + ", ".join(map(str, choices))
+
+
+_POSITIVE = (_positive, "above 0")
+_NOT_NEGATIVE = (_not_negative, "0 or more")
+_FRACTION = (_fraction, "between 0 and 1")
+
+_RULES = {
+    "seed": _NOT_NEGATIVE,
+    "model.encoder": _one_of(*ARCHITECTURES),
+    "model.stem": _one_of(*STEMS),
+    "model.width": _POSITIVE,
+    "model.dtype": _one_of(*DTYPES),
+    "data.source": _one_of("synthetic", "folder", "prepared"),
+    "data.label_set": (bool, "the name of a label set or a label-name file"),
+    "data.image_size": (lambda size: size >= 32, "32 or more"),
+    "data.channel_order": _one_of("rgb", "bgr"),
+    "data.mean": (lambda mean: len(mean) == 3, "three numbers"),
+    "data.std": (lambda std: len(std) == 3 and min(std) > 0, "three numbers above 0"),
+    "data.num_workers": _NOT_NEGATIVE,
+    "data.synthetic.train_examples": _POSITIVE,
+    "data.synthetic.eval_examples": _POSITIVE,
+    "data.synthetic.size": (lambda size: size >= 32, "32 or more"),
+    "data.synthetic.label_noise": _FRACTION,
+    "augmentation.scale_std": _NOT_NEGATIVE,
+    "augmentation.scale_min": _POSITIVE,
+    "augmentation.scale_max": _POSITIVE,
+    "augmentation.rotation_std": _NOT_NEGATIVE,
+    "augmentation.rotation_max": _NOT_NEGATIVE,
+    "augmentation.rotation_prob": _FRACTION,
+    "augmentation.mirror_prob": _FRACTION,
+    "loss.cross_entropy": _NOT_NEGATIVE,
+    "loss.lovasz": _NOT_NEGATIVE,
+    "loss.binary_edge": _NOT_NEGATIVE,
+    "loss.category_edge": _NOT_NEGATIVE,
+    "loss.attention_binary": _NOT_NEGATIVE,
+    "loss.attention_category": _NOT_NEGATIVE,
+    "loss.edge_width": (lambda width: width >= 1, "1 or more"),
+    "optim.base_rate": _POSITIVE,
+    "optim.base_batch_size": _POSITIVE,
+    "optim.momentum": (lambda value: 0 <= value < 1, "at least 0 and below 1"),
+    "optim.weight_decay": _NOT_NEGATIVE,
+    "optim.warmup_epochs": _NOT_NEGATIVE,
+    "train.batch_size": _POSITIVE,
+    "train.num_epochs": _POSITIVE,
+    "csr.start_epoch": _POSITIVE,
+    "csr.cycle_epochs": _POSITIVE,
+    "eval.batch_size": _POSITIVE,
+    "eval.every_epochs": _POSITIVE,
+    "eval.scales": (
+        lambda scales: len(scales) > 0 and min(scales) > 0,
+        "a tuple of numbers above 0",
+    ),
+    "checkpoint.every_epochs": _POSITIVE,
+    "checkpoint.keep": _POSITIVE,
+    "log.every_steps": _POSITIVE,
+    "log.panels_every_epochs": _POSITIVE,
+    "log.panel_images": _POSITIVE,
+}
+
+
+def validate(config: ml_collections.ConfigDict) -> None:
+    """Checks every value that can be impossible, and the values that must fit together.
+
+    Raises:
+      UserError: names the first field that is out of range, its value and what it must be.
+    """
+    flat = flatten(config)
+    for name, (is_valid, meaning) in _RULES.items():
+        if not is_valid(flat[name]):
+            raise UserError(f"config.{name} is {flat[name]!r}; it must be {meaning}.")
+    if config.data.source != "synthetic" and not config.data.root:
+        raise UserError("config.data.root is empty; give the data's folder: --config.data.root=DIR")
+    if config.augmentation.scale_min > config.augmentation.scale_max:
+        raise UserError(
+            f"config.augmentation.scale_min is {config.augmentation.scale_min}; "
+            f"it must not exceed scale_max, {config.augmentation.scale_max}."
+        )
+    epochs, start, cycle = config.train.num_epochs, config.csr.start_epoch, config.csr.cycle_epochs
+    if start > epochs:
+        raise UserError(
+            f"config.csr.start_epoch is {start}; it must not exceed train.num_epochs, {epochs}."
+        )
+    if (epochs - start) % cycle:
+        raise UserError(
+            f"config.csr.cycle_epochs is {cycle}; the {epochs - start} epochs from csr.start_epoch "
+            f"to train.num_epochs must be whole cycles."
+        )
+    if config.optim.warmup_epochs > start:
+        raise UserError(
+            f"config.optim.warmup_epochs is {config.optim.warmup_epochs}; "
+            f"it must not exceed csr.start_epoch, {start}."
+        )
+
+
+def flatten(config: ml_collections.ConfigDict) -> dict[str, Any]:
+    """Returns the config as one dict from dotted name to a JSON-serialisable value."""
+    flat = {}
+    for name, value in config.items():
+        if isinstance(value, ml_collections.ConfigDict):
+            flat |= {f"{name}.{inner}": leaf for inner, leaf in flatten(value).items()}
+        else:
+            flat[name] = value
+    return flat
+
+
+def fixed_fields(config: ml_collections.ConfigDict) -> dict[str, Any]:
+    """Returns the flat fields that decide a run's parameters, as JSON would give them back."""
+    flat = {
+        name: value
+        for name, value in flatten(config).items()
+        if not any(name == free or name.startswith(free + ".") for free in _FREE_ON_RESUME)
+    }
+    return json.loads(json.dumps(flat))
+
+
+def require_same(saved: dict[str, Any], config: ml_collections.ConfigDict, path) -> None:
+    """Refuses to resume a checkpoint that another config wrote.
+
+    Args:
+      saved: what `fixed_fields` returned when the checkpoint was written.
+      config: the config of this run.
+      path: the checkpoint, for the message.
+
+    Raises:
+      UserError: names every field that differs, with both values.
+    """
+    now = fixed_fields(config)
+    differing = [
+        f"{name} ({saved.get(name)!r} there, {now.get(name)!r} here)"
+        for name in sorted(saved | now)
+        if saved.get(name) != now.get(name)
+    ]
+    if differing:
+        raise UserError(
+            f"the checkpoint {path} was written by another config: {'; '.join(differing)}; "
+            "use that config or another --workdir."
+        )

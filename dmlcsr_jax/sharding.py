@@ -1,0 +1,73 @@
+"""The device mesh: batches are split over it; state is replicated or, on request, split too."""
+
+import jax
+import numpy as np
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
+
+from dmlcsr_jax.errors import UserError
+
+# Arrays below this many elements stay whole: splitting them costs more traffic than it saves.
+_MIN_SPLIT_SIZE = 2**14
+
+
+def make_mesh() -> Mesh:
+    """Returns a mesh of all devices of all processes along one axis, `data`."""
+    return jax.make_mesh(
+        (jax.device_count(),), ("data",), axis_types=(jax.sharding.AxisType.Auto,)
+    )
+
+
+def check_batch_size(name: str, batch_size: int, mesh: Mesh) -> None:
+    """Refuses a global batch that the mesh's devices cannot share equally.
+
+    Raises:
+      UserError: names the config field, its value and the number of devices.
+    """
+    if batch_size % mesh.size:
+        raise UserError(
+            f"config.{name} is {batch_size}; it must be a multiple of the {mesh.size} devices."
+        )
+
+
+def replicated(mesh: Mesh) -> NamedSharding:
+    """Returns the sharding of an array that every device holds whole."""
+    return NamedSharding(mesh, PartitionSpec())
+
+
+def batch_sharding(mesh: Mesh) -> NamedSharding:
+    """Returns the sharding of an array whose leading axis is split over `data`."""
+    return NamedSharding(mesh, PartitionSpec("data"))
+
+
+def state_sharding(abstract_state, mesh: Mesh, *, fsdp: bool):
+    """Returns a tree of shardings for a state.
+
+    Args:
+      abstract_state: tree of arrays or `jax.ShapeDtypeStruct`.
+      mesh: the device mesh.
+      fsdp: splits each large array along its longest axis that the devices divide; else every
+        array is replicated.
+    """
+
+    def leaf_sharding(leaf):
+        divisible = [axis for axis, size in enumerate(leaf.shape) if size % mesh.size == 0]
+        if not fsdp or not divisible or np.prod(leaf.shape) < _MIN_SPLIT_SIZE:
+            return replicated(mesh)
+        axis = max(divisible, key=lambda axis: leaf.shape[axis])
+        return NamedSharding(mesh, PartitionSpec(*[None] * axis, "data"))
+
+    return jax.tree.map(leaf_sharding, abstract_state)
+
+
+def put_batch(batch, mesh: Mesh):
+    """Places each process's part of a batch on its devices, as one global array.
+
+    Args:
+      batch: tree of numpy arrays `[local batch, ...]`.
+      mesh: the device mesh.
+
+    Returns:
+      The same tree of global `jax.Array`s `[global batch, ...]`, split over `data`.
+    """
+    sharding = batch_sharding(mesh)
+    return jax.tree.map(lambda x: jax.make_array_from_process_local_data(sharding, x), batch)

@@ -1,0 +1,121 @@
+"""Configs: the shipped ones are valid, wrong ones end in a sentence that names the field."""
+
+import importlib
+import pathlib
+
+import pytest
+
+from configs import default
+from dmlcsr_jax import config as config_lib
+from dmlcsr_jax.errors import UserError
+
+CONFIGS = sorted(
+    path.stem
+    for path in (pathlib.Path(__file__).parents[1] / "configs").glob("*.py")
+    if path.stem not in ("__init__", "default")
+)
+
+
+def valid_config():
+    return importlib.import_module("configs.synthetic").get_config()
+
+
+@pytest.mark.parametrize("name", CONFIGS)
+def test_shipped_configs_are_valid(name):
+    config = importlib.import_module(f"configs.{name}").get_config()
+    config.data.root = "somewhere"
+    config_lib.validate(config)
+
+
+@pytest.mark.parametrize("name", ["helen", "lapa", "celebamask_hq"])
+def test_full_configs_hold_the_papers_settings(name):
+    config = importlib.import_module(f"configs.{name}").get_config()
+    assert config.model.encoder == "resnet101"
+    assert config.data.image_size == 473
+    assert config.train.num_epochs == 200
+    assert (config.csr.start_epoch, config.csr.cycle_epochs) == (150, 10)
+    assert (config.optim.base_rate, config.optim.momentum) == (1e-3, 0.9)
+    assert (config.optim.weight_decay, config.optim.warmup_epochs) == (5e-4, 10)
+    assert config.train.batch_size == config.optim.base_batch_size == 28
+    assert dict(config.loss) == {
+        "cross_entropy": 2.0,
+        "lovasz": 2.0,
+        "binary_edge": 1.0,
+        "category_edge": 0.2,
+        "attention_binary": 4.0,
+        "attention_category": 1.0,
+        "edge_width": 1,
+    }
+
+
+def test_every_rule_names_an_existing_field():
+    assert set(config_lib._RULES) <= set(config_lib.flatten(default.get_config()))
+
+
+def test_every_free_field_exists():
+    names = config_lib.flatten(default.get_config())
+    for free in config_lib._FREE_ON_RESUME:
+        assert any(name == free or name.startswith(free + ".") for name in names), free
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("model.encoder", "resnet34"),
+        ("model.width", 0.0),
+        ("model.dtype", "float16"),
+        ("data.source", "folders"),
+        ("data.label_set", ""),
+        ("data.image_size", 16),
+        ("data.channel_order", "RGB"),
+        ("data.std", (0.2, 0.2, 0.0)),
+        ("data.num_workers", -1),
+        ("data.synthetic.label_noise", 1.5),
+        ("augmentation.mirror_prob", 2.0),
+        ("augmentation.scale_min", 1.5),
+        ("loss.lovasz", -1.0),
+        ("loss.edge_width", 0),
+        ("optim.base_rate", 0.0),
+        ("optim.momentum", 1.0),
+        ("optim.warmup_epochs", 9),
+        ("train.batch_size", 0),
+        ("csr.start_epoch", 13),
+        ("csr.cycle_epochs", 3),
+        ("eval.scales", ()),
+        ("checkpoint.keep", 0),
+        ("log.every_steps", 0),
+    ],
+)
+def test_impossible_values_are_named(field, value):
+    config = valid_config()
+    config.update_from_flattened_dict({field: value})
+    with pytest.raises(UserError, match=field.replace(".", r"\.")):
+        config_lib.validate(config)
+
+
+def test_data_root_is_asked_for():
+    config = valid_config()
+    config.data.source = "folder"
+    with pytest.raises(UserError, match=r"data\.root"):
+        config_lib.validate(config)
+
+
+def test_resuming_names_every_field_that_differs():
+    config = valid_config()
+    saved = config_lib.fixed_fields(config)
+    config_lib.require_same(saved, config, "there")
+    config.model.width = 0.5
+    config.train.num_epochs = 14
+    with pytest.raises(UserError, match=r"model\.width \(1\.0 there, 0\.5 here\)") as error:
+        config_lib.require_same(saved, config, "there")
+    assert "train.num_epochs" in str(error.value)
+
+
+def test_what_leaves_the_parameters_alone_may_change_on_resume():
+    config = valid_config()
+    saved = config_lib.fixed_fields(config)
+    config.data.num_workers = 5
+    config.eval.flip = True
+    config.log.every_steps = 3
+    config.mesh.fsdp = True
+    config_lib.require_same(saved, config, "there")
