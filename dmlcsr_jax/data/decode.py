@@ -1,0 +1,185 @@
+"""Photographs and label maps from the bytes of their files, damaged ones refused by name.
+
+A photograph is turned as its EXIF orientation says, the way viewers and annotation tools show it.
+OpenCV fills what is missing of a cut-off JPEG with grey and turns a palette's indices into colours;
+hence the checks here, and Pillow for label maps.
+"""
+
+import io
+import zlib
+
+import cv2
+import numpy as np
+import PIL.Image
+
+from dmlcsr_jax.data.label_sets import LabelSet
+from dmlcsr_jax.errors import UserError
+
+_PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
+_JPEG_START = b"\xff\xd8\xff"
+_JPEG_SCAN = b"\xff\xda"
+_JPEG_END = b"\xff\xd9"
+# Bilevel, grey, palette, 16-bit grey in its several spellings, and grey kept as three channels.
+_LABEL_MODES = ("1", "L", "P", "I", "I;16", "I;16B", "RGB")
+
+
+def decode_image(data: bytes, name: str) -> np.ndarray:
+    """Returns the photograph that an encoded file holds, in its EXIF orientation.
+
+    Args:
+      data: the file's bytes: JPEG, PNG, or whatever else OpenCV reads.
+      name: the file's name, for errors.
+
+    Returns:
+      uint8 `[H, W, 3]` RGB; grey is repeated, transparency dropped, 16 bits reduced to 8.
+
+    Raises:
+      UserError: where the file is empty, cut off, damaged or not a picture.
+    """
+    _check_whole(data, name)
+    try:
+        image = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR_RGB)
+    except cv2.error:
+        image = None
+    if image is None:
+        raise UserError(f"{name} is not a readable picture; replace it or take it off the list.")
+    return image
+
+
+def decode_label(data: bytes, name: str, label_set: LabelSet) -> np.ndarray:
+    """Returns the label map that an encoded file holds: grey values or palette indices.
+
+    Args:
+      data: the file's bytes: PNG, or another lossless format that Pillow reads.
+      name: the file's name, for errors.
+      label_set: says which values there may be.
+
+    Returns:
+      uint8 `[h, w]`, each value a class of the set or its ignore label.
+
+    Raises:
+      UserError: where the file is empty, cut off, damaged, in colour or lossy, or holds a value
+        that is neither a class nor the ignore label.
+    """
+    _check_whole(data, name)
+    try:
+        with PIL.Image.open(io.BytesIO(data)) as picture:
+            file_format, mode, label = picture.format, picture.mode, np.asarray(picture)
+    except (OSError, SyntaxError, ValueError) as error:
+        raise UserError(
+            f"{name} is not a readable label map; replace it or take it off the list."
+        ) from error
+    if file_format == "JPEG":
+        raise UserError(f"{name} is a JPEG, which changes labels; label maps must be PNG.")
+    if mode == "RGB" and (label == label[..., :1]).all():
+        mode, label = "L", label[..., 0]
+    if mode not in _LABEL_MODES or label.ndim != 2:
+        raise UserError(
+            f"{name} is a colour picture; a label map must be a grey or palette PNG whose values "
+            "are the labels."
+        )
+    check_label_values(label, name, label_set)
+    return np.ascontiguousarray(label, np.uint8)
+
+
+def check_label_values(label: np.ndarray, name: str, label_set: LabelSet):
+    """Checks that a label map holds classes of a set and its ignore label, nothing else.
+
+    Args:
+      label: integers `[h, w]`.
+      name: the file's name, for errors.
+      label_set: says which values there may be.
+
+    Raises:
+      UserError: naming the file, the value and its place.
+    """
+    if label.max() < label_set.num_classes and label.min() >= 0:
+        return
+    known = (label >= 0) & (label < label_set.num_classes) | (label == label_set.ignore_label)
+    if known.all():
+        return
+    row, column = np.argwhere(~known)[0]
+    raise UserError(
+        f"{name} has label {label[row, column]} at row {row}, column {column}, but the label set "
+        f"{label_set.name!r} has the labels 0 to {label_set.num_classes - 1} and "
+        f"{label_set.ignore_label} to ignore; mend the file or choose the label set it is for."
+    )
+
+
+def check_shapes(image: np.ndarray, label: np.ndarray, image_name: str, label_name: str):
+    """Checks that a label map fits its photograph: same size, or smaller by a whole number.
+
+    Args:
+      image: `[H, W, 3]`.
+      label: `[h, w]`.
+      image_name: the photograph's file, for errors.
+      label_name: the label map's file, for errors.
+
+    Raises:
+      UserError: naming both files and sizes.
+    """
+    height, width = image.shape[:2]
+    if _fits(height, width, *label.shape):
+        return
+    hint = ""
+    if _fits(width, height, *label.shape):
+        hint = " (as its EXIF orientation shows it: was the label drawn without?)"
+    raise UserError(
+        f"{image_name} is {width}x{height} pixels{hint} but {label_name} is "
+        f"{label.shape[1]}x{label.shape[0]}; a label must have its image's size, or that divided "
+        "by a whole number."
+    )
+
+
+def _fits(height: int, width: int, label_height: int, label_width: int) -> bool:
+    factor = height // label_height
+    return (height, width) == (factor * label_height, factor * label_width)
+
+
+def _check_whole(data: bytes, name: str):
+    """Checks that a JPEG or PNG reaches its end, and a PNG's check sums."""
+    if not data:
+        raise UserError(f"{name} is empty; replace it or take it off the list.")
+    if data.startswith(_JPEG_START):
+        whole = _jpeg_is_whole(data)
+    elif data.startswith(_PNG_SIGNATURE):
+        whole = _png_is_whole(data)
+    else:
+        whole = True
+    if not whole:
+        raise UserError(
+            f"{name} is cut off or damaged ({len(data)} bytes); replace it or take it off the list."
+        )
+
+
+def _jpeg_is_whole(data: bytes) -> bool:
+    """Returns whether a JPEG has all of its scans, whatever may follow them."""
+    # In compressed data 0xff is never followed by the end marker's 0xd9.
+    if data.endswith(_JPEG_END):
+        return True
+    if data.rfind(_JPEG_END) < data.rfind(_JPEG_SCAN):
+        return False
+    # Something follows the picture, or the end marker is only that of the thumbnail.
+    try:
+        with PIL.Image.open(io.BytesIO(data)) as picture:
+            picture.load()
+    except (OSError, SyntaxError):
+        return False
+    return True
+
+
+def _png_is_whole(data: bytes) -> bool:
+    """Returns whether a PNG has all its chunks, each with the right check sum."""
+    view = memoryview(data)
+    start = len(_PNG_SIGNATURE)
+    while start + 12 <= len(data):
+        length = int.from_bytes(view[start : start + 4], "big")
+        end = start + 8 + length
+        if end + 4 > len(data):
+            return False
+        if zlib.crc32(view[start + 4 : end]) != int.from_bytes(view[end : end + 4], "big"):
+            return False
+        if view[start + 4 : start + 8] == b"IEND":
+            return True
+        start = end + 4
+    return False

@@ -1,0 +1,205 @@
+"""Random-access sources of photographs with label maps.
+
+A source is picklable, has a length, and gives `{"image": uint8 [H, W, 3] RGB, "label": uint8
+[h, w], "name": str}`, where `h` and `w` are `H` and `W`, perhaps divided by a whole number. Broken
+files raise `UserError` when they are read; what can be known earlier is raised on creation.
+"""
+
+import os
+import pathlib
+
+from dmlcsr_jax.data.decode import check_shapes, decode_image, decode_label
+from dmlcsr_jax.data.label_sets import HELEN, LabelSet
+from dmlcsr_jax.data.synthetic import SyntheticSource
+from dmlcsr_jax.errors import UserError
+
+_KINDS = ("folder", "prepared", "synthetic")
+_SYNTHETIC_SPLITS = ("train", "val", "test")
+_IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".JPG", ".JPEG", ".PNG")
+
+
+def open_source(
+    kind: str,
+    *,
+    root: str = "",
+    split: str,
+    label_set: LabelSet,
+    num_examples: int = 1000,
+    size: int = 128,
+    seed: int = 0,
+    label_noise: float = 0.0,
+):
+    """Opens a source.
+
+    Args:
+      kind: "folder", "prepared" or "synthetic".
+      root: the set's folder, for "folder" and "prepared".
+      split: name of the split, for example "train" or "val".
+      label_set: meaning of the labels.
+      num_examples: number of drawn faces, for "synthetic".
+      size: side of drawn faces, pixels, for "synthetic".
+      seed: which drawn faces, for "synthetic"; splits of one seed share no face.
+      label_noise: as in `synthetic.draw_face`, for the "train" split of "synthetic"; the others
+        have exact labels.
+
+    Returns:
+      A source as the module describes it.
+
+    Raises:
+      UserError: where the kind is unknown or the source cannot be opened.
+    """
+    if kind == "folder":
+        return FolderSource(root, split, label_set)
+    if kind == "prepared":
+        # Imported here: it brings tensorflow-datasets, which the other kinds do without.
+        from dmlcsr_jax.data.prepared import PreparedSource
+
+        return PreparedSource(root, split, label_set)
+    if kind == "synthetic":
+        return _open_synthetic(split, label_set, num_examples, size, seed, label_noise)
+    raise UserError(f"there is no data source {kind!r}; the sources are {', '.join(_KINDS)}.")
+
+
+def _open_synthetic(
+    split: str, label_set: LabelSet, num_examples: int, size: int, seed: int, label_noise: float
+) -> SyntheticSource:
+    if label_set.classes != HELEN.classes:
+        raise UserError(
+            f"drawn faces have the labels of {HELEN.name!r}, not of {label_set.name!r}; choose "
+            f"the label set {HELEN.name!r}."
+        )
+    if split not in _SYNTHETIC_SPLITS:
+        raise UserError(
+            f"drawn faces have no split {split!r}; the splits are {', '.join(_SYNTHETIC_SPLITS)}."
+        )
+    series = len(_SYNTHETIC_SPLITS) * seed + _SYNTHETIC_SPLITS.index(split)
+    return SyntheticSource(num_examples, size, series, label_noise if split == "train" else 0.0)
+
+
+class FolderSource:
+    """A folder with `images/`, `labels/` and a list `{split}_list.txt` for each split.
+
+    A list's line is an image and its label, relative to the folder and separated by white space
+    (`images/ID.jpg labels/ID.png`); or an image alone, whose label is the PNG of the same name in
+    `labels/`; or just an ID, whose image and label are the files of that name in the two folders.
+    Empty lines and lines starting with `#` are left out.
+
+    Args:
+      root: the folder.
+      split: which list.
+      label_set: meaning of the labels.
+
+    Raises:
+      UserError: on creation, where the folder, the list or a listed file is missing or the list is
+        empty or not understood; on reading, where a file is damaged, its labels are not the set's,
+        or label and image do not fit.
+    """
+
+    def __init__(self, root: str | os.PathLike, split: str, label_set: LabelSet):
+        """Reads the list and checks that its files exist; reads none of them."""
+        self._root = pathlib.Path(root)
+        self._label_set = label_set
+        if not str(root) or not self._root.is_dir():
+            raise UserError(
+                f"the data folder {str(root)!r} does not exist; set the data's root to the folder "
+                "that holds images/, labels/ and the lists."
+            )
+        self._pairs = self._read_list(split)
+
+    def __len__(self) -> int:
+        """Returns the number of listed pairs."""
+        return len(self._pairs)
+
+    def __getitem__(self, index: int) -> dict:
+        """Reads pair `index`: "image" uint8 `[H, W, 3]` RGB, "label" uint8 `[h, w]`, "name"."""
+        image_file, label_file = self.files(index)
+        image = decode_image(_read(image_file), str(image_file))
+        label = decode_label(_read(label_file), str(label_file), self._label_set)
+        check_shapes(image, label, str(image_file), str(label_file))
+        return {"image": image, "label": label, "name": _name(self._pairs[index][0])}
+
+    def files(self, index: int) -> tuple[pathlib.Path, pathlib.Path]:
+        """Returns the paths of the image and of the label of pair `index`."""
+        image, label = self._pairs[index]
+        return self._root / image, self._root / label
+
+    def _read_list(self, split: str) -> list[tuple[str, str]]:
+        path = self._root / f"{split}_list.txt"
+        if not path.is_file():
+            lists = sorted(p.name for p in self._root.glob("*_list.txt"))
+            raise UserError(
+                f"there is no list {path.name} in {self._root}; "
+                + (f"the lists there are {', '.join(lists)}." if lists else "write one.")
+            )
+        try:
+            lines = path.read_text(encoding="utf-8-sig").splitlines()
+        except UnicodeDecodeError as error:
+            raise UserError(f"{path} is not a text file in UTF-8; write the list anew.") from error
+        files = _Listing(self._root)
+        pairs, missing = [], []
+        for number, line in enumerate(lines, 1):
+            line = line.strip()
+            if not line or line.startswith("#"):
+                continue
+            pair = files.pair(line)
+            if pair is None:
+                raise UserError(
+                    f"{path} line {number} is not understood: {line!r}; a line is an image and its "
+                    "label, or one name."
+                )
+            missing += [(number, name) for name in pair if not files.has(name)]
+            pairs.append(pair)
+        if missing:
+            number, name = missing[0]
+            others = f" ({len(missing) - 1} other listed files are missing too)"
+            raise UserError(
+                f"{path} line {number} names {name}, which is not in {self._root}"
+                f"{others if len(missing) > 1 else ''}; add the file or take the line off the list."
+            )
+        if not pairs:
+            raise UserError(f"{path} lists no example; write one line for each image.")
+        return pairs
+
+
+class _Listing:
+    """Which files there are under a folder, each directory listed once."""
+
+    def __init__(self, root: pathlib.Path):
+        self._root = root
+        self._names: dict[str, frozenset[str]] = {}
+
+    def has(self, path: str) -> bool:
+        directory, name = os.path.split(path)
+        if directory not in self._names:
+            try:
+                self._names[directory] = frozenset(os.listdir(self._root / directory))
+            except OSError:
+                self._names[directory] = frozenset()
+        return name in self._names[directory]
+
+    def pair(self, line: str) -> tuple[str, str] | None:
+        """Returns image and label of a list's line, or None where the line has other parts."""
+        parts = line.split()
+        if len(parts) == 2:
+            return parts[0], parts[1]
+        if len(parts) != 1:
+            return None
+        image = line if line.startswith("images/") else f"images/{line}"
+        stem, suffix = os.path.splitext(image)
+        if suffix not in _IMAGE_SUFFIXES:
+            stem = image
+            found = (stem + suffix for suffix in _IMAGE_SUFFIXES if self.has(stem + suffix))
+            image = next(found, stem + _IMAGE_SUFFIXES[0])
+        return image, f"labels/{stem.removeprefix('images/')}.png"
+
+
+def _name(image: str) -> str:
+    return os.path.splitext(image.removeprefix("images/"))[0]
+
+
+def _read(path: pathlib.Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        reason = error.strerror or error
+        raise UserError(f"{path} cannot be read ({reason}); mend or replace the file.") from error

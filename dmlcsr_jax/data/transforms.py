@@ -1,0 +1,220 @@
+"""One affine warp on the host: augmentation, whole-image evaluation, and the way back.
+
+A matrix is float64 `[2, 3]` and maps source pixel coordinates `(x, y, 1)` to input pixel
+coordinates, pixel centres at whole numbers as in OpenCV. Scaling is aligned at the image's edges,
+not at the pixel centres: pixel `x` covers `[x - 0.5, x + 0.5]`.
+"""
+
+import dataclasses
+from collections.abc import Mapping
+from typing import Any
+
+import cv2
+import numpy as np
+
+from dmlcsr_jax.data.label_sets import LabelSet
+from dmlcsr_jax.errors import UserError
+
+
+@dataclasses.dataclass(frozen=True)
+class Augmentation:
+    """Ranges of the random warp; the defaults are the paper's (method: optimisation and data).
+
+    Attributes:
+      scale_std: standard deviation of the scale factor, whose mean is 1.
+      scale_min: least scale factor; smaller draws are clipped to it.
+      scale_max: greatest scale factor.
+      rotation_std: standard deviation of the rotation, degrees, about 0.
+      rotation_max: greatest rotation either way, degrees; larger draws are clipped to it.
+      rotation_prob: probability that an example is rotated.
+      mirror_prob: probability that an example is mirrored.
+
+    Raises:
+      UserError: on creation, where a value is impossible.
+    """
+
+    scale_std: float = 0.25
+    scale_min: float = 0.75
+    scale_max: float = 1.25
+    rotation_std: float = 30.0
+    rotation_max: float = 60.0
+    rotation_prob: float = 0.6
+    mirror_prob: float = 0.5
+
+    def __post_init__(self):
+        """Checks the ranges."""
+        for name in ("scale_std", "rotation_std", "rotation_max"):
+            if not getattr(self, name) >= 0:
+                raise UserError(f"{name} is {getattr(self, name)}; it must be 0 or more.")
+        for name in ("rotation_prob", "mirror_prob"):
+            if not 0 <= getattr(self, name) <= 1:
+                raise UserError(f"{name} is {getattr(self, name)}; a probability is 0 to 1.")
+        if not 0 < self.scale_min <= self.scale_max:
+            raise UserError(
+                f"scale_min is {self.scale_min} and scale_max {self.scale_max}; "
+                "they must be positive and in that order."
+            )
+
+
+def fit_matrix(hw: tuple[int, int], size: int) -> np.ndarray:
+    """Returns the matrix that shows a whole image, centred, aspect kept, in a square input.
+
+    Args:
+      hw: height and width of the image, pixels.
+      size: side of the input, pixels.
+
+    Returns:
+      float64 `[2, 3]`; the image's longer side fills the input, the shorter is padded evenly.
+    """
+    return _about_centres(hw, size, np.eye(2) * (size / max(hw)))
+
+
+def random_matrix(
+    hw: tuple[int, int], size: int, rng: np.random.Generator, augmentation: Augmentation
+) -> np.ndarray:
+    """Returns the matrix of a random view of an image.
+
+    The image is fitted as by `fit_matrix`, then, about its centre, scaled by N(1, scale_std)
+    clipped to [scale_min, scale_max]; with probability rotation_prob rotated by
+    N(0, rotation_std) degrees clipped to +-rotation_max; with probability mirror_prob mirrored
+    left to right. The determinant is negative exactly where the view is mirrored.
+
+    Args:
+      hw: height and width of the image, pixels.
+      size: side of the input, pixels.
+      rng: source of four draws, whatever the augmentation's values.
+      augmentation: the ranges.
+
+    Returns:
+      float64 `[2, 3]`.
+    """
+    scale = 1 + augmentation.scale_std * rng.standard_normal()
+    degrees = augmentation.rotation_std * rng.standard_normal()
+    rotated, mirrored = rng.random(2) < (augmentation.rotation_prob, augmentation.mirror_prob)
+    scale = np.clip(scale, augmentation.scale_min, augmentation.scale_max) * size / max(hw)
+    limit = augmentation.rotation_max
+    angle = np.deg2rad(np.clip(degrees, -limit, limit)) if rotated else 0.0
+    linear = scale * np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]])
+    if mirrored:
+        linear[0] *= -1
+    return _about_centres(hw, size, linear)
+
+
+def _about_centres(hw: tuple[int, int], size: int, linear: np.ndarray) -> np.ndarray:
+    """Returns the matrix with that linear part which takes the image's centre to the input's."""
+    centre = np.array([hw[1] - 1, hw[0] - 1]) / 2
+    offset = (size - 1) / 2 - linear @ centre
+    return np.concatenate([linear, offset[:, None]], axis=1)
+
+
+def change_source(
+    matrix: np.ndarray, old_hw: tuple[int, int], new_hw: tuple[int, int]
+) -> np.ndarray:
+    """Returns the same view as a matrix for the same picture at another resolution.
+
+    Args:
+      matrix: float64 `[2, 3]` for a source of `old_hw`.
+      old_hw: height and width that `matrix` is for, pixels.
+      new_hw: height and width of the other resolution, pixels.
+
+    Returns:
+      float64 `[2, 3]` that puts every point of the picture where `matrix` puts it.
+    """
+    scale = np.array([old_hw[1] / new_hw[1], old_hw[0] / new_hw[0]])
+    # Old pixel coordinate = (new + 0.5) * scale - 0.5.
+    offset = matrix[:, :2] @ (0.5 * scale - 0.5) + matrix[:, 2]
+    return np.concatenate([matrix[:, :2] * scale, offset[:, None]], axis=1)
+
+
+def is_mirrored(matrix: np.ndarray) -> bool:
+    """Returns whether the view that a matrix gives is mirrored."""
+    return bool(np.linalg.det(matrix[:, :2]) < 0)
+
+
+def warp_image(image: np.ndarray, matrix: np.ndarray, size: int) -> np.ndarray:
+    """Returns uint8 `[size, size, 3]`: the image through `matrix`, bilinear, black outside.
+
+    Args:
+      image: uint8 `[H, W, 3]`.
+      matrix: float64 `[2, 3]`, image pixel to input pixel.
+      size: side of the input, pixels.
+    """
+    return cv2.warpAffine(
+        image, matrix, (size, size), flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_CONSTANT
+    )
+
+
+def warp_label(label: np.ndarray, matrix: np.ndarray, size: int, ignore_label: int) -> np.ndarray:
+    """Returns uint8 `[size, size]`: the label through `matrix`, nearest, `ignore_label` outside.
+
+    Args:
+      label: uint8 `[h, w]`.
+      matrix: float64 `[2, 3]`, label pixel to input pixel.
+      size: side of the input, pixels.
+      ignore_label: value of the pixels that the label map does not reach.
+    """
+    return cv2.warpAffine(
+        label,
+        matrix,
+        (size, size),
+        flags=cv2.INTER_NEAREST,
+        borderMode=cv2.BORDER_CONSTANT,
+        borderValue=ignore_label,
+    )
+
+
+def augment(
+    example: Mapping[str, Any],
+    rng: np.random.Generator,
+    *,
+    size: int,
+    augmentation: Augmentation,
+    label_set: LabelSet,
+) -> dict[str, np.ndarray]:
+    """Returns a random view of an example, image and label by the same warp.
+
+    Where the view is mirrored, the label set's left and right labels are exchanged, so that "left"
+    keeps the meaning that the set gives it.
+
+    Args:
+      example: "image" uint8 `[H, W, 3]` RGB; "label" uint8 `[h, w]`, of the same aspect but
+        perhaps another resolution.
+      rng: source of the draws of `random_matrix`.
+      size: side of the input, pixels.
+      augmentation: ranges of the random view.
+      label_set: names the pairs to exchange and the ignore label.
+
+    Returns:
+      "image" uint8 `[size, size, 3]` RGB, black outside; "label" uint8 `[size, size]`, the ignore
+      label outside.
+    """
+    image, label = example["image"], example["label"]
+    matrix = random_matrix(image.shape[:2], size, rng, augmentation)
+    if is_mirrored(matrix):
+        label = cv2.LUT(label, label_set.mirror_table())
+    label_matrix = change_source(matrix, image.shape[:2], label.shape)
+    return {
+        "image": warp_image(image, matrix, size),
+        "label": warp_label(label, label_matrix, size, label_set.ignore_label),
+    }
+
+
+def unwarp_logits(logits: np.ndarray, matrix: np.ndarray, hw: tuple[int, int]) -> np.ndarray:
+    """Returns logits at the original pixels, read bilinearly from logits on the input grid.
+
+    Args:
+      logits: float32 `[S, S, C]` on the input grid.
+      matrix: float64 `[2, 3]`, original pixel to input pixel.
+      hw: original height and width, pixels.
+
+    Returns:
+      float32 `[h, w, C]`; original pixels that lie outside the input take its nearest border.
+    """
+    unwarped = cv2.warpAffine(
+        logits,
+        matrix,
+        (hw[1], hw[0]),
+        flags=cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP,
+        borderMode=cv2.BORDER_REPLICATE,
+    )
+    return unwarped.reshape(*hw, logits.shape[2])
