@@ -1,8 +1,8 @@
 """Procedurally drawn faces with Helen's eleven classes, for tests and for training without data.
 
 A face is a handful of closed curves in a face's own coordinates (x to the image's right, y down,
-the face about 1.5 wide and 2 high, z towards the viewer), turned by yaw, pitch and roll, and painted
-back to front on an image and on a label map together.
+the face about 1.5 wide and 2 high, z towards the viewer), turned by yaw, pitch and roll, and
+painted back to front on an image and on a label map together.
 """
 
 import dataclasses
@@ -253,10 +253,8 @@ def _paint_behind_face(canvas: _Canvas, look: _Look, rng: np.random.Generator):
     column = np.array([[-neck, 0.4], [neck, 0.4], [neck * 1.1, 1.6], [-neck * 1.1, 1.6]])
     canvas.fill(column, look.skin * rng.uniform(0.55, 0.8), "background", lift=None)
     shoulder = rng.uniform(1.3, 1.5)
-    body = np.array(
-        [[-neck, shoulder], [0, shoulder + 0.2], [neck, shoulder], [2.4, 2.0], [3.5, 6], [-3.5, 6]]
-        + [[-2.4, 2.0]]
-    )
+    collar = [[-neck, shoulder], [0, shoulder + 0.2], [neck, shoulder]]
+    body = np.array([*collar, [2.4, 2.0], [3.5, 6], [-3.5, 6], [-2.4, 2.0]])
     canvas.fill(body, look.cloth, "background", lift=None)
     if rng.random() < 0.6:
         for side in (-1, 1):
@@ -405,7 +403,7 @@ def _paint_occluders(canvas: _Canvas, look: _Look, rng: np.random.Generator):
         canvas.fill(_ellipse(*palm, 0.22, 0.26), colour, "background", lift=None)
         direction = np.array([-np.sign(palm[0]), -1.2])
         for finger in np.linspace(-0.17, 0.17, 4):
-            root = palm + (finger, -0.1)
+            root = palm + np.array([finger, -0.1])
             line = np.stack([root, root + direction * rng.uniform(0.2, 0.3)])
             canvas.stroke(line, colour * 0.95, 0.1, "background")
     elif kind < 0.27:
