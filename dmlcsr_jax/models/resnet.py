@@ -1,0 +1,161 @@
+"""Encoders: dilated residual networks of the method's family (method section Network, Encoder)."""
+
+import dataclasses
+
+from flax import linen as nn
+from jax import numpy as jnp
+
+from dmlcsr_jax.errors import UserError
+from dmlcsr_jax.models.layers import ABN, Conv, max_pool
+
+STEMS = ("deep", "conv7")
+STRIDES = (1, 2, 1, 1)
+DILATIONS = (1, 1, 1, 2)
+
+
+@dataclasses.dataclass(frozen=True)
+class Architecture:
+    """What tells one encoder from another.
+
+    Attributes:
+      bottleneck: whether blocks are 1x1, 3x3, 1x1 with four times the planes out, or two 3x3.
+      stem: channels of the three stem convolutions; the 7x7 stem has the first number's.
+      planes: of the four stages.
+      num_blocks: of the four stages.
+      head_width: factor on the widths of the heads that belong to the encoder.
+    """
+
+    bottleneck: bool
+    stem: tuple[int, int, int]
+    planes: tuple[int, int, int, int]
+    num_blocks: tuple[int, int, int, int]
+    head_width: float = 1.0
+
+
+ARCHITECTURES = {
+    "resnet101": Architecture(True, (64, 64, 128), (64, 128, 256, 512), (3, 4, 23, 3)),
+    "resnet50": Architecture(True, (64, 64, 128), (64, 128, 256, 512), (3, 4, 6, 3)),
+    "resnet18": Architecture(False, (64, 64, 128), (64, 128, 256, 512), (2, 2, 2, 2)),
+    "tiny": Architecture(False, (16, 16, 32), (32, 64, 96, 128), (1, 1, 1, 1), 0.1875),
+}
+
+
+def architecture(encoder):
+    """Returns the `Architecture` of an encoder's name.
+
+    Raises:
+      UserError: where there is no encoder of that name.
+    """
+    if encoder not in ARCHITECTURES:
+        raise UserError(
+            f"encoder {encoder!r} is unknown: choose one of {', '.join(ARCHITECTURES)}."
+        )
+    return ARCHITECTURES[encoder]
+
+
+def scaled(channels, width):
+    """Returns `channels * width` as a whole number, a multiple of 8 unless `width` is 1."""
+    return channels if width == 1 else max(8, 8 * round(channels * width / 8))
+
+
+class Block(nn.Module):
+    """A residual block; `ABN` follows every convolution, also right before the sum.
+
+    Attributes:
+      planes: inner channels.
+      features: channels of the result.
+      bottleneck: 1x1, 3x3, 1x1 where true, else two 3x3.
+      stride: of the first 3x3 convolution.
+      dilation: of the 3x3 convolutions.
+      momentum: of the running statistics.
+      dtype: of the computation and the result.
+    """
+
+    planes: int
+    features: int
+    bottleneck: bool
+    stride: int
+    dilation: int
+    momentum: float
+    dtype: str
+
+    @nn.compact
+    def __call__(self, x, *, train: bool):
+        """Maps `[B, H, W, C]` to `[B, ceil(H/stride), ceil(W/stride), features]`."""
+        first = (self.planes, 3, self.stride, self.dilation)
+        if self.bottleneck:
+            convs = [(self.planes, 1, 1, 1), first, (self.features, 1, 1, 1)]
+        else:
+            convs = [first, (self.features, 3, 1, self.dilation)]
+        y = x
+        for i, (features, kernel_size, stride, dilation) in enumerate(convs, start=1):
+            y = Conv(features, kernel_size, stride, dilation, dtype=self.dtype, name=f"conv{i}")(y)
+            y = ABN(self.momentum, self.dtype, name=f"bn{i}")(y, train=train)
+            if i < len(convs):
+                y = nn.relu(y)
+        if self.stride != 1 or x.shape[-1] != self.features:
+            shortcut = Conv(
+                self.features, stride=self.stride, dtype=self.dtype, name="downsample_conv"
+            )
+            x = shortcut(x)
+            x = ABN(self.momentum, self.dtype, name="downsample_bn")(x, train=train)
+        return nn.relu(y + x)
+
+
+class ResNet(nn.Module):
+    """The low-level encoder, the only part that the three tasks share.
+
+    Attributes:
+      encoder: a name in `ARCHITECTURES`.
+      stem: "deep" (three 3x3 convolutions) or "conv7" (torchvision's 7x7 convolution).
+      width: factor on all channel counts.
+      momentum: of the running statistics.
+      dtype: of the computation and the results.
+    """
+
+    encoder: str
+    stem: str = "deep"
+    width: float = 1.0
+    momentum: float = 0.9
+    dtype: str = "float32"
+
+    @nn.compact
+    def __call__(self, x, *, train: bool):
+        """Maps images to features of rising depth.
+
+        Args:
+          x: `[B, H, W, 3]`, normalised.
+          train: whether the batch's statistics normalise.
+
+        Returns:
+          x2 at 1/4 and x3, x4, x5 at 1/8 of the input's resolution, each `[B, h, w, C]`.
+        """
+        arch = architecture(self.encoder)
+        kernels = (3, 3, 3) if self.stem == "deep" else (7,)
+        for i, (features, kernel_size) in enumerate(zip(arch.stem, kernels, strict=False), start=1):
+            x = Conv(
+                scaled(features, self.width),
+                kernel_size,
+                stride=2 if i == 1 else 1,
+                dtype=self.dtype,
+                name=f"conv{i}",
+            )(x)
+            x = nn.relu(ABN(self.momentum, self.dtype, name=f"bn{i}")(x, train=train))
+        x = max_pool(x)
+
+        outputs: list[jnp.ndarray] = []
+        for stage in range(4):
+            planes = scaled(arch.planes[stage], self.width)
+            for block in range(arch.num_blocks[stage]):
+                x = Block(
+                    planes=planes,
+                    features=planes * (4 if arch.bottleneck else 1),
+                    bottleneck=arch.bottleneck,
+                    stride=STRIDES[stage] if block == 0 else 1,
+                    dilation=DILATIONS[stage],
+                    momentum=self.momentum,
+                    dtype=self.dtype,
+                    name=f"layer{stage + 1}_{block}",
+                )(x, train=train)
+            outputs.append(x)
+        return tuple(outputs)
