@@ -4,6 +4,12 @@ Nothing here, nor what it imports of this project, needs JAX: workers are new pr
 photographs and must not start an accelerator.
 """
 
+import multiprocessing
+import os
+import shutil
+import signal
+import sys
+import threading
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -17,6 +23,9 @@ from dmlcsr_jax.errors import UserError
 
 # Batches made ahead of the one in use, in each worker.
 _AHEAD = 2
+# Arrays smaller than this travel from a worker through its pipe; the larger in shared memory.
+_MIN_SHARED_BYTES = 2**20
+_SHARED_MEMORY = "/dev/shm"
 
 
 def num_train_steps_per_epoch(num_examples: int, batch_size: int) -> int:
@@ -86,10 +95,11 @@ def train_batches(
         .repeat()
         .random_map(view, seed=int(augmentation_seed))
     )
-    rows = _ProcessRows(
-        examples, batch_size, start_step, _per_process(batch_size, process_count), process_index
+    num_rows = _rows_per_process(batch_size, process_count)
+    rows = _ProcessRows(examples, batch_size, start_step, num_rows, process_index)
+    return _iterate(
+        rows.batch(num_rows, batch_fn=_stack), num_workers, num_rows * image_size**2 * 4
     )
-    return _iterate(rows.batch(batch_size // process_count), num_workers)
 
 
 def eval_batches(
@@ -129,17 +139,14 @@ def eval_batches(
     """
     num_steps = -(-len(source) // batch_size)
     examples = _PaddedViews(source, num_steps * batch_size, image_size, label_set.ignore_label)
-    rows = _ProcessRows(
-        grain.MapDataset.source(examples),
-        batch_size,
-        0,
-        _per_process(batch_size, process_count),
-        process_index,
+    num_rows = _rows_per_process(batch_size, process_count)
+    rows = _ProcessRows(grain.MapDataset.source(examples), batch_size, 0, num_rows, process_index)
+    return _iterate(
+        rows.batch(num_rows, batch_fn=_stack_views), num_workers, num_rows * image_size**2 * 4
     )
-    return _iterate(rows.batch(batch_size // process_count, batch_fn=_stack_views), num_workers)
 
 
-def _per_process(batch_size: int, process_count: int) -> int:
+def _rows_per_process(batch_size: int, process_count: int) -> int:
     if batch_size < 1 or batch_size % process_count:
         raise UserError(
             f"the batch size is {batch_size}; it must be a multiple of the {process_count} "
@@ -230,16 +237,31 @@ class _PaddedViews:
         }
 
 
+def _stack(examples: Sequence[dict[str, np.ndarray]]) -> dict[str, np.ndarray]:
+    return {key: np.stack([example[key] for example in examples]) for key in examples[0]}
+
+
 def _stack_views(views: Sequence[dict[str, Any]]) -> dict[str, Any]:
     batch = {key: [view[key] for view in views] for key in views[0]}
     return batch | {key: np.stack(batch[key]) for key in ("image", "mask", "matrix", "index")}
 
 
-def _iterate(batches: grain.MapDataset, num_workers: int) -> Iterator[dict[str, Any]]:
+def _iterate(batches: grain.MapDataset, num_workers: int, batch_bytes: int) -> Iterator:
+    """Returns an iterator over `batches` that works ahead in a thread or in processes."""
     options = grain.ReadOptions(num_threads=1, prefetch_buffer_size=_AHEAD)
     dataset = batches.to_iter_dataset(options)
     if num_workers:
-        dataset = dataset.mp_prefetch(
+        # A worker that finds shared memory full dies of a bus error: rather the slower pipe.
+        in_flight = num_workers * (_AHEAD + 2) * batch_bytes
+        shared = os.path.isdir(_SHARED_MEMORY) and (
+            2 * in_flight < shutil.disk_usage(_SHARED_MEMORY).free
+        )
+        dataset = grain.experimental.WithOptionsIterDataset(
+            dataset,
+            grain.experimental.DatasetOptions(
+                min_shm_size=_MIN_SHARED_BYTES if shared else sys.maxsize
+            ),
+        ).mp_prefetch(
             grain.MultiprocessingOptions(num_workers=num_workers, per_worker_buffer_size=_AHEAD),
             worker_init_fn=_start_worker,
         )
@@ -247,6 +269,14 @@ def _iterate(batches: grain.MapDataset, num_workers: int) -> Iterator[dict[str, 
 
 
 def _start_worker(worker_index: int, worker_count: int):
-    """Keeps OpenCV from starting as many threads as there are cores in each worker."""
+    """Makes a worker process keep to its one core and end with the process that started it."""
     del worker_index, worker_count
     cv2.setNumThreads(0)
+    # Ctrl-C reaches the workers too; the main process answers it, and stops them.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+
+    def end_with_parent():
+        multiprocessing.parent_process().join()
+        os._exit(1)
+
+    threading.Thread(target=end_with_parent, daemon=True).start()
