@@ -27,10 +27,7 @@ def storage_dtype(dtype):
 @functools.lru_cache
 def _interpolation_matrix(num_out, num_in):
     """Returns float64 `[num_out, num_in]`, the linear interpolation with both ends aligned."""
-    if num_out == 1:
-        position = np.zeros(1)
-    else:
-        position = np.arange(num_out) * ((num_in - 1) / (num_out - 1))
+    position = np.arange(num_out) * ((num_in - 1) / max(num_out - 1, 1))
     distance = np.abs(position[:, None] - np.arange(num_in)[None, :])
     return np.maximum(1.0 - distance, 0.0)
 
@@ -166,7 +163,7 @@ class BatchNorm(nn.Module):
 
     @nn.compact
     def __call__(self, x, *, train: bool):
-        """Normalises `[..., C]`, with the batch's statistics where `train`, else the running ones."""
+        """Normalises `[..., C]`, by the batch's statistics where `train`, else the running ones."""
         features, dtype = x.shape[-1:], storage_dtype(self.dtype)
         scale = self.param("scale", nn.initializers.ones, features, dtype)
         bias = self.param("bias", nn.initializers.zeros, features, dtype)
