@@ -1,0 +1,140 @@
+"""From photographs at the input size to scores, and from scores to labels at the original size."""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import jax
+import numpy as np
+
+from dmlcsr_jax import models, preprocess
+from dmlcsr_jax.data import transforms
+from dmlcsr_jax.data.label_sets import LabelSet
+from dmlcsr_jax.errors import UserError
+from dmlcsr_jax.metadata import Metadata
+from dmlcsr_jax.models.layers import resize
+
+PredictFn = Callable[[Any, Any], jax.Array]
+
+# Scores of a large photograph are made a strip of rows at a time: 24 megapixels of 19 classes
+# would be 1.8 GB at once.
+_STRIP_SCORES = 2**24
+
+
+def build_model(metadata: Metadata, dtype: str = "float32"):
+    """Returns the network that `metadata` describes, computing in `dtype`.
+
+    Raises:
+      UserError: where there is no such network or dtype.
+    """
+    return models.build(
+        metadata.encoder,
+        metadata.label_set.num_classes,
+        width=metadata.width,
+        stem=metadata.stem,
+        dtype=dtype,
+    )
+
+
+def make_predict_fn(
+    model,
+    metadata: Metadata,
+    *,
+    flip: bool = False,
+    scales: Sequence[float] = (1.0,),
+) -> PredictFn:
+    """Returns the compiled function that gives every pixel of the input its scores.
+
+    Args:
+      model: the network; only its parsing branch runs, with running statistics.
+      metadata: input size, normalisation, left/right pairs.
+      flip: averages with the mirrored image, its left and right channels exchanged back.
+      scales: the input is also seen at these multiples of its size, and the views are averaged.
+
+    Returns:
+      `predict(variables, images)`: `variables` is `{"params", "batch_stats"}`, `images` uint8
+      `[B, S, S, 3]` RGB, on one device or split over a mesh's `data` axis; the result is float32
+      `[B, S, S, C]` (float64 for float64 parameters), split alike: logits of a single view, mean
+      probabilities of several. Either way the highest score is the label.
+
+    Raises:
+      UserError: where `scales` is empty or holds a number that is not above 0.
+    """
+    scales = tuple(float(scale) for scale in scales)
+    if not scales or min(scales) <= 0:
+        raise UserError(f"the scales are {scales}; give one or more numbers above 0, such as 1.0.")
+    size = metadata.image_size
+    mirrored_channels = metadata.label_set.mirror_table()[: metadata.label_set.num_classes]
+    num_views = len(scales) * (2 if flip else 1)
+
+    def logits_at_input_size(variables, images):
+        logits = model.apply(variables, images, train=False)["parsing"]
+        return resize(logits, (size, size))
+
+    def predict(variables, images):
+        images = preprocess.normalize(
+            images,
+            channel_order=metadata.channel_order,
+            mean=metadata.mean,
+            std=metadata.std,
+            dtype=jax.tree.leaves(variables["params"])[0].dtype,
+        )
+        views = []
+        for scale in scales:
+            side = max(1, round(size * scale))
+            view = images if side == size else resize(images, (side, side))
+            views.append(logits_at_input_size(variables, view))
+            if flip:
+                mirrored = logits_at_input_size(variables, view[:, :, ::-1])
+                views.append(mirrored[:, :, ::-1, mirrored_channels])
+        if num_views == 1:
+            return views[0]
+        return sum(jax.nn.softmax(view, axis=-1) for view in views) / num_views
+
+    return jax.jit(predict)
+
+
+def local_rows(array: jax.Array) -> np.ndarray:
+    """Returns the rows of a batch that this process holds, in order.
+
+    Args:
+      array: `[global batch, ...]`, on one device or split over its first axis.
+
+    Returns:
+      `[local batch, ...]`, the rows this process put into the batch.
+    """
+    if array.is_fully_addressable:
+        return np.asarray(array)
+    by_start = {shard.index[0].start or 0: shard for shard in array.addressable_shards}
+    return np.concatenate([np.asarray(by_start[start].data) for start in sorted(by_start)])
+
+
+def label_from_scores(scores: np.ndarray, matrix: np.ndarray, hw: tuple[int, int]) -> np.ndarray:
+    """Maps one image's scores back to its original size and takes the best class.
+
+    Args:
+      scores: float32 `[S, S, C]`, as `make_predict_fn`'s function returns them.
+      matrix: float64 `[2, 3]`, original pixel to input pixel (`data.transforms`).
+      hw: original height and width.
+
+    Returns:
+      uint8 `[h, w]`, labels; the lowest of equally good ones.
+    """
+    height, width = hw
+    label = np.empty((height, width), np.uint8)
+    rows = max(1, _STRIP_SCORES // (width * scores.shape[-1]))
+    for top in range(0, height, rows):
+        strip = (min(rows, height - top), width)
+        from_strip = matrix @ np.array([[1, 0, 0], [0, 1, top], [0, 0, 1]], np.float64)
+        strip_scores = transforms.unwarp_logits(scores, from_strip, strip)
+        label[top : top + strip[0]] = np.argmax(strip_scores, axis=-1)
+    return label
+
+
+def convention(label_set: LabelSet) -> str:
+    """Returns one line saying what the labels mean and whose left they name."""
+    left = {
+        "subject": "left and right are the subject's (its left is image-right)",
+        "image": "left and right are the image's (left is image-left)",
+        "none": "no left and right",
+    }[label_set.left_is]
+    return f"{label_set.num_classes} classes of {label_set.name}; {left}"
