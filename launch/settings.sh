@@ -1,0 +1,195 @@
+# shellcheck shell=bash
+# The options and the settings file that all launch scripts share; sourced by them.
+
+set -euo pipefail
+
+fail() {
+  printf 'error: %s\n' "$*" >&2
+  exit 1
+}
+
+((BASH_VERSINFO[0] * 100 + BASH_VERSINFO[1] >= 501)) ||
+  fail "bash 5.1 or newer is needed, this is $BASH_VERSION."
+
+launch_dir=$(cd -- "$(dirname -- "${BASH_SOURCE[0]}")" && pwd)
+# shellcheck disable=SC2034 # read by the scripts that source this file
+root=$(dirname -- "$launch_dir")
+
+readonly setting_names=(
+  CONFIG WORKDIR MAX_FAILURES
+  PROJECT PROVISIONING
+  ZONE TPU_NAME ACCELERATOR_TYPE RUNTIME_VERSION SERVICE_ACCOUNT NETWORK SUBNETWORK
+  PYTHON_VERSION POLL_SECONDS
+  GKE_CLUSTER GKE_LOCATION GKE_NODE_POOL GKE_ZONE GKE_MACHINE_TYPE GKE_ACCELERATOR GKE_TOPOLOGY
+  GKE_HOSTS GKE_CHIPS_PER_HOST GKE_NAMESPACE GKE_SERVICE_ACCOUNT GKE_JOB IMAGE
+  SLURM_JOB SLURM_NODES SLURM_GPUS_PER_NODE SLURM_CPUS_PER_GPU SLURM_PROCESS_PER SLURM_TIME
+  SLURM_PARTITION SLURM_ACCOUNT SLURM_PYTHON SLURM_LOGS
+)
+
+declare -A settings=() # by name
+settings_file=$launch_dir/settings.env
+main_arguments=() # of dmlcsr_jax.main: those of the settings file, then those after --
+behind_dashes=()  # the latter alone
+words=()          # what is neither an option nor behind --
+dry_run=false
+assume_yes=false
+
+# Standard output stays reachable from inside $(...).
+exec 3>&1
+
+# Prints one line that any POSIX shell reads back as exactly these arguments.
+quote() {
+  local argument separator='' escaped_quote="'\\''"
+  for argument in "$@"; do
+    if [[ ! $argument =~ ^[A-Za-z0-9_./:=@%+,-]+$ ]]; then
+      argument="'${argument//\'/"$escaped_quote"}'"
+    fi
+    printf '%s%s' "$separator" "$argument"
+    separator=' '
+  done
+  printf '\n'
+}
+
+# Runs a command; with --dry_run prints it instead.
+run() {
+  if $dry_run; then
+    quote "$@" >&3
+  else
+    "$@"
+  fi
+}
+
+# Prints what a command prints; with --dry_run shows the command and prints the assumed answer.
+ask() {
+  local assumed=$1
+  shift
+  if $dry_run; then
+    quote "$@" >&3
+    printf '%s\n' "$assumed"
+  else
+    "$@"
+  fi
+}
+
+# Says something to the person; inside --dry_run's list of commands it is a comment.
+say() {
+  if $dry_run; then
+    printf '# %s\n' "$*" >&3
+  else
+    printf '%s\n' "$*" >&2
+  fi
+}
+
+# Asks before something is lost; --yes answers.
+confirm() {
+  local answer=''
+  if $dry_run || $assume_yes; then
+    return 0
+  fi
+  printf '%s [y/N] ' "$1" >&2
+  read -r answer || true
+  [[ $answer == [yY] || $answer == [yY][eE][sS] ]] || fail "not confirmed, nothing was done."
+}
+
+_read_settings() {
+  local line name value number=0
+  [[ -f $settings_file ]] || fail "there is no settings file $settings_file; copy $launch_dir/settings.env."
+  while IFS= read -r line || [[ -n $line ]]; do
+    number=$((number + 1))
+    line=${line%$'\r'}
+    if [[ -z ${line//[[:blank:]]/} || $line == \#* ]]; then
+      continue
+    fi
+    [[ $line =~ ^[A-Z_]+= ]] || fail "$settings_file, line $number: write NAME=value."
+    name=${line%%=*}
+    value=${line#*=}
+    if [[ ${#value} -ge 2 && ($value == \'*\' || $value == \"*\") ]]; then
+      value=${value:1:-1}
+    fi
+    if [[ $name == ARGUMENT ]]; then
+      main_arguments+=("$value")
+      continue
+    fi
+    [[ " ${setting_names[*]} " == *" $name "* ]] ||
+      fail "$settings_file, line $number: there is no setting $name; the settings are ARGUMENT, ${setting_names[*]}."
+    [[ -z ${settings[$name]+set} ]] || fail "$settings_file, line $number: $name is set twice."
+    settings[$name]=$value
+  done <"$settings_file"
+}
+
+# Reads the command line and the settings file: fills words, settings and main_arguments.
+read_command_line() {
+  while (($#)); do
+    case $1 in
+      --settings=*) settings_file=${1#*=} ;;
+      --settings)
+        (($# >= 2)) || fail "--settings needs a file."
+        settings_file=$2
+        shift
+        ;;
+      --dry_run) dry_run=true ;;
+      --yes) assume_yes=true ;;
+      --help | -h)
+        usage
+        exit 0
+        ;;
+      --)
+        shift
+        behind_dashes=("$@")
+        break
+        ;;
+      -*) fail "there is no option $1; --help lists them." ;;
+      *) words+=("$1") ;;
+    esac
+    shift
+  done
+  _read_settings
+  main_arguments=("--config=${settings[CONFIG]:-}" "--workdir=${settings[WORKDIR]:-}"
+    "${main_arguments[@]}" "${behind_dashes[@]}")
+}
+
+# Refuses to go on without these settings, naming all that are missing.
+require() {
+  local name missing=()
+  for name in "$@"; do
+    if [[ -z ${settings[$name]:-} ]]; then
+      missing+=("$name")
+    fi
+  done
+  ((${#missing[@]} == 0)) || fail "$settings_file lacks ${missing[*]}: fill in what is missing."
+}
+
+# Refuses a setting that is not a whole number above 0.
+require_number() {
+  local name
+  require "$@"
+  for name in "$@"; do
+    [[ ${settings[$name]} =~ ^[1-9][0-9]*$ ]] ||
+      fail "$settings_file: $name is '${settings[$name]}'; it must be a whole number above 0."
+  done
+}
+
+# Refuses a setting that is none of the words after its name.
+require_choice() {
+  local name=$1
+  shift
+  require "$name"
+  [[ " $* " == *" ${settings[$name]} "* ]] ||
+    fail "$settings_file: $name is '${settings[$name]}'; it must be one of: $*."
+}
+
+# Refuses a setting that Google Cloud would not take as a name.
+require_cloud_name() {
+  local name
+  require "$@"
+  for name in "$@"; do
+    [[ ${settings[$name]} =~ ^[a-z]([-a-z0-9]{0,61}[a-z0-9])?$ ]] ||
+      fail "$settings_file: $name is '${settings[$name]}'; it must be made of a-z, 0-9 and -, and begin with a letter."
+  done
+}
+
+# Refuses the empty or unknown subcommand; the known ones are the arguments.
+require_subcommand() {
+  ((${#words[@]})) || fail "name what to do: $*; --help explains them."
+  [[ " $* " == *" ${words[0]} "* ]] || fail "there is no '${words[0]}'; it is one of: $*."
+}

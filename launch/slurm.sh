@@ -1,0 +1,76 @@
+#!/usr/bin/env bash
+# A GPU job on a Slurm cluster.
+
+usage() {
+  cat <<'USAGE'
+usage: launch/slurm.sh [--settings FILE] [--dry_run] [--yes] SUBCOMMAND [-- ARGUMENT...]
+
+  start      submit launch/slurm.sbatch: one process for each GPU or node; it saves and goes back
+             into the queue before its time limit, and after a preemption or a dead node
+  status     the job in the queue
+  logs       follow the log of the newest job
+  stop       let the run save and end; it does not go back into the queue
+  teardown   cancel the job at once, after asking: what was not saved is lost
+
+  --settings FILE   read FILE (launch/settings.env)
+  --dry_run         print every command, those of the job too, and run none
+  --yes             do not ask before cancelling
+  -- ARGUMENT...    more arguments of dmlcsr_jax.main
+USAGE
+}
+
+# shellcheck source-path=SCRIPTDIR source=settings.sh
+source "$(dirname -- "${BASH_SOURCE[0]}")/settings.sh"
+read_command_line "$@"
+require_subcommand start status logs stop teardown
+require CONFIG WORKDIR SLURM_JOB SLURM_TIME SLURM_PYTHON SLURM_LOGS
+require_number SLURM_NODES SLURM_GPUS_PER_NODE SLURM_CPUS_PER_GPU
+require_choice SLURM_PROCESS_PER gpu node
+
+start() {
+  local options=() tasks=1 settings_path
+  if [[ ${settings[SLURM_PROCESS_PER]} == gpu ]]; then
+    tasks=${settings[SLURM_GPUS_PER_NODE]}
+  fi
+  [[ -z ${settings[SLURM_PARTITION]:-} ]] || options+=(--partition="${settings[SLURM_PARTITION]}")
+  [[ -z ${settings[SLURM_ACCOUNT]:-} ]] || options+=(--account="${settings[SLURM_ACCOUNT]}")
+  settings_path=$(cd -- "$(dirname -- "$settings_file")" && pwd)/$(basename -- "$settings_file")
+  run mkdir -p "${settings[SLURM_LOGS]}"
+  run sbatch --job-name="${settings[SLURM_JOB]}" --chdir="$root" \
+    --output="${settings[SLURM_LOGS]}/%j.log" --time="${settings[SLURM_TIME]}" \
+    --nodes="${settings[SLURM_NODES]}" --ntasks-per-node="$tasks" \
+    --gpus-per-node="${settings[SLURM_GPUS_PER_NODE]}" \
+    --cpus-per-task="$((settings[SLURM_GPUS_PER_NODE] * settings[SLURM_CPUS_PER_GPU] / tasks))" \
+    "${options[@]}" "$launch_dir/slurm.sbatch" --settings="$settings_path" -- "${behind_dashes[@]}"
+  if $dry_run; then
+    say "the job runs:"
+    (cd "$root" && bash launch/slurm.sbatch --settings="$settings_path" --dry_run -- "${behind_dashes[@]}")
+  fi
+}
+
+status() {
+  run squeue --me --name="${settings[SLURM_JOB]}"
+}
+
+logs() {
+  local newest
+  if $dry_run; then
+    run tail -n 200 -F "${settings[SLURM_LOGS]}/JOB.log"
+    return
+  fi
+  newest=$(find "${settings[SLURM_LOGS]}" -maxdepth 1 -name '*.log' -printf '%T@ %p\n' | sort -n | tail -n 1 | cut -d ' ' -f 2-)
+  [[ -n $newest ]] || fail "there is no log in ${settings[SLURM_LOGS]} yet."
+  run tail -n 200 -F "$newest"
+}
+
+stop() {
+  # To the tasks alone: the batch script must live to see them save.
+  run scancel --user="$(id -un)" --name="${settings[SLURM_JOB]}" --signal=TERM
+}
+
+teardown() {
+  confirm "Cancel the job ${settings[SLURM_JOB]} at once?"
+  run scancel --user="$(id -un)" --name="${settings[SLURM_JOB]}"
+}
+
+"${words[0]}"

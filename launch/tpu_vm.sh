@@ -1,0 +1,272 @@
+#!/usr/bin/env bash
+# A Cloud TPU slice from the request to the teardown.
+
+usage() {
+  cat <<'USAGE'
+usage: launch/tpu_vm.sh [--settings FILE] [--dry_run] [--yes] SUBCOMMAND [-- ARGUMENT...]
+
+  create      ask for the slice (a queued resource) and wait until it is there
+  status      state of the slice, and of the run on each of its machines
+  provision   send the commit that is checked out to every machine and install it there
+  start       start training on every machine, in the background
+  logs [N]    follow the log of machine N (0)
+  stop        let the run save and end; the slice stays
+  watch       wait until the run has finished; when the slice is preempted, delete it, create it
+              anew, provision and start; start a failed run again, MAX_FAILURES times
+  teardown    delete the slice, after asking; checkpoints and data stay where they are
+  run         create, provision, start, watch, teardown
+
+  --settings FILE   read FILE (launch/settings.env)
+  --dry_run         print every command and run none
+  --yes             do not ask before deleting
+  -- ARGUMENT...    more arguments of dmlcsr_jax.main, e.g. start -- --mode=eval --checkpoint=best
+USAGE
+}
+
+# shellcheck source-path=SCRIPTDIR source=settings.sh
+source "$(dirname -- "${BASH_SOURCE[0]}")/settings.sh"
+read_command_line "$@"
+require_subcommand create status provision start logs stop watch teardown run
+require PROJECT ZONE TPU_NAME ACCELERATOR_TYPE RUNTIME_VERSION PYTHON_VERSION CONFIG WORKDIR
+require_cloud_name TPU_NAME
+require_choice PROVISIONING spot reserved on-demand
+require_number POLL_SECONDS MAX_FAILURES
+
+name=${settings[TPU_NAME]}
+where=(--project="${settings[PROJECT]}" --zone="${settings[ZONE]}")
+readonly healthy_polls=10 # so many looks at a running run, and earlier failures are forgiven
+
+# State of the queued resource; nothing where there is none.
+slice_state() {
+  ask ACTIVE gcloud compute tpus queued-resources list "${where[@]}" \
+    --filter="name~/$name\$" --format="value(state.state)"
+}
+
+node_state() {
+  ask READY gcloud compute tpus tpu-vm describe "$name" "${where[@]}" --format="value(state)"
+}
+
+on_every_machine() {
+  run gcloud compute tpus tpu-vm ssh "$name" "${where[@]}" --worker=all --command="$1"
+}
+
+# One word a machine; a machine that was never provisioned has no worker.sh to ask.
+readonly state_command="if [ -e dmlcsr_jax/launch/worker.sh ]; then bash dmlcsr_jax/launch/worker.sh state; else echo absent; fi"
+run_states() {
+  ask finished gcloud compute tpus tpu-vm ssh "$name" "${where[@]}" --worker=all \
+    --command="$state_command"
+}
+
+await_active() {
+  local state shown=''
+  while true; do
+    state=$(slice_state)
+    case $state in
+      ACTIVE) return 0 ;;
+      FAILED | SUSPENDING | SUSPENDED)
+        run gcloud compute tpus queued-resources describe "$name" "${where[@]}" >&2
+        fail "the request for $name has become $state; its description stands above."
+        ;;
+    esac
+    if [[ $state != "$shown" ]]; then
+      say "$name: ${state:-not listed yet}"
+      shown=$state
+    fi
+    sleep "${settings[POLL_SECONDS]}"
+  done
+}
+
+request() {
+  local options=()
+  case ${settings[PROVISIONING]} in
+    spot) options+=(--spot) ;;
+    reserved) options+=(--reserved) ;;
+  esac
+  [[ -z ${settings[SERVICE_ACCOUNT]:-} ]] || options+=(--service-account="${settings[SERVICE_ACCOUNT]}")
+  [[ -z ${settings[NETWORK]:-} ]] || options+=(--network="${settings[NETWORK]}")
+  [[ -z ${settings[SUBNETWORK]:-} ]] || options+=(--subnetwork="${settings[SUBNETWORK]}")
+  run gcloud compute tpus queued-resources create "$name" "${where[@]}" --node-id="$name" \
+    --accelerator-type="${settings[ACCELERATOR_TYPE]}" \
+    --runtime-version="${settings[RUNTIME_VERSION]}" "${options[@]}"
+}
+
+discard() {
+  run gcloud compute tpus queued-resources delete "$name" "${where[@]}" --force --quiet
+}
+
+create() {
+  local state
+  if ! $dry_run; then
+    state=$(slice_state)
+    [[ -z $state ]] || fail "$name exists already and is $state; watch it, or tear it down first."
+  fi
+  request
+  await_active
+}
+
+status() {
+  run gcloud compute tpus queued-resources list "${where[@]}" --filter="name~/$name\$"
+  run gcloud compute tpus tpu-vm list "${where[@]}" --filter="name~/$name\$"
+  if [[ $(slice_state) == ACTIVE ]]; then
+    on_every_machine "$state_command"
+  fi
+}
+
+provision() {
+  local archive=$root/build/checkout.tgz
+  if ! $dry_run && [[ -n $(git -C "$root" status --porcelain --untracked-files=no) ]]; then
+    say "uncommitted changes are not sent; the commit that is checked out is."
+  fi
+  run mkdir -p "$root/build"
+  run git -C "$root" archive --format=tgz --output="$archive" HEAD
+  run gcloud compute tpus tpu-vm scp "$archive" "$name:dmlcsr_jax.tgz" "${where[@]}" --worker=all
+  on_every_machine "rm -rf dmlcsr_jax && mkdir dmlcsr_jax && tar -xzf dmlcsr_jax.tgz -C dmlcsr_jax && bash dmlcsr_jax/launch/worker.sh provision $(quote "${settings[PYTHON_VERSION]}")"
+}
+
+start() {
+  on_every_machine "bash dmlcsr_jax/launch/worker.sh start $(quote "${main_arguments[@]}")"
+}
+
+stop() {
+  on_every_machine "bash dmlcsr_jax/launch/worker.sh stop"
+}
+
+logs() {
+  local worker=${words[1]:-0}
+  [[ $worker =~ ^[0-9]+$ ]] || fail "logs needs the number of a machine, not '$worker'."
+  run gcloud compute tpus tpu-vm ssh "$name" "${where[@]}" --worker="$worker" \
+    --command="tail -n 200 -F dmlcsr_jax_run/log"
+}
+
+recover() {
+  if $dry_run || [[ -n $(slice_state) ]]; then
+    discard
+  fi
+  request
+  await_active
+  provision
+  start
+}
+
+# Prints what there is to do: wait, recover, provision, start, failed, finished or requested.
+verdict() {
+  local slice node states
+  slice=$(slice_state) || return 1
+  case $slice in
+    ACTIVE) ;;
+    '' | FAILED | SUSPENDING | SUSPENDED | DELETING)
+      printf 'recover\n'
+      return
+      ;;
+    *)
+      printf 'wait\n'
+      return
+      ;;
+  esac
+  # The node can be known to be lost before its queued resource is.
+  node=$(node_state) || return 1
+  case $node in
+    PREEMPTED | TERMINATED | STOPPED | STOPPING | DELETING)
+      printf 'recover\n'
+      return
+      ;;
+  esac
+  states=$(run_states) || return 1
+  case $'\n'$states$'\n' in
+    *$'\n'requested$'\n'*) printf 'requested\n' ;;
+    *$'\n'running$'\n'*) printf 'wait running\n' ;;
+    *$'\n'absent$'\n'*) printf 'provision\n' ;;
+    *$'\n'failed$'\n'*) printf 'failed\n' ;;
+    *$'\n'stopped$'\n'* | *$'\n'lost$'\n'*) printf 'start\n' ;;
+    *$'\n'finished$'\n'*) printf 'finished\n' ;;
+    *) return 1 ;;
+  esac
+}
+
+# Takes steps as a command of its own, so that one that fails ends them but not the watch.
+attempt() {
+  local result
+  set +e
+  (
+    set -e
+    "$@"
+  )
+  result=$?
+  set -e
+  ((result == 0)) || say "that did not work; it is looked at again in ${settings[POLL_SECONDS]} s."
+}
+
+provision_and_start() {
+  provision
+  start
+}
+
+watch() {
+  local now failures=0 running=0
+  if $dry_run; then
+    say "every ${settings[POLL_SECONDS]} s, until the run has finished:"
+    verdict >/dev/null
+    say "where the slice is lost:"
+    recover
+    say "where the run was stopped, or has failed for at most ${settings[MAX_FAILURES]} times:"
+    start
+    return
+  fi
+  while true; do
+    now=$(verdict) || now=unknown
+    case $now in
+      finished)
+        say "the run has finished."
+        return 0
+        ;;
+      requested)
+        say "the run was stopped on request; start it to go on."
+        return 0
+        ;;
+      recover)
+        say "the slice $name is lost; a new one is asked for."
+        attempt recover
+        ;;
+      provision) attempt provision_and_start ;;
+      start)
+        say "the run was stopped; it is started again."
+        attempt start
+        ;;
+      failed)
+        failures=$((failures + 1))
+        ((failures <= settings[MAX_FAILURES])) ||
+          fail "the run has failed $failures times; see launch/tpu_vm.sh logs."
+        say "the run has failed; it is started again ($failures of ${settings[MAX_FAILURES]})."
+        attempt start
+        ;;
+      unknown) say "$name did not answer; it is asked again." ;;
+    esac
+    if [[ $now == "wait running" ]]; then
+      running=$((running + 1))
+      if ((running >= healthy_polls)); then
+        failures=0
+      fi
+    else
+      running=0
+    fi
+    sleep "${settings[POLL_SECONDS]}"
+  done
+}
+
+teardown() {
+  confirm "Delete the slice $name (${settings[ACCELERATOR_TYPE]}) in ${settings[ZONE]} of ${settings[PROJECT]}?"
+  discard
+}
+
+run_all() {
+  create
+  provision
+  start
+  watch
+  teardown
+}
+
+case ${words[0]} in
+  run) run_all ;;
+  *) "${words[0]}" ;;
+esac

@@ -1,0 +1,93 @@
+#!/usr/bin/env bash
+# The part of tpu_vm.sh that runs on each machine of a slice, from the checkout that was sent there.
+set -euo pipefail
+
+usage() {
+  cat <<'USAGE'
+usage: launch/worker.sh provision PYTHON_VERSION
+       launch/worker.sh start [ARGUMENT of dmlcsr_jax.main...]
+       launch/worker.sh stop
+       launch/worker.sh state
+
+Called by launch/tpu_vm.sh on every machine of a slice.
+  provision  makes the virtual environment and installs this checkout for TPU into it
+  start      starts training in the background; the log is ~/dmlcsr_jax_run/log
+  stop       sends SIGTERM and waits until the run has saved and ended
+  state      prints one word: absent, running, finished, stopped, requested, lost or failed
+             (stopped: by a SIGTERM from outside; requested: by `stop`; lost: its machine restarted)
+USAGE
+}
+
+checkout=$(dirname -- "$(cd -- "$(dirname -- "${BASH_SOURCE[0]}")" && pwd)")
+venv=$HOME/dmlcsr_jax_venv
+run_dir=$HOME/dmlcsr_jax_run
+
+provision() {
+  local python_version=$1
+  if ! python3 -m pip --version >/dev/null 2>&1; then
+    sudo apt-get -o DPkg::Lock::Timeout=300 -q update
+    sudo apt-get -o DPkg::Lock::Timeout=300 -q -y install python3-pip
+  fi
+  # The image's own Python is older than the project needs; uv brings the right one.
+  python3 -m pip install --user --quiet --upgrade uv
+  python3 -m uv venv --quiet --allow-existing --python="$python_version" "$venv"
+  python3 -m uv pip install --quiet --python="$venv/bin/python" --editable "${checkout}[tpu,gcs]"
+  "$venv/bin/python" -c 'import dmlcsr_jax, jax, libtpu'
+}
+
+state() {
+  local word=absent pid=''
+  if [[ -f $run_dir/state ]]; then
+    read -r word pid <"$run_dir/state"
+  fi
+  if [[ $word == running ]] && ! kill -0 "$pid" 2>/dev/null; then
+    word=lost
+  elif [[ $word == stopped && -f $run_dir/stop_requested ]]; then
+    word=requested
+  fi
+  printf '%s\n' "$word"
+}
+
+start() {
+  [[ $(state) != running ]] || {
+    echo "error: a run is under way on $(hostname) already; stop it first." >&2
+    exit 1
+  }
+  mkdir -p "$run_dir"
+  rm -f "$run_dir/stop_requested" "$run_dir/state"
+  cd "$checkout"
+  nohup setsid bash launch/supervise.sh "$run_dir/state" \
+    "$venv/bin/python" -m dmlcsr_jax.main --distributed "$@" \
+    </dev/null >>"$run_dir/log" 2>&1 &
+  for _ in {1..50}; do
+    if [[ -f $run_dir/state ]]; then
+      return 0
+    fi
+    sleep 0.2
+  done
+  echo "error: the run did not start on $(hostname); see $run_dir/log." >&2
+  exit 1
+}
+
+stop() {
+  local word pid
+  if [[ $(state) != running ]]; then
+    echo "no run is under way on $(hostname)."
+    return 0
+  fi
+  touch "$run_dir/stop_requested"
+  read -r word pid <"$run_dir/state"
+  kill -TERM "$pid"
+  while [[ $(state) == running ]]; do
+    sleep 0.5
+  done
+}
+
+case ${1:-} in
+  provision | start | stop | state) "$@" ;;
+  --help | -h) usage ;;
+  *)
+    usage >&2
+    exit 2
+    ;;
+esac

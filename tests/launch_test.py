@@ -1,0 +1,999 @@
+"""The launch scripts, run with stand-ins for the clouds' own programs that record their calls."""
+
+import json
+import os
+import pathlib
+import re
+import shlex
+import shutil
+import signal
+import stat
+import subprocess
+import sys
+import time
+
+import pytest
+import yaml
+
+ROOT = pathlib.Path(__file__).resolve().parents[1]
+LAUNCH = ROOT / "launch"
+SCRIPTS = ("tpu_vm.sh", "gke.sh", "slurm.sh", "local.sh")
+
+# Records its name and arguments; answers from a file: {part of the call: [[status, output], ...]},
+# each answer given once, the last one for ever.
+STAND_IN = f"""#!{sys.executable} -SE
+import fcntl, json, os, sys
+call = [os.path.basename(sys.argv[0]), *sys.argv[1:]]
+with open(os.environ["STAND_IN_DIR"] + "/lock", "w") as lock:
+    fcntl.flock(lock, fcntl.LOCK_EX)
+    with open(os.environ["STAND_IN_DIR"] + "/calls", "a") as calls:
+        calls.write(json.dumps(call) + "\\n")
+    path = os.environ["STAND_IN_DIR"] + "/answers"
+    answers = json.load(open(path))
+    status, output = 0, ""
+    for part, replies in answers.items():
+        if part in " ".join(call):
+            status, output = replies[0]
+            if len(replies) > 1:
+                del replies[0]
+            json.dump(answers, open(path, "w"))
+            break
+print(output, end="\\n" if output else "")
+sys.exit(status)
+"""
+
+NASTY = (
+    "--config.name=it's",
+    '--config.name="quoted" $HOME ${HOME} $(id) `id`',
+    "--config.name=a  b\tc * ? ~ # ! & ; | < > ( ) { } [ ] \\ \\n %s",
+    "--config.name='single' \\'",
+    "--config.name=@GKE_HOSTS@ @ARGUMENTS@ $(POD_IP) $$ $$(POD_IP)",
+    "--config.name=",
+    "--config.name=é日本",
+)
+
+FILLED = {
+    "CONFIG": "configs/helen.py",
+    "WORKDIR": "gs://faces/runs/helen",
+    "PROJECT": "my-project",
+    "ZONE": "us-west4-a",
+    "TPU_NAME": "helen-1",
+    "ACCELERATOR_TYPE": "v5litepod-16",
+    "RUNTIME_VERSION": "v2-alpha-tpuv5-lite",
+    "PROVISIONING": "spot",
+    "PYTHON_VERSION": "3.12",
+    "POLL_SECONDS": "60",
+    "MAX_FAILURES": "2",
+    "GKE_CLUSTER": "faces",
+    "GKE_LOCATION": "us-east5",
+    "GKE_NODE_POOL": "slice",
+    "GKE_ZONE": "us-east5-b",
+    "GKE_MACHINE_TYPE": "ct6e-standard-4t",
+    "GKE_ACCELERATOR": "tpu-v6e-slice",
+    "GKE_TOPOLOGY": "4x4",
+    "GKE_HOSTS": "4",
+    "GKE_CHIPS_PER_HOST": "4",
+    "GKE_NAMESPACE": "research",
+    "GKE_SERVICE_ACCOUNT": "trainer",
+    "GKE_JOB": "helen",
+    "IMAGE": "us-docker.pkg.dev/my-project/faces/dmlcsr_jax:1",
+    "SLURM_JOB": "helen",
+    "SLURM_NODES": "2",
+    "SLURM_GPUS_PER_NODE": "4",
+    "SLURM_CPUS_PER_GPU": "8",
+    "SLURM_PROCESS_PER": "gpu",
+    "SLURM_TIME": "24:00:00",
+    "SLURM_PYTHON": "/opt/venv/bin/python",
+    "SLURM_LOGS": "",  # set by the fixture
+}
+TRAIN = ["--config=configs/helen.py", "--workdir=gs://faces/runs/helen"]
+
+
+def executable(path: pathlib.Path, text: str) -> None:
+    path.write_text(text)
+    path.chmod(path.stat().st_mode | stat.S_IXUSR)
+
+
+class Bench:
+    """A checkout of its own with the launch scripts, stand-ins first on PATH, and a home."""
+
+    def __init__(self, folder: pathlib.Path):
+        self.root = folder / "check out"  # a space: paths are values too
+        self.home = folder / "home"
+        self.bin = folder / "bin"
+        self.logs = folder / "slurm logs"
+        for path in (self.root, self.home, self.bin):
+            path.mkdir()
+        shutil.copytree(LAUNCH, self.root / "launch")
+        (self.root / ".gitignore").write_text("/build/\n")
+        git = ["git", "-C", self.root, "-c", "user.name=t", "-c", "user.email=t@t"]
+        subprocess.run([*git, "init", "-q"], check=True)
+        subprocess.run([*git, "add", "."], check=True)
+        subprocess.run([*git, "commit", "-q", "-m", "all"], check=True)
+        for name in ("gcloud", "kubectl", "docker", "sbatch", "scancel", "squeue", "sleep"):
+            executable(self.bin / name, STAND_IN)
+        self.env = os.environ | {
+            "PATH": f"{self.bin}:{os.environ['PATH']}",
+            "HOME": str(self.home),
+            "STAND_IN_DIR": str(folder),
+        }
+        self.env.pop("XLA_FLAGS", None)
+        self.folder = folder
+        self.answer({})
+        self.settings()
+
+    def settings(self, *lines: str, **changes: str) -> None:
+        values = FILLED | {"SLURM_LOGS": str(self.logs)} | changes
+        text = [f"{name}={value}" for name, value in values.items()]
+        (self.folder / "my settings.env").write_text("\n".join([*text, *lines]) + "\n")
+
+    def answer(self, answers: dict[str, list]) -> None:
+        """Each answer is an output, or a pair of exit status and output."""
+        pairs = {
+            part: [[0, reply] if isinstance(reply, str) else reply for reply in replies]
+            for part, replies in answers.items()
+        }
+        (self.folder / "answers").write_text(json.dumps(pairs))
+
+    def calls(self) -> list[list[str]]:
+        """The calls since the last time, less those of sleep."""
+        path = self.folder / "calls"
+        if not path.exists():
+            return []
+        lines = [json.loads(line) for line in path.read_text().splitlines()]
+        path.unlink()
+        return [line for line in lines if line[0] != "sleep"]
+
+    def command(self, script: str, *arguments: str) -> list[str]:
+        return [
+            "bash",
+            str(self.root / "launch" / script),
+            "--settings",
+            str(self.folder / "my settings.env"),
+            *arguments,
+        ]
+
+    def run(self, script: str, *arguments: str, check=True, stdin="", cwd=None, timeout=60):
+        result = subprocess.run(
+            self.command(script, *arguments),
+            env=self.env,
+            cwd=cwd,
+            input=stdin,
+            capture_output=True,
+            text=True,
+            timeout=timeout,
+        )
+        if check:
+            assert result.returncode == 0, result.stderr
+        return result
+
+    def start(self, command: list[str], **keywords) -> subprocess.Popen:
+        return subprocess.Popen(
+            command, env=self.env, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+            **keywords,
+        )  # fmt: skip
+
+
+@pytest.fixture
+def bench(tmp_path):
+    return Bench(tmp_path)
+
+
+def wait_for(condition, seconds=20.0):
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end, "it did not happen in time"
+        time.sleep(0.02)
+
+
+WHERE = ["--project=my-project", "--zone=us-west4-a"]
+QUEUED = ["gcloud", "compute", "tpus", "queued-resources"]
+VM = ["gcloud", "compute", "tpus", "tpu-vm"]
+LIST = [*QUEUED, "list", *WHERE, "--filter=name~/helen-1$", "--format=value(state.state)"]
+NODE = [*VM, "describe", "helen-1", *WHERE, "--format=value(state)"]
+DELETE = [*QUEUED, "delete", "helen-1", *WHERE, "--force", "--quiet"]
+CREATE = [
+    *QUEUED, "create", "helen-1", *WHERE, "--node-id=helen-1",
+    "--accelerator-type=v5litepod-16", "--runtime-version=v2-alpha-tpuv5-lite",
+]  # fmt: skip
+
+
+def ssh(command: str, worker="all") -> list[str]:
+    return [*VM, "ssh", "helen-1", *WHERE, f"--worker={worker}", f"--command={command}"]
+
+
+WORKER = "bash dmlcsr_jax/launch/worker.sh"
+STATE = ssh(f"if [ -e dmlcsr_jax/launch/worker.sh ]; then {WORKER} state; else echo absent; fi")
+START = ssh(f"{WORKER} start {' '.join(TRAIN)}")
+UNPACK = (
+    "rm -rf dmlcsr_jax && mkdir dmlcsr_jax && tar -xzf dmlcsr_jax.tgz -C dmlcsr_jax "
+    f"&& {WORKER} provision 3.12"
+)
+
+
+def provision(bench) -> list[list[str]]:
+    archive = str(bench.root / "build" / "checkout.tgz")
+    return [[*VM, "scp", archive, "helen-1:dmlcsr_jax.tgz", *WHERE, "--worker=all"], ssh(UNPACK)]
+
+
+KUBECTL = ["kubectl", "--context=gke_my-project_us-east5_faces", "--namespace=research"]
+CLUSTER = ["--project=my-project", "--location=us-east5"]
+DELETE_JOB = [
+    *KUBECTL, "delete", "jobset", "helen", "--ignore-not-found", "--cascade=foreground", "--wait",
+]  # fmt: skip
+
+
+class TestCalls:
+    """What each subcommand asks of the clouds' programs, to the letter."""
+
+    @pytest.mark.parametrize(
+        ("provisioning", "flags"),
+        [("spot", ["--spot"]), ("reserved", ["--reserved"]), ("on-demand", [])],
+    )
+    def test_tpu_create(self, bench, provisioning, flags):
+        bench.settings(PROVISIONING=provisioning)
+        bench.answer({"list": ["", "WAITING_FOR_RESOURCES", "PROVISIONING", "ACTIVE"]})
+        bench.run("tpu_vm.sh", "create")
+        assert bench.calls() == [LIST, [*CREATE, *flags], LIST, LIST, LIST]
+
+    def test_tpu_create_with_the_optional_settings(self, bench):
+        bench.settings("SERVICE_ACCOUNT=a@b.c", "NETWORK=net", "SUBNETWORK=sub")
+        bench.answer({"list": ["", "ACTIVE"]})
+        bench.run("tpu_vm.sh", "create")
+        options = ["--spot", "--service-account=a@b.c", "--network=net", "--subnetwork=sub"]
+        assert bench.calls() == [LIST, [*CREATE, *options], LIST]
+
+    def test_tpu_create_refuses_a_second_slice_of_that_name(self, bench):
+        bench.answer({"list": ["ACTIVE"]})
+        result = bench.run("tpu_vm.sh", "create", check=False)
+        assert result.returncode == 1
+        assert "helen-1 exists already and is ACTIVE" in result.stderr
+        assert bench.calls() == [LIST]
+
+    def test_tpu_create_says_why_a_request_failed(self, bench):
+        bench.answer({"list": ["", "FAILED"], "describe": ["no quota for v5litepod"]})
+        result = bench.run("tpu_vm.sh", "create", check=False)
+        assert result.returncode == 1
+        assert "no quota for v5litepod" in result.stderr
+        assert "helen-1 has become FAILED" in result.stderr
+
+    def test_tpu_status(self, bench):
+        bench.answer({"state.state": ["ACTIVE"], "worker.sh": ["running\nrunning"]})
+        assert "running" in bench.run("tpu_vm.sh", "status").stdout
+        overview = [[*what, "list", *WHERE, "--filter=name~/helen-1$"] for what in (QUEUED, VM)]
+        assert bench.calls() == [*overview, LIST, STATE]
+
+    def test_tpu_provision_sends_the_commit(self, bench):
+        (bench.root / "launch" / "settings.env").write_text("MAX_FAILURES=9\n")
+        result = bench.run("tpu_vm.sh", "provision")
+        assert "uncommitted changes are not sent" in result.stderr
+        assert bench.calls() == provision(bench)
+        # What the machine makes of it, with the archive that was made.
+        shutil.copy(bench.root / "build" / "checkout.tgz", bench.home / "dmlcsr_jax.tgz")
+        unpack = UNPACK.partition(" && bash")[0]
+        subprocess.run(["bash", "-c", unpack], cwd=bench.home, check=True)
+        sent = bench.home / "dmlcsr_jax" / "launch"
+        assert (sent / "settings.env").read_bytes() == (LAUNCH / "settings.env").read_bytes()
+
+    def test_tpu_start_logs_and_stop(self, bench):
+        bench.run("tpu_vm.sh", "start")
+        bench.run("tpu_vm.sh", "logs")
+        bench.run("tpu_vm.sh", "logs", "3")
+        bench.run("tpu_vm.sh", "stop")
+        tail = "tail -n 200 -F dmlcsr_jax_run/log"
+        expected = [START, ssh(tail, 0), ssh(tail, 3), ssh(f"{WORKER} stop")]
+        assert bench.calls() == expected
+
+    def test_tpu_run_does_it_all(self, bench):
+        bench.answer({"list": ["", "ACTIVE"], "describe": ["READY"], "state;": ["finished"]})
+        bench.run("tpu_vm.sh", "--yes", "run")
+        expected = [LIST, [*CREATE, "--spot"], LIST, *provision(bench), START]
+        assert bench.calls() == [*expected, LIST, NODE, STATE, DELETE]
+
+    def test_gke(self, bench):
+        for words in (
+            ["credentials"], ["image"], ["create"], ["start"], ["status"], ["logs", "2"], ["stop"],
+        ):  # fmt: skip
+            bench.run("gke.sh", *words)
+        image = FILLED["IMAGE"]
+        labels = "jobset.sigs.k8s.io/jobset-name=helen"
+        assert bench.calls() == [
+            ["gcloud", "container", "clusters", "get-credentials", "faces", *CLUSTER],
+            [
+                "docker", "build", f"--file={bench.root}/launch/Dockerfile", f"--tag={image}",
+                str(bench.root),
+            ],
+            ["docker", "push", image],
+            [
+                "gcloud", "container", "node-pools", "create", "slice", *CLUSTER,
+                "--cluster=faces", "--node-locations=us-east5-b",
+                "--machine-type=ct6e-standard-4t", "--tpu-topology=4x4", "--num-nodes=4",
+                "--spot",
+            ],
+            [*KUBECTL, "apply", f"--filename={bench.root}/build/helen.yaml"],
+            [*KUBECTL, "get", "jobset", "helen"],
+            [*KUBECTL, "get", "pods", f"--selector={labels}", "--output=wide"],
+            [
+                *KUBECTL, "logs", "--follow", "--tail=200",
+                f"--selector={labels},batch.kubernetes.io/job-completion-index=2",
+            ],
+            DELETE_JOB,
+        ]  # fmt: skip
+
+    @pytest.mark.parametrize(("per", "tasks", "cpus"), [("gpu", "4", "8"), ("node", "1", "32")])
+    def test_slurm(self, bench, per, tasks, cpus):
+        bench.settings("SLURM_PARTITION=gpu", "SLURM_ACCOUNT=faces", SLURM_PROCESS_PER=per)
+        bench.run("slurm.sh", "start", "--", "--mode=eval")
+        bench.run("slurm.sh", "status")
+        bench.run("slurm.sh", "stop")
+        me = subprocess.run(["id", "-un"], capture_output=True, text=True).stdout.strip()
+        assert bench.calls() == [
+            [
+                "sbatch", "--job-name=helen", f"--chdir={bench.root}",
+                f"--output={bench.logs}/%j.log", "--time=24:00:00", "--nodes=2",
+                f"--ntasks-per-node={tasks}", "--gpus-per-node=4", f"--cpus-per-task={cpus}",
+                "--partition=gpu", "--account=faces", f"{bench.root}/launch/slurm.sbatch",
+                f"--settings={bench.folder}/my settings.env", "--", "--mode=eval",
+            ],
+            ["squeue", "--me", "--name=helen"],
+            ["scancel", f"--user={me}", "--name=helen", "--signal=TERM"],
+        ]  # fmt: skip
+        assert bench.logs.is_dir()
+
+
+TEARDOWNS = {
+    "tpu_vm.sh": [DELETE],
+    "gke.sh": [
+        DELETE_JOB,
+        [
+            "gcloud", "container", "node-pools", "delete", "slice", *CLUSTER, "--cluster=faces",
+            "--quiet",
+        ],
+    ],
+}  # fmt: skip
+
+
+class TestTeardown:
+    @pytest.mark.parametrize("script", TEARDOWNS)
+    @pytest.mark.parametrize("answer", ["y\n", "YES\n"])
+    def test_asks_and_does(self, bench, script, answer):
+        result = bench.run(script, "teardown", stdin=answer)
+        assert "[y/N]" in result.stderr
+        assert bench.calls() == TEARDOWNS[script]
+
+    @pytest.mark.parametrize("script", ["tpu_vm.sh", "gke.sh", "slurm.sh"])
+    @pytest.mark.parametrize("answer", ["", "\n", "n\n", "yesterday\n"])
+    def test_anything_but_yes_is_no(self, bench, script, answer):
+        result = bench.run(script, "teardown", stdin=answer, check=False)
+        assert result.returncode == 1
+        assert "nothing was done" in result.stderr
+        assert bench.calls() == []
+
+    @pytest.mark.parametrize("script", TEARDOWNS)
+    def test_yes_answers(self, bench, script):
+        assert "[y/N]" not in bench.run(script, "--yes", "teardown").stderr
+        assert bench.calls() == TEARDOWNS[script]
+
+
+class TestWatch:
+    """Cloud TPU: what happens to a run whose slice comes and goes."""
+
+    def watch(self, bench, slices, nodes, states, check=True):
+        bench.answer({"list": slices, "describe": nodes, "state;": states})
+        result = bench.run("tpu_vm.sh", "watch", check=check)
+        return result, bench.calls()
+
+    def test_waits_until_all_have_finished(self, bench):
+        states = ["running\nrunning", "finished\nrunning", "finished\nfinished"]
+        result, calls = self.watch(bench, ["ACTIVE"], ["READY"], states)
+        assert "finished" in result.stderr
+        assert calls == [LIST, NODE, STATE] * 3
+
+    @pytest.mark.parametrize("lost", ["SUSPENDED", "FAILED", "SUSPENDING"])
+    def test_a_preempted_slice_is_made_anew_and_started(self, bench, lost):
+        slices = ["ACTIVE", lost, lost, "WAITING_FOR_RESOURCES", "PROVISIONING", "ACTIVE"]
+        _, calls = self.watch(bench, slices, ["READY"], ["running", "finished"])
+        remade = [DELETE, [*CREATE, "--spot"], LIST, LIST, LIST, *provision(bench), START]
+        assert calls == [LIST, NODE, STATE, LIST, LIST, *remade, LIST, NODE, STATE]
+
+    def test_a_preempted_node_of_an_active_request_too(self, bench):
+        _, calls = self.watch(bench, ["ACTIVE"], ["PREEMPTED", "READY"], ["finished"])
+        remade = [DELETE, [*CREATE, "--spot"], LIST, *provision(bench), START]
+        assert calls == [LIST, NODE, LIST, *remade, LIST, NODE, STATE]
+
+    def test_a_slice_that_is_gone_is_not_deleted_first(self, bench):
+        _, calls = self.watch(bench, ["", "", "ACTIVE"], ["READY"], ["finished"])
+        remade = [[*CREATE, "--spot"], LIST, *provision(bench), START]
+        assert calls == [LIST, LIST, *remade, LIST, NODE, STATE]
+
+    def test_a_slice_lost_during_recovery_is_recovered_again(self, bench):
+        slices = ["SUSPENDED", "SUSPENDED", "SUSPENDED", "", "", "ACTIVE"]
+        result, calls = self.watch(bench, slices, ["READY"], ["finished"])
+        assert "that did not work" in result.stderr
+        assert calls.count([*CREATE, "--spot"]) == 2
+        assert calls[-3:] == [LIST, NODE, STATE]
+
+    @pytest.mark.parametrize("state", ["stopped\nfinished", "lost\nlost"])
+    def test_a_run_stopped_from_outside_is_started_again(self, bench, state):
+        _, calls = self.watch(bench, ["ACTIVE"], ["READY"], [state, "finished"])
+        assert calls == [LIST, NODE, STATE, START, LIST, NODE, STATE]
+
+    def test_a_machine_without_the_checkout_is_provisioned(self, bench):
+        _, calls = self.watch(bench, ["ACTIVE"], ["READY"], ["absent", "finished"])
+        assert calls == [LIST, NODE, STATE, *provision(bench), START, LIST, NODE, STATE]
+
+    def test_a_run_stopped_on_request_ends_the_watch(self, bench):
+        result, calls = self.watch(bench, ["ACTIVE"], ["READY"], ["requested\nstopped"])
+        assert "on request" in result.stderr
+        assert calls == [LIST, NODE, STATE]
+
+    def test_failures_are_few(self, bench):
+        result, calls = self.watch(
+            bench, ["ACTIVE"], ["READY"], ["failed\nlost", "running", "failed"], check=False
+        )
+        assert result.returncode == 1
+        assert "the run has failed 3 times" in result.stderr
+        assert calls.count(START) == 2
+
+    def test_failures_long_ago_are_forgiven(self, bench):
+        healthy = ["running"] * 10
+        states = ["failed", "failed", *healthy, "failed", "finished"]
+        _, calls = self.watch(bench, ["ACTIVE"], ["READY"], states)
+        assert calls.count(START) == 3
+
+    def test_a_cloud_that_does_not_answer_is_asked_again(self, bench):
+        result, calls = self.watch(bench, [[1, ""], "ACTIVE"], ["READY"], [[255, ""], "finished"])
+        assert result.stderr.count("did not answer") == 2
+        assert DELETE not in calls
+
+
+ALL = [
+    *(("tpu_vm.sh", word) for word in (
+        "create", "status", "provision", "start", "logs", "stop", "watch", "teardown", "run")),
+    *(("gke.sh", word) for word in (
+        "credentials", "image", "create", "start", "status", "logs", "stop", "teardown")),
+    *(("slurm.sh", word) for word in ("start", "status", "logs", "stop", "teardown")),
+]  # fmt: skip
+
+
+class TestDryRun:
+    @pytest.mark.parametrize(("script", "word"), [*ALL, ("gke.sh", "show"), ("local.sh", "2")])
+    def test_runs_nothing(self, bench, script, word):
+        executable(bench.bin / "python", STAND_IN)
+        files = sorted(bench.folder.rglob("*"))
+        result = bench.run(script, "--dry_run", word)
+        assert result.stdout
+        assert bench.calls() == []
+        assert sorted(bench.folder.rglob("*")) == files
+
+    @pytest.mark.parametrize(
+        ("script", "word"),
+        [pair for pair in ALL if pair not in [("tpu_vm.sh", "watch"), ("slurm.sh", "logs")]],
+    )
+    def test_prints_what_would_run(self, bench, script, word):
+        arguments = [word, "--", *NASTY]
+        shown = bench.run(script, "--dry_run", *arguments).stdout
+        if script == "slurm.sh":
+            shown = shown.partition("# the job runs:")[0]
+        commands = [shlex.split(line) for line in shown.splitlines() if line[0] != "#"]
+        bench.answer({"list": ["", "ACTIVE"] if word in ("create", "run") else ["ACTIVE"],
+                      "describe": ["READY"], "state;": ["finished"]})  # fmt: skip
+        bench.run(script, "--yes", *arguments)
+        made = bench.calls()
+        if word in ("create", "run") and script == "tpu_vm.sh":
+            del made[0]  # the look whether the slice exists already
+        if word == "run":  # the watch is shown with what it does in an emergency
+            begin, end = (shown.splitlines().index(line) for line in (
+                "# where the slice is lost:", "# where the run was stopped, or has failed for at "
+                "most 2 times:"))  # fmt: skip
+            lines = shown.splitlines()
+            calm = lines[:begin] + lines[end + 2 :]
+            commands = [shlex.split(line) for line in calm if line[0] != "#"]
+        assert [command for command in commands if command[0] not in ("mkdir", "git")] == made
+
+    def test_local_prints_what_would_run(self, bench):
+        shown = bench.run("local.sh", "--dry_run", "--devices=3", "--port=5000", "2", "--", *NASTY)
+        expected = [
+            [
+                "env", "JAX_PLATFORMS=cpu", "JAX_CPU_COLLECTIVES_IMPLEMENTATION=gloo",
+                "XLA_FLAGS=--xla_force_host_platform_device_count=3",
+                "python", "-m", "dmlcsr_jax.main", *TRAIN, *NASTY,
+                "--coordinator_address=127.0.0.1:5000", "--num_processes=2", f"--process_id={i}",
+            ]
+            for i in range(2)
+        ]  # fmt: skip
+        assert [shlex.split(line) for line in shown.stdout.splitlines()] == expected
+
+
+class TestSettings:
+    @pytest.mark.parametrize(
+        ("script", "word", "names"),
+        [
+            ("tpu_vm.sh", "status", ["PROJECT", "ZONE", "TPU_NAME", "WORKDIR"]),
+            ("gke.sh", "status", ["PROJECT", "GKE_CLUSTER", "IMAGE"]),
+            ("slurm.sh", "status", ["CONFIG", "SLURM_PYTHON", "SLURM_LOGS"]),
+            ("local.sh", "2", ["CONFIG", "WORKDIR"]),
+        ],
+    )
+    def test_missing_ones_are_named(self, bench, script, word, names):
+        bench.settings(**dict.fromkeys(names, ""))
+        result = bench.run(script, word, check=False)
+        assert result.returncode == 1
+        assert result.stderr.startswith("error: ")
+        assert len(result.stderr.splitlines()) == 1
+        assert set(names) <= set(re.findall(r"\w+", result.stderr))
+        assert bench.calls() == []
+
+    @pytest.mark.parametrize(
+        ("changes", "lines", "words"),
+        [
+            ({"PROVISIONING": "cheap"}, [], ["PROVISIONING", "cheap", "spot reserved on-demand"]),
+            ({"POLL_SECONDS": "soon"}, [], ["POLL_SECONDS", "soon", "whole number"]),
+            ({"MAX_FAILURES": "0"}, [], ["MAX_FAILURES", "'0'", "whole number"]),
+            ({"TPU_NAME": "My TPU"}, [], ["TPU_NAME", "My TPU"]),
+            ({}, ["ZOEN=x"], [f"line {len(FILLED) + 1}", "ZOEN"]),
+            ({}, ["ZONE=x"], [f"line {len(FILLED) + 1}", "ZONE", "twice"]),
+            ({}, ["export ZONE=x"], [f"line {len(FILLED) + 1}", "NAME=value"]),
+        ],
+    )
+    def test_wrong_ones_are_named(self, bench, changes, lines, words):
+        bench.settings(*lines, **changes)
+        result = bench.run("tpu_vm.sh", "status", check=False)
+        assert result.returncode == 1
+        assert len(result.stderr.splitlines()) == 1
+        for word in words:
+            assert word in result.stderr
+        assert bench.calls() == []
+
+    def test_a_missing_file_is_named(self, bench):
+        (bench.folder / "my settings.env").unlink()
+        result = bench.run("tpu_vm.sh", "status", check=False)
+        assert result.returncode == 1
+        assert "my settings.env" in result.stderr
+
+    def test_comments_blanks_quotes_and_line_ends(self, bench):
+        (bench.folder / "my settings.env").write_text(
+            "# comment\n\n  \t\nCONFIG='configs/a b.py'\r\nWORKDIR=\"/w\"\nARGUMENT='\nARGUMENT=\"x"
+        )
+        result = bench.run("local.sh", "--dry_run", "--port=1", "1")
+        command = shlex.split(result.stdout)
+        assert command[6:-3] == ["dmlcsr_jax.main", "--config=configs/a b.py", "--workdir=/w", "'",
+                                 '"x']  # fmt: skip
+
+    def test_the_shipped_file_has_every_setting(self):
+        text = (LAUNCH / "settings.sh").read_text()
+        known = re.search(r"setting_names=\(([^)]*)\)", text)[1].split()
+        shipped = re.findall(r"^([A-Z_]+)=", (LAUNCH / "settings.env").read_text(), re.M)
+        assert sorted(known) == sorted(set(shipped) - {"ARGUMENT"})
+        scripts = "".join(
+            path.read_text() for path in LAUNCH.glob("*.sh") if path.name != "settings.sh"
+        )
+        scripts += (LAUNCH / "slurm.sbatch").read_text()
+        for name in known:
+            assert re.search(rf"\b{name}\b", scripts), f"{name} is read by no script"
+
+
+class TestQuoting:
+    def test_through_ssh_to_the_process(self, bench):
+        bench.settings(*(f"ARGUMENT={value}" for value in NASTY))
+        bench.run("tpu_vm.sh", "start", "--", *NASTY, "two\nlines")
+        [call] = bench.calls()
+        # ssh gives the command to the login shell of the machine, in the home folder.
+        worker = bench.home / "dmlcsr_jax" / "launch" / "worker.sh"
+        worker.parent.mkdir(parents=True)
+        worker.write_text('printf "%s\\0" "$@"')
+        command = call[-1].removeprefix("--command=")
+        for shell in ("bash", "sh"):
+            said = subprocess.run(
+                [shell, "-c", command], cwd=bench.home, capture_output=True, text=True, check=True
+            ).stdout
+            assert said.split("\0")[:-1] == ["start", *TRAIN, *NASTY, *NASTY, "two\nlines"]
+
+    def test_through_kubernetes_to_the_process(self, bench):
+        bench.settings(*(f"ARGUMENT={value}" for value in NASTY))
+        manifest = yaml.safe_load(bench.run("gke.sh", "show", "--", "two\nlines").stdout)
+        [container] = _pod(manifest)["containers"]
+        # Kubernetes reads $$ as $, and replaces $(NAME) where NAME is in the environment.
+        arguments = [
+            re.sub(r"\$\$|\$\((\w+)\)", lambda m: "$" if m[0] == "$$" else f"<{m[1]}>", text)
+            for text in container["args"]
+        ]
+        assert arguments == [*TRAIN, *NASTY, "two\nlines"]
+
+    def test_through_slurm_to_the_process(self, bench):
+        bench.settings(*(f"ARGUMENT={value}" for value in NASTY))
+        executable(bench.bin / "srun", STAND_IN)
+        bench.run("slurm.sh", "start", "--", *NASTY)
+        [_, *arguments] = next(call for call in bench.calls() if call[0] == "sbatch")
+        script = next(i for i, word in enumerate(arguments) if word.endswith("slurm.sbatch"))
+        subprocess.run(
+            ["bash", *arguments[script:]], cwd=bench.root, env=bench.env, check=True, timeout=30
+        )
+        [call] = bench.calls()
+        python = ["/opt/venv/bin/python", "-m", "dmlcsr_jax.main", "--distributed"]
+        assert call == [
+            "srun", "--kill-on-bad-exit=1", "--cpus-per-task=8", *python, *TRAIN, *NASTY, *NASTY,
+        ]  # fmt: skip
+
+
+def _pod(manifest) -> dict:
+    [job] = manifest["spec"]["replicatedJobs"]
+    return job["template"]["spec"]["template"]["spec"]
+
+
+class TestManifest:
+    def test_one_pod_for_each_host(self, bench):
+        manifest = yaml.safe_load(bench.run("gke.sh", "show").stdout)
+        assert manifest["metadata"]["name"] == "helen"
+        assert manifest["spec"]["failurePolicy"]["maxRestarts"] == 2
+        job = manifest["spec"]["replicatedJobs"][0]["template"]["spec"]
+        assert (job["completions"], job["parallelism"], job["backoffLimit"]) == (4, 4, 0)
+        pod = _pod(manifest)
+        assert pod["serviceAccountName"] == "trainer"
+        assert pod["nodeSelector"] == {
+            "cloud.google.com/gke-tpu-accelerator": "tpu-v6e-slice",
+            "cloud.google.com/gke-tpu-topology": "4x4",
+            "cloud.google.com/gke-spot": "true",
+        }
+        [container] = pod["containers"]
+        assert container["image"] == FILLED["IMAGE"]
+        assert container["resources"]["limits"] == {"google.com/tpu": 4}
+        assert "@" not in json.dumps(manifest)
+
+    def test_on_demand_selects_no_spot_nodes(self, bench):
+        bench.settings(PROVISIONING="on-demand")
+        manifest = yaml.safe_load(bench.run("gke.sh", "show").stdout)
+        assert "cloud.google.com/gke-spot" not in _pod(manifest)["nodeSelector"]
+
+    def test_start_writes_what_show_shows(self, bench):
+        bench.run("gke.sh", "start")
+        shown = bench.run("gke.sh", "show").stdout
+        assert (bench.root / "build" / "helen.yaml").read_text() == shown
+
+
+# Stands for a training process: says what it was told, then does as the file `plan` beside it says.
+PROCESS = f"""#!{sys.executable} -SE
+import json, os, signal, sys, time
+number = next((a.split("=")[1] for a in sys.argv if a.startswith("--process_id=")), "0")
+home = os.environ["STAND_IN_DIR"]
+plan = json.load(open(home + "/plan"))[int(number)]
+def saved(*_):
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    print("saved", flush=True)
+    time.sleep(plan.get("save", 0))
+    sys.exit(plan.get("saved_status", 0))
+if plan.get("deaf"):
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+else:
+    signal.signal(signal.SIGTERM, saved)
+print("arguments", json.dumps(sys.argv[1:]), flush=True)
+print("flags", os.environ.get("XLA_FLAGS"), os.environ.get("JAX_PLATFORMS"), flush=True)
+print("on stderr", file=sys.stderr, flush=True)
+open(home + "/up" + number, "w").write(str(os.getpid()))
+time.sleep(plan.get("seconds", 0))
+print("no line end", end="", flush=True)
+if plan.get("signal"):
+    os.kill(os.getpid(), plan["signal"])
+sys.exit(plan.get("status", 0))
+"""
+
+
+def plan(bench, *plans: dict) -> None:
+    (bench.folder / "plan").write_text(json.dumps(plans))
+
+
+def is_up(bench, number=0):
+    path = bench.folder / f"up{number}"
+    return path.exists() and path.read_text() != ""
+
+
+class TestSupervise:
+    def command(self, bench):
+        executable(bench.bin / "python", PROCESS)
+        script = str(bench.root / "launch" / "supervise.sh")
+        return ["bash", script, str(bench.folder / "state"), "python", "a b", "$c"]
+
+    def state(self, bench):
+        path = bench.folder / "state"
+        return path.read_text() if path.exists() else ""
+
+    @pytest.mark.parametrize(
+        ("status", "state"), [(0, "finished\n"), (1, "failed 1\n"), (127, "failed 127\n")]
+    )
+    def test_left_alone(self, bench, status, state):
+        plan(bench, {"status": status})
+        result = subprocess.run(
+            self.command(bench), env=bench.env, capture_output=True, text=True, timeout=30
+        )
+        assert result.returncode == status
+        assert self.state(bench) == state
+        assert 'arguments ["a b", "$c"]' in result.stdout
+
+    @pytest.mark.parametrize(
+        ("saved_status", "status", "state"), [(0, 143, "stopped\n"), (3, 3, "failed 3\n")]
+    )
+    def test_sigterm_is_passed_on_and_waited_for(self, bench, saved_status, status, state):
+        plan(bench, {"seconds": 60, "save": 0.5, "saved_status": saved_status})
+        process = bench.start(self.command(bench))
+        wait_for(lambda: is_up(bench))
+        assert self.state(bench) == f"running {process.pid}\n"
+        process.terminate()
+        wait_for(lambda: process.poll() is not None)
+        assert process.returncode == status
+        assert self.state(bench) == state
+        assert "saved" in process.stdout.read()
+
+    def test_a_second_sigterm_while_it_saves_changes_nothing(self, bench):
+        plan(bench, {"seconds": 60, "save": 1.0})
+        process = bench.start(self.command(bench))
+        wait_for(lambda: is_up(bench))
+        process.terminate()
+        time.sleep(0.3)
+        process.terminate()
+        wait_for(lambda: process.poll() is not None)
+        assert process.returncode == 143
+
+    def test_a_killed_process_has_failed(self, bench):
+        plan(bench, {"signal": signal.SIGKILL})
+        assert subprocess.run(self.command(bench), env=bench.env, timeout=30).returncode == 137
+        assert self.state(bench) == "failed 137\n"
+
+
+class TestWorker:
+    """The machine's own part: with a stand-in for the environment's Python."""
+
+    def call(self, bench, *arguments, check=True):
+        result = subprocess.run(
+            ["bash", str(bench.root / "launch" / "worker.sh"), *arguments],
+            env=bench.env, capture_output=True, text=True, timeout=60,
+        )  # fmt: skip
+        assert not check or result.returncode == 0, result.stderr
+        return result
+
+    def state(self, bench):
+        return self.call(bench, "state").stdout.strip()
+
+    @pytest.fixture
+    def bench(self, tmp_path):
+        bench = Bench(tmp_path)
+        (bench.bin / "sleep").unlink()
+        python = bench.home / "dmlcsr_jax_venv" / "bin" / "python"
+        python.parent.mkdir(parents=True)
+        executable(python, PROCESS)
+        return bench
+
+    def test_provision(self, bench):
+        executable(bench.bin / "python3", STAND_IN)
+        executable(bench.home / "dmlcsr_jax_venv" / "bin" / "python", STAND_IN)
+        self.call(bench, "provision", "3.12")
+        venv = f"{bench.home}/dmlcsr_jax_venv"
+        assert bench.calls() == [
+            ["python3", "-m", "pip", "--version"],
+            ["python3", "-m", "pip", "install", "--user", "--quiet", "--upgrade", "uv"],
+            ["python3", "-m", "uv", "venv", "--quiet", "--allow-existing", "--python=3.12", venv],
+            [
+                "python3", "-m", "uv", "pip", "install", "--quiet", f"--python={venv}/bin/python",
+                "--editable", f"{bench.root}[tpu,gcs]",
+            ],
+            ["python", "-c", "import dmlcsr_jax, jax, libtpu"],
+        ]  # fmt: skip
+
+    def test_a_provision_that_fails_says_so(self, bench):
+        executable(bench.bin / "python3", STAND_IN)
+        bench.answer({"uv pip install": [[2, "no such version"]]})
+        assert self.call(bench, "provision", "3.12", check=False).returncode == 2
+
+    def test_from_start_to_finish(self, bench):
+        plan(bench, {"seconds": 0.5})
+        assert self.state(bench) == "absent"
+        self.call(bench, "start", *TRAIN, *NASTY)
+        assert self.state(bench) == "running"
+        wait_for(lambda: self.state(bench) == "finished")
+        log = (bench.home / "dmlcsr_jax_run" / "log").read_text()
+        arguments = ["-m", "dmlcsr_jax.main", "--distributed", *TRAIN, *NASTY]
+        assert f"arguments {json.dumps(arguments)}" in log
+        assert "on stderr" in log
+
+    def test_stop_waits_until_it_has_saved(self, bench):
+        plan(bench, {"seconds": 60, "save": 0.5})
+        self.call(bench, "start")
+        wait_for(lambda: is_up(bench))
+        assert "already" in self.call(bench, "start", check=False).stderr
+        self.call(bench, "stop")
+        assert self.state(bench) == "requested"
+        assert "saved" in (bench.home / "dmlcsr_jax_run" / "log").read_text()
+        plan(bench, {})
+        self.call(bench, "start")
+        wait_for(lambda: self.state(bench) == "finished")
+
+    def test_a_sigterm_from_outside_is_no_request(self, bench):
+        plan(bench, {"seconds": 60})
+        self.call(bench, "start")
+        wait_for(lambda: is_up(bench))
+        pid = (bench.home / "dmlcsr_jax_run" / "state").read_text().split()[1]
+        os.kill(int(pid), signal.SIGTERM)
+        wait_for(lambda: self.state(bench) == "stopped")
+
+    def test_failed_and_lost(self, bench):
+        plan(bench, {"status": 1})
+        self.call(bench, "start")
+        wait_for(lambda: self.state(bench) == "failed")
+        gone = subprocess.Popen(["true"])
+        gone.wait()
+        (bench.home / "dmlcsr_jax_run" / "state").write_text(f"running {gone.pid}\n")
+        assert self.state(bench) == "lost"
+
+
+class TestSlurmJob:
+    """launch/slurm.sbatch as Slurm runs it, with stand-ins for srun and scontrol."""
+
+    @pytest.fixture
+    def bench(self, tmp_path):
+        bench = Bench(tmp_path)
+        executable(bench.bin / "scontrol", STAND_IN)
+        executable(bench.bin / "srun", PROCESS)
+        bench.env["SLURM_JOB_ID"] = "77"
+        return bench
+
+    def command(self, bench):
+        settings = f"--settings={bench.folder}/my settings.env"
+        return ["bash", "launch/slurm.sbatch", settings]
+
+    @pytest.mark.parametrize("status", [0, 5])
+    def test_ends_as_the_run_ends(self, bench, status):
+        plan(bench, {"status": status})
+        result = subprocess.run(self.command(bench), env=bench.env, cwd=bench.root, timeout=30)
+        assert result.returncode == status
+        assert bench.calls() == []
+
+    def test_near_the_time_limit_it_saves_and_goes_back_into_the_queue(self, bench):
+        plan(bench, {"seconds": 60, "save": 0.5})
+        process = bench.start(self.command(bench), cwd=bench.root)
+        wait_for(lambda: is_up(bench))
+        process.send_signal(signal.SIGUSR1)
+        wait_for(lambda: process.poll() is not None)
+        assert process.returncode == 0
+        assert "saved" in process.stdout.read()
+        assert bench.calls() == [["scontrol", "requeue", "77"]]
+
+    def test_a_cancelled_job_saves_and_is_not_put_back(self, bench):
+        plan(bench, {"seconds": 60, "save": 0.5})
+        process = bench.start(self.command(bench), cwd=bench.root)
+        wait_for(lambda: is_up(bench))
+        process.terminate()
+        wait_for(lambda: process.poll() is not None)
+        assert "saved" in process.stdout.read()
+        assert bench.calls() == []
+
+    def test_one_process_for_each_node_sees_all_its_gpus(self, bench):
+        bench.settings(SLURM_PROCESS_PER="node")
+        plan(bench, {})
+        result = subprocess.run(
+            self.command(bench), env=bench.env, cwd=bench.root, capture_output=True, text=True
+        )
+        assert '"--cpus-per-task=32", "env", "JAX_LOCAL_DEVICE_IDS=0,1,2,3"' in result.stdout
+
+    def test_slurm_reads_its_options(self):
+        lines = (LAUNCH / "slurm.sbatch").read_text().splitlines()
+        assert lines[1:4] == [
+            "#SBATCH --requeue",
+            "#SBATCH --signal=B:USR1@300",
+            "#SBATCH --open-mode=append",
+        ]
+
+
+class TestLocal:
+    @pytest.fixture
+    def bench(self, tmp_path):
+        bench = Bench(tmp_path)
+        (bench.bin / "sleep").unlink()
+        executable(bench.bin / "python", PROCESS)
+        return bench
+
+    def test_starts_all_and_says_who_speaks(self, bench):
+        plan(bench, {}, {}, {})
+        lines = bench.run("local.sh", "--devices", "2", "3", "--", *NASTY).stdout.splitlines()
+        ports = set()
+        for process in range(3):
+            mine = [line[4:] for line in lines if line.startswith(f"[{process}] ")]
+            arguments = json.loads(mine[0].removeprefix("arguments "))
+            assert arguments[:-3] == ["-m", "dmlcsr_jax.main", *TRAIN, *NASTY]
+            ports.add(arguments[-3])
+            assert arguments[-2:] == ["--num_processes=3", f"--process_id={process}"]
+            assert "flags --xla_force_host_platform_device_count=2 cpu" in mine
+            assert "on stderr" in mine
+            assert mine[-1] == "no line end"
+        assert len(ports) == 1
+        assert re.fullmatch(r"--coordinator_address=127\.0\.0\.1:\d+", ports.pop())
+
+    @pytest.mark.parametrize(
+        ("fate", "words"),
+        [
+            ({"status": 3}, "process 1 ended with status 3"),
+            ({"signal": signal.SIGKILL}, "process 1 ended with status 137 (signal KILL)"),
+        ],
+    )
+    def test_one_that_fails_ends_the_others(self, bench, fate, words):
+        plan(bench, {"seconds": 60}, {"seconds": 0.5} | fate, {"seconds": 60})
+        begin = time.monotonic()
+        result = bench.run("local.sh", "3", check=False)
+        assert time.monotonic() - begin < 15
+        assert result.returncode == 1
+        assert f"error: {words}; the others were ended." in result.stderr
+        assert result.stdout.count("saved") == 2
+        assert not any(_alive(bench, number) for number in range(3))
+
+    def test_one_that_does_not_listen_is_killed(self, bench):
+        script = bench.root / "launch" / "local.sh"
+        script.write_text(script.read_text().replace("grace_seconds=60", "grace_seconds=1"))
+        plan(bench, {"seconds": 60, "deaf": True}, {"seconds": 0.5, "status": 1})
+        result = bench.run("local.sh", "2", check=False, timeout=20)
+        assert result.returncode == 1
+        assert "process 1 ended with status 1" in result.stderr
+        assert not _alive(bench, 0)
+
+    @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+    def test_signals_are_passed_on(self, bench, number):
+        plan(bench, {"seconds": 60, "save": 0.3}, {"seconds": 60, "save": 0.8})
+        process = bench.start(bench.command("local.sh", "2"))
+        wait_for(lambda: is_up(bench, 0) and is_up(bench, 1))
+        process.send_signal(number)
+        output, _ = process.communicate(timeout=20)
+        assert process.returncode == 0
+        assert "[0] saved" in output
+        assert "[1] saved" in output
+
+    def test_the_whole_group_may_be_signalled(self, bench):
+        plan(bench, {"seconds": 60, "save": 0.5}, {"seconds": 60, "save": 0.5})
+        process = bench.start(bench.command("local.sh", "2"), start_new_session=True)
+        wait_for(lambda: is_up(bench, 0) and is_up(bench, 1))
+        os.killpg(process.pid, signal.SIGTERM)
+        output, _ = process.communicate(timeout=20)
+        assert process.returncode == 0
+        assert output.count("saved") >= 2
+
+    @pytest.mark.parametrize("words", [[], ["two"], ["0"], ["1", "2"], ["--devices=x", "1"]])
+    def test_wrong_numbers_are_refused(self, bench, words):
+        result = bench.run("local.sh", *words, check=False)
+        assert result.returncode == 1
+        assert result.stderr.startswith("error: ")
+
+
+def _alive(bench, number):
+    path = bench.folder / f"up{number}"
+    if not path.exists():
+        return False
+    try:
+        os.kill(int(path.read_text()), 0)
+    except ProcessLookupError:
+        return False
+    return True
+
+
+class TestScripts:
+    @pytest.mark.parametrize("script", [*SCRIPTS, "supervise.sh", "worker.sh", "slurm.sbatch"])
+    def test_help(self, bench, script):
+        result = subprocess.run(
+            ["bash", f"launch/{script}", "--help"], cwd=bench.root, capture_output=True, text=True
+        )
+        assert result.returncode == 0
+        assert result.stdout.startswith("usage: ")
+
+    @pytest.mark.parametrize("script", ["tpu_vm.sh", "gke.sh", "slurm.sh"])
+    @pytest.mark.parametrize("words", [[], ["destroy"], ["--force", "status"]])
+    def test_unknown_words_are_refused(self, bench, script, words):
+        result = bench.run(script, *words, check=False)
+        assert result.returncode == 1
+        assert len(result.stderr.splitlines()) == 1
+        assert bench.calls() == []
+
+    def test_shellcheck(self):
+        beside = pathlib.Path(sys.executable).with_name("shellcheck")
+        program = str(beside) if beside.exists() else shutil.which("shellcheck")
+        if program is None:
+            pytest.skip("shellcheck is not installed (the test extra brings it)")
+        scripts = [*LAUNCH.glob("*.sh"), LAUNCH / "slurm.sbatch"]
+        result = subprocess.run(
+            [program, "--external-sources", *scripts], capture_output=True, text=True
+        )
+        assert result.returncode == 0, result.stdout
