@@ -1,0 +1,159 @@
+"""Shards of a prepared set, written by all cores, each shard whole or not there."""
+
+import concurrent.futures
+import contextlib
+import dataclasses
+import multiprocessing
+import os
+import pathlib
+import signal
+import threading
+from collections.abc import Sequence
+from concurrent.futures.process import BrokenProcessPool
+
+import cv2
+import tqdm
+from array_record.python import array_record_module
+from array_record.python.array_record_data_source import ArrayRecordDataSource
+from tensorflow_datasets.core import example_serializer
+
+from dmlcsr_jax.data.builders.examples import Encoding, encode, features
+from dmlcsr_jax.data.builders.records import Record
+from dmlcsr_jax.data.label_sets import LabelSet
+from dmlcsr_jax.errors import UserError
+
+# Fixed, so that the files depend on the set alone and not on the machine.
+EXAMPLES_PER_SHARD = 500
+
+# Images and labels come compressed; one record a group makes random access cheapest.
+_WRITER_OPTIONS = "group_size:1,uncompressed"
+_UNFINISHED = ".unfinished"
+_SECONDS_BETWEEN_LOOKS = 0.2
+
+# In a worker: how many examples all workers have written, and whether the set is given up.
+_written = None
+_stop = None
+
+
+@dataclasses.dataclass(frozen=True)
+class Shard:
+    """One file of a prepared set, to be written.
+
+    Attributes:
+      path: the file.
+      records: its examples, in order.
+      encoding: how their photographs are stored.
+    """
+
+    path: pathlib.Path
+    records: tuple[Record, ...]
+    encoding: Encoding
+
+
+def write_shards(shards: Sequence[Shard], label_set: LabelSet, num_workers: int):
+    """Writes the shards that are not there yet, in parallel.
+
+    A shard is written beside its place and renamed when it is complete: one that is there is whole.
+    What a file holds depends on its shard alone, not on the number or the order of the workers.
+
+    Args:
+      shards: the whole set's shards, all in one folder.
+      label_set: which labels there may be.
+      num_workers: number of processes, at least 1.
+
+    Raises:
+      UserError: where an example is damaged, a file cannot be written, or a worker dies.
+    """
+    for leftover in shards[0].path.parent.glob(f"*{_UNFINISHED}"):
+        leftover.unlink()
+    missing = [shard for shard in shards if not shard.path.exists()]
+    if not missing:
+        return
+    total = sum(len(shard.records) for shard in shards)
+    # New processes rather than forks: array_record and OpenCV hold threads and locks.
+    context = multiprocessing.get_context("spawn")
+    written = context.Value("q", total - sum(len(shard.records) for shard in missing))
+    stop = context.Event()
+    pool = concurrent.futures.ProcessPoolExecutor(
+        min(num_workers, len(missing)), context, _start_worker, (written, stop)
+    )
+    with tqdm.tqdm(total=total, initial=written.value, unit="image", desc="Preparing") as bar:
+        try:
+            left = {pool.submit(_write_shard, shard, label_set) for shard in missing}
+            while left:
+                done, left = concurrent.futures.wait(
+                    left, _SECONDS_BETWEEN_LOOKS, concurrent.futures.FIRST_EXCEPTION
+                )
+                bar.update(written.value - bar.n)
+                for future in done:
+                    future.result()
+        except BrokenProcessPool as error:
+            raise UserError(
+                "a worker process ended suddenly, perhaps for want of memory; start again with "
+                "fewer workers (--num_workers) to go on from the finished shards."
+            ) from error
+        finally:
+            stop.set()
+            pool.shutdown(cancel_futures=True)
+
+
+def _start_worker(written, stop):
+    """Sets a worker process up: one thread, no life of its own."""
+    global _written, _stop
+    _written, _stop = written, stop
+    cv2.setNumThreads(0)
+    # The parent decides what an interrupt means.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+
+
+def _end_with_parent():
+    """Ends this process when its parent is gone, be it killed, so that none writes on unseen."""
+    multiprocessing.parent_process().join()
+    os._exit(1)
+
+
+def _write_shard(shard: Shard, label_set: LabelSet):
+    """Writes one shard, or leaves nothing of it where the whole set is given up."""
+    schema = features()
+    serializer = example_serializer.ExampleSerializer(schema.get_serialized_info())
+    unfinished = shard.path.with_name(f"{shard.path.name}.{os.getpid()}{_UNFINISHED}")
+    try:
+        with _naming(shard.path):
+            writer = array_record_module.ArrayRecordWriter(str(unfinished), _WRITER_OPTIONS)
+        for record in shard.records:
+            if _stop.is_set():
+                return
+            example = schema.encode_example(encode(record, shard.encoding, label_set))
+            with _naming(shard.path):
+                writer.write(serializer.serialize_example(example))
+            with _written.get_lock():
+                _written.value += 1
+        with _naming(shard.path):
+            writer.close()
+            _finish(unfinished, shard)
+    finally:
+        unfinished.unlink(missing_ok=True)
+
+
+def _finish(unfinished: pathlib.Path, shard: Shard):
+    """Moves a written shard to its place, once all of it is on the disk."""
+    with ArrayRecordDataSource([str(unfinished)]) as source:
+        if len(source) != len(shard.records):
+            raise OSError(f"{len(source)} of {len(shard.records)} examples arrived")
+    with unfinished.open("rb") as file:
+        os.fsync(file.fileno())
+    unfinished.replace(shard.path)
+
+
+@contextlib.contextmanager
+def _naming(path: pathlib.Path):
+    """Turns a failure to write into a sentence that names the file."""
+    try:
+        yield
+    # array_record tells of a full disk by a RuntimeError.
+    except (OSError, RuntimeError) as error:
+        raise UserError(
+            f"{path} cannot be written ({error}); make room on that disk or choose another --to, "
+            "then start again."
+        ) from error
