@@ -1,4 +1,4 @@
-"""What an evaluation leaves to read: table, `metrics.json`, confusion matrix, worst images, panels."""
+"""What there is to look at: table, `metrics.json`, confusion matrix, worst images, panels."""
 
 import io
 import json
@@ -29,8 +29,8 @@ def class_table(confusion: np.ndarray, label_set: LabelSet) -> str:
       label_set: names and groups.
 
     Returns:
-      Lines of text; "pixels" is the class's share of the pixels that count; a figure that does not exist (a class
-      neither in the truth nor predicted) is a dash.
+      Lines of text; "pixels" is the class's share of the pixels that count; a figure that does not
+      exist (of a class neither in the truth nor predicted) is a dash.
     """
     summary = summarize(confusion, label_set)
 

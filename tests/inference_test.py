@@ -1,4 +1,5 @@
 import dataclasses
+import functools
 
 import jax
 import jax.numpy as jnp
@@ -62,9 +63,7 @@ def align_corners(x, side):
     for axis in (1, 2):
         old = x.shape[axis]
         place = np.linspace(0, old - 1, side)
-        x = np.apply_along_axis(
-            lambda line, o=old, p=place: np.interp(p, np.arange(o), line), axis, x
-        )
+        x = np.apply_along_axis(functools.partial(np.interp, place, np.arange(old)), axis, x)
     return x
 
 
