@@ -16,6 +16,7 @@ from typing import Any
 import cv2
 import grain
 import numpy as np
+from absl import flags
 
 from dmlcsr_jax.data.label_sets import LabelSet
 from dmlcsr_jax.data.transforms import Augmentation, augment, fit_matrix, warp_image
@@ -73,7 +74,7 @@ def train_batches(
       batch_size: global batch size, a multiple of `process_count`.
       seed: 0 or more; decides order and augmentation.
       start_step: the global batch with which to begin.
-      num_workers: worker processes; with 0, a thread of this process works ahead.
+      num_workers: worker processes; with 0, two threads of this process work ahead.
       process_index: which of the processes that train together this is.
       process_count: how many there are.
 
@@ -122,7 +123,7 @@ def eval_batches(
       label_set: meaning of the labels.
       image_size: side S of the square input, pixels.
       batch_size: global batch size, a multiple of `process_count`.
-      num_workers: worker processes; with 0, a thread of this process works ahead.
+      num_workers: worker processes; with 0, two threads of this process work ahead.
       process_index: which of the processes that evaluate together this is.
       process_count: how many there are.
 
@@ -247,10 +248,15 @@ def _stack_views(views: Sequence[dict[str, Any]]) -> dict[str, Any]:
 
 
 def _iterate(batches: grain.MapDataset, num_workers: int, batch_bytes: int) -> Iterator:
-    """Returns an iterator over `batches` that works ahead in a thread or in processes."""
-    options = grain.ReadOptions(num_threads=1, prefetch_buffer_size=_AHEAD)
+    """Returns an iterator over `batches` that works ahead in threads or in processes."""
+    # Decoding and warping run without Python's lock; a worker is meant for one core.
+    num_threads = 1 if num_workers else _AHEAD
+    options = grain.ReadOptions(num_threads=num_threads, prefetch_buffer_size=_AHEAD)
     dataset = batches.to_iter_dataset(options)
     if num_workers:
+        # Grain reads its settings from absl's flags, which a script without absl never parses.
+        if not flags.FLAGS.is_parsed():
+            flags.FLAGS.mark_as_parsed()
         # A worker that finds shared memory full dies of a bus error: rather the slower pipe.
         in_flight = num_workers * (_AHEAD + 2) * batch_bytes
         shared = os.path.isdir(_SHARED_MEMORY) and (

@@ -6,6 +6,7 @@ not at the pixel centres: pixel `x` covers `[x - 0.5, x + 0.5]`.
 """
 
 import dataclasses
+import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -90,14 +91,13 @@ def random_matrix(
     """
     scale = 1 + augmentation.scale_std * rng.standard_normal()
     degrees = augmentation.rotation_std * rng.standard_normal()
-    rotated, mirrored = rng.random(2) < (augmentation.rotation_prob, augmentation.mirror_prob)
-    scale = np.clip(scale, augmentation.scale_min, augmentation.scale_max) * size / max(hw)
+    rotated = rng.random() < augmentation.rotation_prob
+    flip = -1 if rng.random() < augmentation.mirror_prob else 1
+    scale = min(max(scale, augmentation.scale_min), augmentation.scale_max) * size / max(hw)
     limit = augmentation.rotation_max
-    angle = np.deg2rad(np.clip(degrees, -limit, limit)) if rotated else 0.0
-    linear = scale * np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]])
-    if mirrored:
-        linear[0] *= -1
-    return _about_centres(hw, size, linear)
+    angle = math.radians(min(max(degrees, -limit), limit)) if rotated else 0.0
+    cos, sin = scale * math.cos(angle), scale * math.sin(angle)
+    return _about_centres(hw, size, np.array([[flip * cos, -flip * sin], [sin, cos]]))
 
 
 def _about_centres(hw: tuple[int, int], size: int, linear: np.ndarray) -> np.ndarray:
@@ -128,7 +128,7 @@ def change_source(
 
 def is_mirrored(matrix: np.ndarray) -> bool:
     """Returns whether the view that a matrix gives is mirrored."""
-    return bool(np.linalg.det(matrix[:, :2]) < 0)
+    return bool(matrix[0, 0] * matrix[1, 1] < matrix[0, 1] * matrix[1, 0])
 
 
 def warp_image(image: np.ndarray, matrix: np.ndarray, size: int) -> np.ndarray:
@@ -139,9 +139,12 @@ def warp_image(image: np.ndarray, matrix: np.ndarray, size: int) -> np.ndarray:
       matrix: float64 `[2, 3]`, image pixel to input pixel.
       size: side of the input, pixels.
     """
-    return cv2.warpAffine(
-        image, matrix, (size, size), flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_CONSTANT
+    # OpenCV warps four channels in half the time of three, to the same pixels.
+    four = cv2.cvtColor(image, cv2.COLOR_RGB2RGBA)
+    warped = cv2.warpAffine(
+        four, matrix, (size, size), flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_CONSTANT
     )
+    return cv2.cvtColor(warped, cv2.COLOR_RGBA2RGB)
 
 
 def warp_label(label: np.ndarray, matrix: np.ndarray, size: int, ignore_label: int) -> np.ndarray:
@@ -190,13 +193,11 @@ def augment(
     """
     image, label = example["image"], example["label"]
     matrix = random_matrix(image.shape[:2], size, rng, augmentation)
+    label_matrix = change_source(matrix, image.shape[:2], label.shape)
+    label = warp_label(label, label_matrix, size, label_set.ignore_label)
     if is_mirrored(matrix):
         label = cv2.LUT(label, label_set.mirror_table())
-    label_matrix = change_source(matrix, image.shape[:2], label.shape)
-    return {
-        "image": warp_image(image, matrix, size),
-        "label": warp_label(label, label_matrix, size, label_set.ignore_label),
-    }
+    return {"image": warp_image(image, matrix, size), "label": label}
 
 
 def unwarp_logits(logits: np.ndarray, matrix: np.ndarray, hw: tuple[int, int]) -> np.ndarray:
@@ -210,11 +211,17 @@ def unwarp_logits(logits: np.ndarray, matrix: np.ndarray, hw: tuple[int, int]) -
     Returns:
       float32 `[h, w, C]`; original pixels that lie outside the input take its nearest border.
     """
-    unwarped = cv2.warpAffine(
-        logits,
-        matrix,
-        (hw[1], hw[0]),
-        flags=cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP,
-        borderMode=cv2.BORDER_REPLICATE,
-    )
-    return unwarped.reshape(*hw, logits.shape[2])
+    channels = logits.shape[2]
+    unwarped = np.empty((*hw, channels), np.float32)
+    # OpenCV interpolates one, three or four channels exactly, others at steps of 1/32 pixel only.
+    width = 4 if channels >= 4 else 1
+    for start in range(0, channels, width):
+        part = slice(min(start, channels - width), min(start + width, channels))
+        unwarped[..., part] = cv2.warpAffine(
+            np.ascontiguousarray(logits[..., part]),
+            matrix,
+            (hw[1], hw[0]),
+            flags=cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP,
+            borderMode=cv2.BORDER_REPLICATE,
+        ).reshape(*hw, width)
+    return unwarped
