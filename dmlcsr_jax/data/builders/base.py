@@ -235,7 +235,7 @@ class FaceParsingBuilder(tfds.core.ShardBasedBuilder, skip_registration=True):
         free = shutil.disk_usage(place.parent).free
         if needed > free:
             raise UserError(
-                f"{place} needs {needed / 1e9:.1f} GB and its disk has {free / 1e9:.1f} GB free; "
+                f"{place} needs {needed / 1e6:,.0f} MB and its disk has {free / 1e6:,.0f} MB free; "
                 "make room or choose another --to."
             )
 

@@ -125,8 +125,10 @@ def _write_shard(shard: Shard, label_set: LabelSet):
             if _stop.is_set():
                 return
             example = schema.encode_example(encode(record, shard.encoding, label_set))
+            # Not `serialize_example`: it puts the features in another order in each process.
+            data = serializer.get_tf_example(example).SerializeToString(deterministic=True)
             with _naming(shard.path):
-                writer.write(serializer.serialize_example(example))
+                writer.write(data)
             with _written.get_lock():
                 _written.value += 1
         with _naming(shard.path):
