@@ -1,0 +1,134 @@
+"""Pixel-pooled metrics from one confusion matrix, on the host, in NumPy (method, "Metrics")."""
+
+import math
+
+import numpy as np
+
+from dmlcsr_jax.errors import UserError
+
+
+def confusion_matrix(label, prediction, num_classes, ignore_label=255):
+    """Counts pixels by true and predicted class.
+
+    Matrices of several images add up to the matrix of the set.
+
+    Args:
+      label: integers of any shape: 0 to `num_classes - 1`, and `ignore_label`.
+      prediction: integers of the same shape, 0 to `num_classes - 1` wherever the label is not
+        ignored.
+      num_classes: number of classes.
+      ignore_label: label of pixels that do not count.
+
+    Returns:
+      int64 `[num_classes, num_classes]`; row: true class, column: predicted class.
+
+    Raises:
+      UserError: where the shapes differ or a counted value is no class.
+    """
+    label, prediction = np.asarray(label), np.asarray(prediction)
+    if label.shape != prediction.shape:
+        raise UserError(
+            f"the label has the shape {label.shape} and the prediction {prediction.shape}; "
+            "predictions must be mapped to the label's size before they are counted."
+        )
+    counted = label != ignore_label
+    truth = label[counted].astype(np.int64)
+    predicted = prediction[counted].astype(np.int64)
+    for name, values in (("label", truth), ("prediction", predicted)):
+        if values.size and not (values.min() >= 0 and values.max() < num_classes):
+            wrong = values.min() if values.min() < 0 else values.max()
+            raise UserError(
+                f"the {name} contains the value {wrong}; with {num_classes} classes values must be "
+                f"0 to {num_classes - 1}"
+                + (f" or the ignore label {ignore_label}." if name == "label" else ".")
+            )
+    counts = np.bincount(num_classes * truth + predicted, minlength=num_classes**2)
+    return counts.reshape(num_classes, num_classes)
+
+
+def _ratio(numerator, denominator):
+    """Returns the quotient, NaN where there is nothing to divide by."""
+    return float(numerator / denominator) if denominator else math.nan
+
+
+def _scores(hit, truth, predicted):
+    """Returns the scores of one class from its pixel counts."""
+    return {
+        "f1": _ratio(2 * hit, truth + predicted),
+        "iou": _ratio(hit, truth + predicted - hit),
+        "precision": _ratio(hit, predicted),
+        "recall": _ratio(hit, truth),
+    }
+
+
+def _mean(values):
+    """Returns the mean of the values that are defined, NaN where none is."""
+    defined = [value for value in values if not math.isnan(value)]
+    return _ratio(sum(defined), len(defined))
+
+
+def summarize(matrix, label_set):
+    """Turns a confusion matrix into the published scores.
+
+    Scores are parts of 1. A class that is in neither truth nor prediction has no F1 and no IoU:
+    they are NaN and are left out of the means. Precision is NaN without predicted pixels, recall
+    without true ones. `json_safe` turns NaN into None for writing.
+
+    Args:
+      matrix: integer `[C, C]` as `confusion_matrix` returns it, row: true class.
+      label_set: `LabelSet` of C classes.
+
+    Returns:
+      dict of
+        classes: class name to dict of f1, iou, precision, recall, truth_pixels, predicted_pixels;
+        groups: the same for each of the label set's merged groups: truth and prediction are the
+          union of the group's classes, so confusion within the group is no error;
+        mean_f1: mean over all classes but background;
+        miou: mean over all classes;
+        pixel_accuracy: part of the counted pixels predicted right;
+        num_pixels: number of counted pixels, int.
+
+    Raises:
+      UserError: where the matrix has another number of classes than the label set.
+    """
+    matrix = np.asarray(matrix)
+    if matrix.shape != (label_set.num_classes,) * 2:
+        raise UserError(
+            f"the confusion matrix has the shape {matrix.shape}, but the label set "
+            f"{label_set.name} has {label_set.num_classes} classes; count with the same label set."
+        )
+    truth, predicted = matrix.sum(1), matrix.sum(0)
+
+    def merged(labels):
+        hit = matrix[np.ix_(labels, labels)].sum()
+        counts = truth[labels].sum(), predicted[labels].sum()
+        return _scores(hit, *counts) | {
+            "truth_pixels": int(counts[0]),
+            "predicted_pixels": int(counts[1]),
+        }
+
+    classes = {name: merged([i]) for i, name in enumerate(label_set.classes)}
+    names = label_set.classes
+    return {
+        "classes": classes,
+        "groups": {
+            group: merged([names.index(name) for name in members])
+            for group, members in label_set.groups.items()
+        },
+        "mean_f1": _mean(classes[names[i]]["f1"] for i in label_set.mean_f1_classes),
+        "miou": _mean(scores["iou"] for scores in classes.values()),
+        "pixel_accuracy": _ratio(np.trace(matrix), matrix.sum()),
+        "num_pixels": int(matrix.sum()),
+    }
+
+
+def json_safe(summary):
+    """Returns the summary with None, which JSON knows, in the place of NaN, which it does not.
+
+    Args:
+      summary: dict of numbers and such dicts, as `summarize` returns it.
+    """
+    return {
+        key: json_safe(value) if isinstance(value, dict) else (None if math.isnan(value) else value)
+        for key, value in summary.items()
+    }

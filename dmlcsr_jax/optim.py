@@ -1,0 +1,84 @@
+"""The learning-rate schedule and the optimiser."""
+
+import jax.numpy as jnp
+import optax
+
+from dmlcsr_jax.errors import UserError
+
+_FLOOR = 0.01  # the lowest rate, as a part of the base rate
+
+
+def learning_rate(
+    *, base_rate, steps_per_epoch, num_epochs, warmup_epochs, start_epoch, cycle_epochs
+):
+    """Returns the schedule of the method, "Optimisation and data".
+
+    Linear warm-up from `base_rate / 100` to `base_rate` over `warmup_epochs`; half a cosine down to
+    `base_rate / 100` at `start_epoch`; from there, every `cycle_epochs`, half a cosine from
+    `base_rate / 2` down to `base_rate / 100`. Where `start_epoch` is not below `num_epochs` there
+    are no cycles, and the cosine ends at `num_epochs`. Rates change every step.
+
+    Args:
+      base_rate: the highest rate, positive.
+      steps_per_epoch: positive whole number.
+      num_epochs: positive whole number.
+      warmup_epochs: 0 or more, at most `start_epoch` and `num_epochs`.
+      start_epoch: the epoch, counted from 0, in which the first cycle begins.
+      cycle_epochs: positive whole number.
+
+    Returns:
+      Function of the step, an integer that counts from 0 and may be traced, to a float32 scalar.
+
+    Raises:
+      UserError: where a value is impossible.
+    """
+    for name, value in {
+        "base_rate": base_rate,
+        "steps_per_epoch": steps_per_epoch,
+        "num_epochs": num_epochs,
+        "cycle_epochs": cycle_epochs,
+    }.items():
+        if value <= 0:
+            raise UserError(f"{name} is {value}; it must be above 0.")
+    end_epoch = min(start_epoch, num_epochs)
+    if not 0 <= warmup_epochs <= end_epoch:
+        raise UserError(
+            f"warmup_epochs is {warmup_epochs}; it must be 0 or more and at most {end_epoch}, "
+            "where the first cosine ends."
+        )
+    warmup_steps, end = warmup_epochs * steps_per_epoch, end_epoch * steps_per_epoch
+    # Durations of at least a step: optax refuses empty parts, whose rates nobody sees.
+    first = optax.join_schedules(
+        [
+            optax.linear_schedule(_FLOOR * base_rate, base_rate, max(1, warmup_steps)),
+            optax.cosine_decay_schedule(base_rate, max(1, end - warmup_steps), alpha=_FLOOR),
+        ],
+        [warmup_steps],
+    )
+    if start_epoch >= num_epochs:
+        return first
+    cycle = optax.cosine_decay_schedule(
+        base_rate / 2, cycle_epochs * steps_per_epoch, alpha=2 * _FLOOR
+    )
+
+    def schedule(step):
+        in_cycle = jnp.maximum(step - end, 0) % (cycle_epochs * steps_per_epoch)
+        return jnp.where(step < end, first(step), cycle(in_cycle))
+
+    return schedule
+
+
+def optimizer(schedule, momentum, weight_decay):
+    """Returns PyTorch's SGD: `d = g + weight_decay p; v = momentum v + d; p -= rate v`.
+
+    Args:
+      schedule: learning rate, a number or a function of the step.
+      momentum: 0 to below 1.
+      weight_decay: 0 or more, applied to every parameter.
+
+    Returns:
+      `optax.GradientTransformation`; its update needs the parameters.
+    """
+    return optax.chain(
+        optax.add_decayed_weights(weight_decay), optax.sgd(schedule, momentum=momentum)
+    )
