@@ -401,6 +401,29 @@ FACE_SYNTHETICS = LabelSet(
     ),
 )
 
+# What other sets are mapped to, to compare them; see `label_maps`.
+COMMON = LabelSet(
+    name="common",
+    classes=LAPA.classes,
+    mirror_pairs=LAPA.mirror_pairs,
+    left_is="image",
+    palette=LAPA.palette,
+    groups=HELEN.groups,
+)
+
+COMMON_EXTENDED = LabelSet(
+    name="common_extended",
+    classes=(*COMMON.classes, "left_ear", "right_ear", "neck", "cloth", "glasses", "hat"),
+    mirror_pairs=(*COMMON.mirror_pairs, (11, 12)),
+    left_is="image",
+    palette=(
+        *COMMON.palette,
+        *_colours("ear_left", "ear_right", "neck", "cloth", "glasses", "hat"),
+    ),
+    groups=HELEN.groups,
+)
+
 LABEL_SETS: dict[str, LabelSet] = {
-    label_set.name: label_set for label_set in (HELEN, LAPA, CELEBAMASK_HQ, FACE_SYNTHETICS)
+    label_set.name: label_set
+    for label_set in (HELEN, LAPA, CELEBAMASK_HQ, FACE_SYNTHETICS, COMMON, COMMON_EXTENDED)
 }
