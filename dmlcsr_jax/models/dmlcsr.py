@@ -4,6 +4,7 @@ from flax import linen as nn
 
 from dmlcsr_jax.errors import UserError
 from dmlcsr_jax.models.heads import ContextHead, EdgeBranch, ParsingHead
+from dmlcsr_jax.models.layers import storage_dtype
 from dmlcsr_jax.models.resnet import STEMS, ResNet, architecture
 
 DTYPES = ("float32", "bfloat16", "float64")
@@ -18,7 +19,8 @@ class DMLCSR(nn.Module):
       width: factor on the widths of encoder and heads.
       stem: the encoder's stem, "deep" or "conv7".
       dtype: of the computation. With "bfloat16" parameters, batch statistics and logits are
-        float32; with "float64" everything is float64, which needs JAX's x64 mode.
+        float32, and so is the encoder outside training; with "float64" everything is float64,
+        which needs JAX's x64 mode.
       momentum: share of the old running statistics kept in a training step; 0 makes them the
         batch's own.
     """
@@ -45,10 +47,17 @@ class DMLCSR(nn.Module):
           and, with edges, "binary_edge" `[B, h, w, 2]` and "category_edge" `[B, h, w, classes]`,
           where h is H / 4 rounded up, and w alike.
         """
-        shared = {"momentum": self.momentum, "dtype": self.dtype}
-        heads = shared | {"width": self.width * architecture(self.encoder).head_width}
-        encoder = ResNet(self.encoder, self.stem, self.width, name="encoder", **shared)
-        x2, x3, x4, x5 = encoder(images.astype(self.dtype), train=train)
+        # Rounding early features to bfloat16 is amplified by all that follows, and flips labels.
+        encoder_dtype = self.dtype if train else str(storage_dtype(self.dtype))
+        encoder = ResNet(
+            self.encoder, self.stem, self.width, self.momentum, encoder_dtype, name="encoder"
+        )
+        x2, x3, x4, x5 = encoder(images, train=train)
+        heads = {
+            "width": self.width * architecture(self.encoder).head_width,
+            "momentum": self.momentum,
+            "dtype": self.dtype,
+        }
         context = ContextHead(name="context", **heads)(x5, train=train)
         parsing = ParsingHead(self.num_classes, name="parsing", **heads)
         outputs = {"parsing": parsing(context, x2, train=train)}
