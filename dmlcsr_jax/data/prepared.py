@@ -101,10 +101,24 @@ class PreparedSource:
             raise UserError(
                 f"{self.folder} has no split {self._split!r}; its splits are {', '.join(splits)}."
             ) from error
-        missing = [path for path in split.filepaths if not pathlib.Path(path).exists()]
-        if missing:
-            raise UserError(f"{missing[0]} is missing; delete {self.folder} and prepare it again.")
+        for whole in splits.values():
+            if set(whole.filepaths) & set(split.filepaths):
+                self._check_files(whole)
         return split.num_examples
+
+    def _check_files(self, split: tfds.core.SplitInfo):
+        """Checks that the files of a split are there and not cut off, as after a broken copy."""
+        sizes = {}
+        for path in map(pathlib.Path, split.filepaths):
+            if not path.exists():
+                raise UserError(f"{path} is missing; copy the set again or prepare it anew.")
+            sizes[path.name] = path.stat().st_size
+        if sum(sizes.values()) != split.num_bytes:
+            raise UserError(
+                f"the files {min(sizes)} and following in {self.folder} have "
+                f"{sum(sizes.values()):,} bytes instead of {split.num_bytes:,}; copy the set again "
+                "or prepare it anew."
+            )
 
 
 def _find(root: pathlib.Path) -> pathlib.Path:
