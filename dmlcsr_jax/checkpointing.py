@@ -271,6 +271,7 @@ class RunCheckpoints:
 
     def _save(self, manager: ocp.CheckpointManager, step: int, items: dict[str, Any]) -> None:
         try:
+            manager.wait_until_finished()
             if step in manager.all_steps():
                 manager.delete(step)
             manager.save(step, args=ocp.args.Composite(**items), force=True)
@@ -306,9 +307,7 @@ class RunCheckpoints:
         step = self.latest_step()
         if step is None:
             return None
-        restored = self._run.restore(
-            step, args=ocp.args.Composite(progress=ocp.args.JsonRestore())
-        )
+        restored = self._run.restore(step, args=ocp.args.Composite(progress=ocp.args.JsonRestore()))
         return restored["progress"]
 
     def restore_run(self, abstract_state: TrainState, state_sharding) -> TrainState:

@@ -9,6 +9,8 @@ import numpy as np
 import tensorboardX
 from etils import epath
 
+from dmlcsr_jax import atomic_file
+
 _FLUSH_SECONDS = 30
 
 
@@ -53,7 +55,8 @@ class RunLog:
         }
         self._lines.append(json.dumps(record))
         for name, value in values.items():
-            self._writer.add_scalar(f"{kind}/{name}", value, step)
+            if np.isfinite(value):
+                self._writer.add_scalar(f"{kind}/{name}", value, step)
         if time.monotonic() - self._flushed_at > _FLUSH_SECONDS:
             self.flush()
 
@@ -66,9 +69,7 @@ class RunLog:
         """Writes everything out; the file is replaced whole."""
         if not self._is_writer:
             return
-        part = self._path.with_name(self._path.name + ".part")
-        part.write_text("".join(line + "\n" for line in self._lines))
-        part.replace(self._path)
+        atomic_file.write_text(self._path, "".join(line + "\n" for line in self._lines))
         self._writer.flush()
         self._flushed_at = time.monotonic()
 

@@ -1,0 +1,97 @@
+"""Evaluation of a checkpoint on a config's data, with everything that is left to look at."""
+
+import logging
+import re
+from collections.abc import Callable
+
+import jax
+import ml_collections
+from etils import epath
+
+from dmlcsr_jax import checkpointing, evaluate, inputs, models, report, sharding
+from dmlcsr_jax import config as config_lib
+from dmlcsr_jax.data import label_maps, label_sets
+from dmlcsr_jax.inference import make_predict_fn
+from dmlcsr_jax.metadata import Metadata
+
+log = logging.getLogger(__name__)
+
+
+def build_model(metadata: Metadata, dtype: str):
+    """Returns the network that `metadata` describes, computing in `dtype`."""
+    return models.build(
+        metadata.encoder,
+        metadata.label_set.num_classes,
+        width=metadata.width,
+        stem=metadata.stem,
+        dtype=dtype,
+    )
+
+
+def results_folder(workdir: epath.PathLike, checkpoint: str) -> epath.Path:
+    """Returns where the results of evaluating `checkpoint` are written."""
+    return epath.Path(workdir) / "eval" / re.sub(r"[^\w.-]+", "_", checkpoint).strip("_")
+
+
+def evaluate_checkpoint(
+    config: ml_collections.ConfigDict,
+    workdir: epath.PathLike,
+    checkpoint: str,
+    *,
+    out: epath.PathLike | None = None,
+    tick: Callable[[], None] = lambda: None,
+) -> evaluate.EvaluationResult:
+    """Restores a model, evaluates it, prints the table and writes the results.
+
+    Preprocessing comes from the checkpoint. Where the data has another label set than the
+    checkpoint, both are mapped onto their common parts (`data.label_maps`).
+
+    Args:
+      config: says which data, at what batch size, with what averaging.
+      workdir: where the names of checkpoints are looked up.
+      checkpoint: latest, best, teacher, teacher:K or a path, as `checkpointing.resolve` takes it.
+      out: folder of the results; None: `results_folder(workdir, checkpoint)`.
+      tick: called once a batch.
+
+    Returns:
+      The counts, the same in every process.
+
+    Raises:
+      UserError: where config, data or checkpoint cannot be used.
+    """
+    config_lib.validate(config)
+    mesh = sharding.make_mesh()
+    sharding.check_batch_size("eval.batch_size", config.eval.batch_size, mesh)
+    path = checkpointing.resolve(checkpoint, workdir)
+    metadata, variables = checkpointing.load_model(path)
+    data_labels = label_sets.get(config.data.label_set)
+    source = inputs.open_source(config, "eval", data_labels)
+
+    compared, label_table, prediction_table = data_labels, None, None
+    if data_labels.classes != metadata.label_set.classes:
+        compared, label_table, prediction_table = label_maps.onto_common(
+            data_labels, metadata.label_set
+        )
+        log.info("labels are compared as %s", ", ".join(compared.classes))
+    result = evaluate.evaluate(
+        make_predict_fn(
+            build_model(metadata, config.model.dtype),
+            metadata,
+            flip=config.eval.flip,
+            scales=tuple(config.eval.scales),
+        ),
+        variables,
+        inputs.eval_batches(config, source, data_labels, image_size=metadata.image_size),
+        compared,
+        mesh=mesh,
+        num_examples=len(source),
+        label_table=label_table,
+        prediction_table=prediction_table,
+        tick=tick,
+    )
+    if jax.process_index() == 0:
+        out = out or results_folder(workdir, checkpoint)
+        about = {"checkpoint": f"{path.parent.name}/{path.name}", "data": config.data.label_set}
+        print(report.write_report(out, result, about))
+        log.info("results stand in %s", out)
+    return result

@@ -1,0 +1,467 @@
+"""Training with cyclical self-regulation, from a config to a shipped model."""
+
+import dataclasses
+import functools
+import itertools
+import logging
+import sys
+import time
+from collections.abc import Iterator
+from typing import Any
+
+import jax
+import ml_collections
+import numpy as np
+from etils import epath
+from tqdm import tqdm
+
+from dmlcsr_jax import (
+    checkpointing,
+    inputs,
+    optim,
+    report,
+    run_log,
+    sharding,
+    steps,
+)
+from dmlcsr_jax import config as config_lib
+from dmlcsr_jax.data import label_sets
+from dmlcsr_jax.errors import UserError
+from dmlcsr_jax.evaluate import evaluate
+from dmlcsr_jax.evaluate_checkpoint import build_model, evaluate_checkpoint
+from dmlcsr_jax.inference import local_rows, make_predict_fn
+from dmlcsr_jax.initial_weights import initial_weights
+from dmlcsr_jax.metadata import Metadata
+from dmlcsr_jax.preemption import Preempted, PreemptionWatch
+from dmlcsr_jax.train_state import TrainState
+
+log = logging.getLogger(__name__)
+
+
+def metadata_of(config: ml_collections.ConfigDict) -> Metadata:
+    """Returns the description of the network that `config` trains."""
+    return Metadata(
+        encoder=config.model.encoder,
+        stem=config.model.stem,
+        width=float(config.model.width),
+        image_size=config.data.image_size,
+        channel_order=config.data.channel_order,
+        mean=tuple(map(float, config.data.mean)),
+        std=tuple(map(float, config.data.std)),
+        label_set=label_sets.get(config.data.label_set),
+        edge_branch=True,
+    )
+
+
+@dataclasses.dataclass
+class Progress:
+    """What a resumed run must know besides its state.
+
+    Attributes:
+      evaluated_step: last step at which the student was evaluated.
+      best_mean_f1: highest mean F1 of a student or teacher so far; -1: none was evaluated.
+    """
+
+    evaluated_step: int = 0
+    best_mean_f1: float = -1.0
+
+
+class Training:
+    """One run: what it holds, and the order in which things happen."""
+
+    def __init__(self, config: ml_collections.ConfigDict, workdir: epath.PathLike):
+        """Builds everything that a run needs, and restores it from the newest checkpoint.
+
+        Raises:
+          UserError: where the config, the data or the checkpoint cannot be used.
+        """
+        # 1. The config and what must fit it.
+        config_lib.validate(config)
+        self.config, self.workdir = config, epath.Path(workdir)
+        self.metadata = metadata_of(config)
+        self.mesh = sharding.make_mesh()
+        sharding.check_batch_size("train.batch_size", config.train.batch_size, self.mesh)
+        sharding.check_batch_size("eval.batch_size", config.eval.batch_size, self.mesh)
+
+        # 2. The data, opened before the long work so that a wrong folder ends here.
+        self.train_source = inputs.open_source(config, "train", self.metadata.label_set)
+        self.eval_source = inputs.open_source(config, "eval", self.metadata.label_set)
+        self.steps_per_epoch = len(self.train_source) // config.train.batch_size
+        if self.steps_per_epoch == 0:
+            raise UserError(
+                f"config.train.batch_size is {config.train.batch_size} but the training set has "
+                f"only {len(self.train_source)} examples; lower it."
+            )
+        self.num_steps = config.train.num_epochs * self.steps_per_epoch
+
+        # 3. The network and its optimiser.
+        self.model = build_model(self.metadata, config.model.dtype)
+        self.schedule = optim.learning_rate(
+            base_rate=config.optim.base_rate
+            * config.train.batch_size
+            / config.optim.base_batch_size,
+            steps_per_epoch=self.steps_per_epoch,
+            num_epochs=config.train.num_epochs,
+            warmup_epochs=config.optim.warmup_epochs,
+            start_epoch=config.csr.start_epoch,
+            cycle_epochs=config.csr.cycle_epochs,
+        )
+        self.optimizer = optim.optimizer(
+            self.schedule, config.optim.momentum, config.optim.weight_decay
+        )
+
+        # 4. The state: born sharded, then restored, or begun from given weights.
+        self.workdir.mkdir(parents=True, exist_ok=True)
+        self.checkpoints = checkpointing.RunCheckpoints(workdir, keep=config.checkpoint.keep)
+        self.progress = Progress()
+        self.state, self.state_sharding = self._initial_or_restored_state()
+        self.step, self.cycle = int(self.state.step), int(self.state.cycle)
+
+        # 5. The compiled steps and the record.
+        self._compile_steps()
+        self.watch = PreemptionWatch()
+        self.record = run_log.RunLog(
+            workdir, step=self.step, evaluated_step=self.progress.evaluated_step
+        )
+
+    def _initial_or_restored_state(self) -> tuple[TrainState, Any]:
+        config, size = self.config, self.config.data.image_size
+
+        def create(key):
+            images = np.zeros((1, size, size, 3), np.float32)
+            variables = self.model.init(key, images, train=True)
+            return TrainState.create(variables, self.optimizer)
+
+        key = jax.random.key(config.seed)
+        abstract_state = jax.eval_shape(create, key)
+        state_sharding = sharding.state_sharding(abstract_state, self.mesh, fsdp=config.mesh.fsdp)
+        progress = self.checkpoints.read_progress()
+        if progress is not None:
+            path = self.workdir / "checkpoints" / str(self.checkpoints.latest_step())
+            config_lib.require_same(progress.pop("config"), config, path)
+            data = progress.pop("data")
+            if data["num_examples"] != len(self.train_source):
+                raise UserError(
+                    f"the checkpoint {path} was written with {data['num_examples']} training "
+                    f"examples, there are {len(self.train_source)} now; use the same data or "
+                    "another --workdir."
+                )
+            self.progress = Progress(**progress)
+            state = self.checkpoints.restore_run(abstract_state, state_sharding)
+            log.info("resumed from %s", path)
+            return state, state_sharding
+        state = jax.jit(create, out_shardings=state_sharding)(key)
+        if config.model.init_from or config.model.pretrained:
+            given = initial_weights(config, self.metadata, jax.device_get(state.student))
+            state = state.replace(
+                params=jax.device_put(given["params"], state_sharding.params),
+                batch_stats=jax.device_put(given["batch_stats"], state_sharding.batch_stats),
+            )
+        return state, state_sharding
+
+    def _compile_steps(self) -> None:
+        config = self.config
+        weights = {
+            name: config.loss[name]
+            for name in (
+                "cross_entropy",
+                "lovasz",
+                "binary_edge",
+                "category_edge",
+                "attention_binary",
+                "attention_category",
+            )
+        }
+        common = {"model": self.model, "metadata": self.metadata}
+
+        def compile_train_step(self_regulated: bool):
+            return jax.jit(
+                functools.partial(
+                    steps.train_step,
+                    optimizer=self.optimizer,
+                    schedule=self.schedule,
+                    loss_weights=weights,
+                    edge_width=config.loss.edge_width,
+                    self_regulated=self_regulated,
+                    **common,
+                ),
+                out_shardings=(self.state_sharding, sharding.replicated(self.mesh)),
+                donate_argnums=(0,),
+            )
+
+        self.hard_step = compile_train_step(self_regulated=False)
+        self.soft_step = compile_train_step(self_regulated=True)
+        self.average = jax.jit(
+            steps.self_regulation.average, out_shardings=self.state_sharding.teacher_params
+        )
+        self.statistics_step = jax.jit(
+            functools.partial(steps.statistics_step, **common),
+            out_shardings=self.state_sharding.teacher_batch_stats,
+        )
+        self.panel_step = jax.jit(
+            functools.partial(steps.panel_step, edge_width=config.loss.edge_width, **common)
+        )
+        self.predict_fn = make_predict_fn(
+            self.model, self.metadata, flip=config.eval.flip, scales=tuple(config.eval.scales)
+        )
+
+    def run(self) -> None:
+        """Goes on from wherever the run stands to its end, or to a preemption.
+
+        Raises:
+          UserError: where a loss is not finite or a checkpoint cannot be saved.
+        """
+        try:
+            while True:
+                if self.step < self.num_steps and not self._pending():
+                    self._train_to(self._next_stop())
+                elif self._evaluation_pending():
+                    self._evaluate_student()
+                elif self._cycle_end_pending():
+                    self._end_cycle()
+                else:
+                    break
+            if self.checkpoints.latest_step() != self.step:
+                self.save()
+        except Preempted:
+            self.save()
+            log.warning("preempted: saving step %d; the same command goes on from there", self.step)
+            raise
+        finally:
+            self._bar.close()
+            self.record.close()
+            self.checkpoints.close()
+
+    def _every(self, epochs: int) -> bool:
+        return self.step % (epochs * self.steps_per_epoch) == 0
+
+    def _evaluation_pending(self) -> bool:
+        due = self._every(self.config.eval.every_epochs) or self.step == self.num_steps
+        return due and self.step > self.progress.evaluated_step
+
+    def _cycles_due(self, step: int) -> int:
+        """Returns how many averages must have been made when `step` steps are done."""
+        csr = self.config.csr
+        since_start = step - csr.start_epoch * self.steps_per_epoch
+        return max(0, since_start // (csr.cycle_epochs * self.steps_per_epoch))
+
+    def _cycle_end_pending(self) -> bool:
+        return self.cycle < self._cycles_due(self.step)
+
+    def _pending(self) -> bool:
+        return self._evaluation_pending() or self._cycle_end_pending()
+
+    def _next_stop(self) -> int:
+        """Returns the end of the next epoch after which there is something to do."""
+        epoch = self.step // self.steps_per_epoch
+        config = self.config
+        strides = (
+            config.eval.every_epochs,
+            config.checkpoint.every_epochs,
+            config.log.panels_every_epochs,
+        )
+        stops = [(epoch // stride + 1) * stride for stride in strides]
+        stops += [
+            config.csr.start_epoch + (cycle + 1) * config.csr.cycle_epochs
+            for cycle in range(self.cycle, self.cycle + 1)
+        ]
+        return min(self.num_steps, min(stops) * self.steps_per_epoch)
+
+    @functools.cached_property
+    def _train_batches(self) -> Iterator[dict[str, np.ndarray]]:
+        return self._read(self.config.seed, self.step)
+
+    def _read(self, seed: int, start_step: int) -> Iterator[dict[str, np.ndarray]]:
+        return inputs.train_batches(
+            self.config,
+            self.train_source,
+            self.metadata.label_set,
+            seed=seed,
+            start_step=start_step,
+        )
+
+    @functools.cached_property
+    def _bar(self) -> tqdm:
+        return tqdm(
+            total=self.num_steps,
+            initial=self.step,
+            unit="step",
+            desc="train",
+            disable=jax.process_index() != 0,
+            mininterval=0.5 if sys.stderr.isatty() else 10,
+            dynamic_ncols=True,
+        )
+
+    def _train_to(self, stop: int) -> None:
+        train_step = self.soft_step if self.cycle > 0 else self.hard_step
+        bar = self._bar
+        started, first_step = time.perf_counter(), self.step + 1
+        # Scalars are fetched one step late: the host then waits for work that is already done.
+        pending = None
+        try:
+            while self.step < stop:
+                self.watch.tick()
+                local_batch = next(self._train_batches)
+                batch = sharding.put_batch(local_batch, self.mesh)
+                self.state, scalars = train_step(self.state, batch)
+                self.step += 1
+                if pending is not None:
+                    self._record(*pending, started, first_step)
+                if self.step == first_step + 1:
+                    started = time.perf_counter()  # The first step was spent on compiling.
+                pending = (self.step, scalars)
+                bar.update()
+        finally:
+            # Also before a preempted run is saved: a state that is not finite must not be.
+            if pending is not None:
+                self._record(*pending, started, first_step)
+        if self._every(self.config.log.panels_every_epochs):
+            self._log_panels(batch, local_batch)
+        if not self._pending() and self._every(self.config.checkpoint.every_epochs):
+            self.save()
+
+    def _record(
+        self, step: int, scalars: dict[str, jax.Array], started: float, first_step: int
+    ) -> None:
+        scalars = {name: float(value) for name, value in jax.device_get(scalars).items()}
+        if not scalars.pop("finite"):
+            self._stop_not_finite(step, scalars)
+        if step % self.config.log.every_steps == 0 or step == self.num_steps:
+            seconds = time.perf_counter() - started
+            rate = (step - first_step) * self.config.train.batch_size / seconds
+            self.record.scalars(step, "train", scalars | {"images_per_second": rate})
+            self._bar.set_postfix_str(f"{rate:.1f} images/s, loss {scalars['loss']:.3f}")
+
+    def _stop_not_finite(self, step: int, scalars: dict[str, float]) -> None:
+        path = self.workdir / f"not_finite_step_{step}_process_{jax.process_index()}.npz"
+        # The data is a function of the step, so the batch need not have been kept.
+        batch = next(self._read(self.config.seed, step - 1))
+        with path.open("wb") as file:
+            np.savez_compressed(file, **batch)
+        terms = ", ".join(f"{name} {value:g}" for name, value in scalars.items())
+        raise UserError(
+            f"the loss or its gradient is not finite at step {step} ({terms}); its batch stands in "
+            f"{path}: look at it, or lower config.optim.base_rate."
+        )
+
+    def _log_panels(self, batch, local_batch) -> None:
+        predictions = self.panel_step(self.state, batch)
+        rows = {name: local_rows(value) for name, value in predictions.items()}
+        if self.cycle == 0:
+            del rows["teacher_prediction"]
+        count = self.config.log.panel_images
+        panel = report.training_panel(
+            local_batch["image"][:count],
+            {name: value[:count] for name, value in rows.items()},
+            self.metadata.label_set,
+        )
+        self.record.panel(self.step, "panels", panel)
+
+    def _evaluate(self, variables, name: str) -> dict[str, Any]:
+        result = evaluate(
+            self.predict_fn,
+            variables,
+            inputs.eval_batches(
+                self.config,
+                self.eval_source,
+                self.metadata.label_set,
+                image_size=self.metadata.image_size,
+            ),
+            self.metadata.label_set,
+            mesh=self.mesh,
+            num_examples=len(self.eval_source),
+            tick=self.watch.tick,
+            description=f"evaluate {name}",
+        )
+        return result.metrics
+
+    def _record_evaluation(self, kind: str, metrics: dict[str, Any], variables) -> None:
+        self.record.scalars(self.step, kind, report.scalar_metrics(metrics))
+        log.info(
+            "step %d, %s: mean F1 %.4f, mIoU %.4f",
+            self.step,
+            kind,
+            metrics["mean_f1"],
+            metrics["miou"],
+        )
+        if metrics["mean_f1"] > self.progress.best_mean_f1:
+            self.progress.best_mean_f1 = metrics["mean_f1"]
+            self.checkpoints.save_best(self.step, self.metadata, variables)
+
+    def _evaluate_student(self) -> None:
+        metrics = self._evaluate(self.state.student, "student")
+        self.progress.evaluated_step = self.step
+        self._record_evaluation("student", metrics, self.state.student)
+        if not self._cycle_end_pending():
+            self.save()
+
+    def _end_cycle(self) -> None:
+        """Averages, re-estimates, evaluates and saves; until all is done the state stays as it was.
+
+        Method, cyclical self-regulation; the student goes on from its own weights.
+        """
+        state = self.state
+        teacher = {
+            "params": self.average(state.teacher_params, state.params, self.cycle),
+            "batch_stats": jax.device_put(
+                jax.tree.map(np.zeros_like, state.teacher_batch_stats),
+                self.state_sharding.teacher_batch_stats,
+            ),
+        }
+        batches = self._read(self.config.seed + 1, self.cycle * self.steps_per_epoch)
+        progress = tqdm(
+            itertools.islice(batches, self.steps_per_epoch),
+            total=self.steps_per_epoch,
+            unit="batch",
+            desc="statistics",
+            leave=False,
+            disable=jax.process_index() != 0,
+            mininterval=0.5 if sys.stderr.isatty() else 10,
+        )
+        for num_seen, local_batch in enumerate(progress):
+            self.watch.tick()
+            batch = sharding.put_batch(local_batch, self.mesh)
+            teacher["batch_stats"] = self.statistics_step(teacher, batch, num_seen)
+        metrics = self._evaluate(teacher, "teacher")
+        self.cycle += 1
+        self.state = state.replace(
+            teacher_params=teacher["params"],
+            teacher_batch_stats=teacher["batch_stats"],
+            cycle=state.cycle + 1,
+        )
+        self._record_evaluation("teacher", metrics, teacher)
+        self.checkpoints.save_teacher(self.cycle, self.metadata, teacher)
+        self.save()
+
+    def save(self) -> None:
+        """Saves the run as it stands; the record is written out with it."""
+        progress = dataclasses.asdict(self.progress) | {
+            "config": config_lib.fixed_fields(self.config),
+            "data": {"num_examples": len(self.train_source)},
+        }
+        self.checkpoints.wait()
+        self.checkpoints.save_run(self.state, self.metadata, progress)
+        self.record.flush()
+
+
+def train_and_evaluate(config: ml_collections.ConfigDict, workdir: epath.PathLike) -> None:
+    """Trains, self-regulates and evaluates; started again, goes on from the newest checkpoint.
+
+    Args:
+      config: as `configs/default.py` lays it out.
+      workdir: folder of checkpoints, record and results; may be remote (`gs://`).
+
+    Raises:
+      UserError: where the config, the data or a checkpoint cannot be used.
+    """
+    training = Training(config, workdir)
+    results = training.workdir / "metrics.json"
+    if training.step == training.num_steps and results.exists():
+        log.info("this run is finished; its results stand in %s", results)
+        return
+    try:
+        training.run()
+        shipped = "teacher" if training.cycle else "latest"
+        evaluate_checkpoint(config, workdir, shipped, out=workdir, tick=training.watch.tick)
+    except Preempted:
+        return

@@ -1,0 +1,165 @@
+"""Checkpoints: bit for bit back, found by name, refused in one sentence."""
+
+import dataclasses
+import shutil
+
+import jax
+import numpy as np
+import optax
+import pytest
+
+from dmlcsr_jax import checkpointing, sharding
+from dmlcsr_jax.data import label_sets
+from dmlcsr_jax.errors import UserError
+from dmlcsr_jax.metadata import Metadata
+from dmlcsr_jax.train_state import TrainState
+
+METADATA = Metadata(
+    encoder="tiny",
+    stem="deep",
+    width=0.25,
+    image_size=32,
+    channel_order="bgr",
+    mean=(0.485, 0.456, 0.406),
+    std=(0.229, 0.224, 0.225),
+    label_set=label_sets.get("helen"),
+    edge_branch=True,
+)
+
+
+def random_variables(metadata, seed=0):
+    rng = np.random.default_rng(seed)
+    return jax.tree.map(
+        lambda leaf: rng.standard_normal(leaf.shape).astype(np.float32),
+        checkpointing.abstract_variables(metadata),
+    )
+
+
+def assert_same(tree, expected):
+    assert jax.tree.structure(tree) == jax.tree.structure(expected)
+    jax.tree.map(np.testing.assert_array_equal, tree, expected)
+
+
+def test_metadata_survives_json():
+    assert Metadata.from_json(METADATA.to_json()) == METADATA
+
+
+def test_metadata_of_another_version_is_refused():
+    data = METADATA.to_json()
+    del data["std"]
+    with pytest.raises(UserError, match="std"):
+        Metadata.from_json(data)
+
+
+@pytest.mark.parametrize("edge_branch", [True, False])
+def test_a_model_comes_back_bit_for_bit(tmp_path, edge_branch):
+    metadata = dataclasses.replace(METADATA, edge_branch=edge_branch)
+    variables = random_variables(metadata)
+    assert ("edge" in variables["params"]) == edge_branch
+    checkpointing.save_model(tmp_path / "model", metadata, **variables)
+    loaded_metadata, loaded = checkpointing.load_model(tmp_path / "model")
+    assert loaded_metadata == metadata
+    assert_same(loaded, variables)
+
+
+def test_a_model_is_not_overwritten(tmp_path):
+    variables = random_variables(METADATA)
+    (tmp_path / "model").mkdir()
+    with pytest.raises(UserError, match="exists already"):
+        checkpointing.save_model(tmp_path / "model", METADATA, **variables)
+
+
+def test_a_model_of_another_class_count_is_refused_by_its_tensor(tmp_path):
+    variables = random_variables(METADATA)
+    other = dataclasses.replace(METADATA, label_set=label_sets.get("celebamask_hq"))
+    with pytest.raises(UserError, match=r"params/edge/binary_logits/kernel .*33, 2.*57, 2"):
+        checkpointing.save_model(tmp_path / "model", other, **variables)
+    assert not (tmp_path / "model").exists()
+
+
+def test_missing_and_extra_tensors_are_named(tmp_path):
+    without = checkpointing.abstract_variables(dataclasses.replace(METADATA, edge_branch=False))
+    whole = checkpointing.abstract_variables(METADATA)
+    with pytest.raises(UserError, match="lacks the tensor .*edge"):
+        checkpointing.require_same_shapes(without, whole, "it")
+    with pytest.raises(UserError, match="has the tensor .*edge"):
+        checkpointing.require_same_shapes(whole, without, "it")
+
+
+def make_state(seed, num_updates):
+    variables = random_variables(METADATA, seed)
+    optimizer = optax.sgd(0.1, momentum=0.9)
+    state = TrainState.create(variables, optimizer)
+    return state.replace(
+        step=np.int32(num_updates),
+        cycle=np.int32(1),
+        teacher_params=random_variables(METADATA, seed + 1)["params"],
+        opt_state=optimizer.update(variables["params"], state.opt_state)[1],
+    )
+
+
+def test_a_run_comes_back_bit_for_bit_with_its_progress(tmp_path):
+    checkpoints = checkpointing.RunCheckpoints(tmp_path, keep=2)
+    assert checkpoints.read_progress() is None
+    for step in (3, 5, 9):
+        checkpoints.save_run(make_state(step, step), METADATA, {"note": step})
+        checkpoints.wait()
+    replaced = make_state(100, 9)
+    checkpoints.save_run(replaced, METADATA, {"note": "again"})
+    checkpoints.close()
+    assert sorted(path.name for path in (tmp_path / "checkpoints").iterdir()) == ["5", "9"]
+
+    checkpoints = checkpointing.RunCheckpoints(tmp_path, keep=2)
+    assert checkpoints.latest_step() == 9
+    assert checkpoints.read_progress() == {"note": "again"}
+    mesh = sharding.make_mesh()
+    abstract = jax.eval_shape(lambda: replaced)
+    for fsdp in (False, True):
+        restored = checkpoints.restore_run(
+            abstract, sharding.state_sharding(abstract, mesh, fsdp=fsdp)
+        )
+        assert_same(restored, replaced)
+    checkpoints.close()
+
+
+def test_checkpoints_are_found_by_name_and_by_path(tmp_path):
+    checkpoints = checkpointing.RunCheckpoints(tmp_path, keep=1)
+    checkpoints.save_run(make_state(0, 4), METADATA, {})
+    with pytest.raises(UserError, match="best"):
+        checkpointing.resolve("best", tmp_path)
+    models = {name: random_variables(METADATA, seed) for seed, name in enumerate("abc")}
+    checkpoints.save_best(4, METADATA, models["a"])
+    checkpoints.save_teacher(1, METADATA, models["b"])
+    checkpoints.save_teacher(2, METADATA, models["c"])
+    checkpoints.close()
+
+    def loaded(name, workdir=tmp_path):
+        return checkpointing.load_model(name, workdir)[1]
+
+    assert_same(loaded("latest"), make_state(0, 4).student)
+    assert_same(loaded("best"), models["a"])
+    assert_same(loaded("teacher:1"), models["b"])
+    assert_same(loaded("teacher"), models["c"])
+    assert_same(loaded(str(tmp_path), None), models["c"])
+    assert_same(loaded(str(tmp_path / "best"), None), models["a"])
+    assert_same(loaded(str(tmp_path / "teachers" / "1"), None), models["b"])
+    for wrong in ("teacher:3", "teacher:0", str(tmp_path / "nowhere"), "."):
+        with pytest.raises(UserError):
+            loaded(wrong)
+
+
+def test_half_written_and_damaged_checkpoints_are_not_loaded(tmp_path):
+    checkpoints = checkpointing.RunCheckpoints(tmp_path, keep=3)
+    checkpoints.save_run(make_state(0, 4), METADATA, {})
+    checkpoints.close()
+    # What a killed save leaves behind.
+    shutil.copytree(
+        tmp_path / "checkpoints" / "4", tmp_path / "checkpoints" / "8.orbax-checkpoint-tmp-1"
+    )
+    assert checkpointing.RunCheckpoints(tmp_path, keep=3).latest_step() == 4
+    assert checkpointing.resolve("latest", tmp_path).name == "4"
+    for path in (tmp_path / "checkpoints" / "4" / "model").rglob("*"):
+        if path.is_file():
+            path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+    with pytest.raises(UserError, match="checkpoints/4"):
+        checkpointing.load_model("latest", tmp_path)

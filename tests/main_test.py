@@ -1,0 +1,158 @@
+"""The real command line, in processes of its own."""
+
+import json
+import os
+import pathlib
+import subprocess
+import sys
+
+import jax
+import numpy as np
+import orbax.checkpoint as ocp
+import pytest
+
+ROOT = pathlib.Path(__file__).parents[1]
+# One epoch is 4 steps; epochs 0-1 warm up and decay, then two cycles of one epoch each.
+SMALL = (
+    "--config.data.synthetic.train_examples=18",
+    "--config.data.synthetic.eval_examples=5",
+    "--config.data.synthetic.size=64",
+    "--config.data.image_size=48",
+    "--config.data.num_workers=0",
+    "--config.model.width=0.5",
+    "--config.train.batch_size=4",
+    "--config.eval.batch_size=2",
+    "--config.train.num_epochs=4",
+    "--config.optim.warmup_epochs=1",
+    "--config.csr.start_epoch=2",
+    "--config.csr.cycle_epochs=1",
+    "--config.eval.every_epochs=2",
+    "--config.log.every_steps=1",
+    "--config.log.panels_every_epochs=2",
+    "--config.log.panel_images=2",
+)
+
+
+def main(*args, config="configs/synthetic.py", check=True):
+    environment = os.environ | {"XLA_FLAGS": "", "JAX_PLATFORMS": "cpu"}
+    result = subprocess.run(
+        [sys.executable, "-m", "dmlcsr_jax.main", f"--config={config}", *map(str, args)],
+        cwd=ROOT,
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=600,
+    )
+    if check:
+        assert result.returncode == 0, result.stdout + result.stderr
+    return result
+
+
+def read_tree(path):
+    with ocp.PyTreeCheckpointer() as checkpointer:
+        return checkpointer.restore(path.absolute())
+
+
+def assert_same_run(first, second):
+    for item in ("model", "train"):
+        a, b = (read_tree(run / "checkpoints" / "16" / item) for run in (first, second))
+        assert jax.tree.structure(a) == jax.tree.structure(b)
+        jax.tree.map(np.testing.assert_array_equal, a, b)
+
+
+@pytest.fixture(scope="module")
+def finished_run(tmp_path_factory):
+    workdir = tmp_path_factory.mktemp("run")
+    return workdir, main(f"--workdir={workdir}", *SMALL)
+
+
+def test_a_run_leaves_checkpoints_tables_and_pictures(finished_run):
+    workdir, result = finished_run
+    assert sorted(path.name for path in (workdir / "checkpoints").iterdir()) == ["12", "16"]
+    assert sorted(path.name for path in (workdir / "teachers").iterdir()) == ["1", "2"]
+    assert len(list((workdir / "best").iterdir())) == 1
+    metrics = json.loads((workdir / "metrics.json").read_text())
+    assert metrics["checkpoint"] == "teacher:2"
+    assert metrics["num_images"] == 5
+    assert "left_brow" in result.stdout
+    for picture in ("confusion.png", "worst.png"):
+        assert (workdir / picture).read_bytes().startswith(b"\x89PNG")
+    assert list((workdir / "tensorboard").iterdir())
+
+
+def test_every_step_and_evaluation_is_recorded_once(finished_run):
+    workdir, _ = finished_run
+    records = [json.loads(line) for line in (workdir / "scalars.jsonl").read_text().splitlines()]
+    steps = {
+        kind: [r["step"] for r in records if r["kind"] == kind]
+        for kind in ("train", "student", "teacher")
+    }
+    assert steps == {"train": list(range(1, 17)), "student": [8, 16], "teacher": [12, 16]}
+    terms = {
+        "loss",
+        "cross_entropy",
+        "lovasz",
+        "binary_edge",
+        "category_edge",
+        "attention_binary",
+        "attention_category",
+        "learning_rate",
+        "grad_norm",
+    }
+    assert all(terms <= set(record) for record in records if record["kind"] == "train")
+
+
+def test_evaluation_of_a_checkpoint_gives_the_runs_figures(finished_run, tmp_path):
+    workdir, _ = finished_run
+    records = [json.loads(line) for line in (workdir / "scalars.jsonl").read_text().splitlines()]
+    by_kind = {(r["kind"], r["step"]): r["mean_f1"] for r in records if "mean_f1" in r}
+    for checkpoint, expected in (
+        ("latest", by_kind["student", 16]),
+        ("teacher:1", by_kind["teacher", 12]),
+        (workdir / "teachers" / "2", by_kind["teacher", 16]),
+        ("best", max(by_kind.values())),
+    ):
+        main(f"--workdir={workdir}", "--mode=eval", f"--checkpoint={checkpoint}", *SMALL)
+        name = str(checkpoint).replace(":", "_").replace("/", "_").strip("_")
+        metrics = json.loads((workdir / "eval" / name / "metrics.json").read_text())
+        assert metrics["mean_f1"] == pytest.approx(expected, abs=1e-12)
+
+
+def test_a_finished_run_says_so_and_stays(finished_run):
+    workdir, _ = finished_run
+    before = {p: p.stat().st_mtime_ns for p in (workdir / "checkpoints").rglob("*") if p.is_file()}
+    result = main(f"--workdir={workdir}", *SMALL)
+    assert "finished" in result.stderr
+    after = {p: p.stat().st_mtime_ns for p in (workdir / "checkpoints").rglob("*") if p.is_file()}
+    assert before == after
+
+
+def test_two_runs_of_one_seed_end_in_the_same_parameters(finished_run, tmp_path):
+    main(f"--workdir={tmp_path}", *SMALL, "--config.data.num_workers=1")
+    assert_same_run(finished_run[0], tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("args", "words"),
+    [
+        (["--config.model.encoder=vgg"], ["model.encoder", "vgg", "resnet101"]),
+        (["--config.model.enkoder=tiny"], ["enkoder"]),
+        (["--config.train.batch_size=nine"], ["batch_size"]),
+        (["--config.train.batch_size=19"], ["train.batch_size", "18"]),
+        (["--mode=evaluate"], ["mode", "evaluate"]),
+        (["--mode=eval", "--checkpoint=best"], ["best"]),
+        (["--workdirr=x"], ["workdirr"]),
+        (["--num_processes=2"], ["coordinator_address"]),
+        (
+            ["--config.data.source=folder", "--config.data.root=/nowhere/faces"],
+            ["/nowhere/faces"],
+        ),
+    ],
+)
+def test_what_is_wrong_is_said_in_one_sentence(tmp_path, args, words):
+    result = main(f"--workdir={tmp_path / 'run'}", *SMALL, *args, check=False)
+    assert result.returncode == 1
+    errors = [line for line in result.stderr.splitlines() if line.startswith("error: ")]
+    assert len(errors) == 1, result.stderr
+    assert all(word in errors[0] for word in words), errors[0]
+    assert "Traceback" not in result.stderr
