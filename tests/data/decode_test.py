@@ -1,0 +1,165 @@
+"""Decoding against Pillow and arrays, and damage told from health."""
+
+import io
+
+import cv2
+import numpy as np
+import PIL.Image
+import pytest
+
+from dmlcsr_jax.data import decode, label_sets, synthetic
+from dmlcsr_jax.errors import UserError
+
+HELEN = label_sets.HELEN
+FACE, LABEL = synthetic.draw_face(0, 64)
+
+
+def encode(array, file_format="PNG", mode=None, **options):
+    buffer = io.BytesIO()
+    picture = PIL.Image.fromarray(array)
+    if mode == "P":
+        picture = PIL.Image.fromarray(array)
+        picture.putpalette(np.random.default_rng(0).integers(0, 256, 768, dtype=np.uint8).tolist())
+    elif mode:
+        picture = picture.convert(mode)
+    picture.save(buffer, file_format, **options)
+    return buffer.getvalue()
+
+
+@pytest.mark.parametrize("file_format", ["PNG", "BMP", "WEBP"])
+def test_lossless_images_come_back_in_rgb(file_format):
+    data = encode(FACE, file_format, **({"lossless": True} if file_format == "WEBP" else {}))
+    np.testing.assert_array_equal(decode.decode_image(data, "a"), FACE)
+
+
+def test_jpeg_is_rgb():
+    image = decode.decode_image(encode(FACE, "JPEG", quality=98, subsampling=0), "a.jpg")
+    assert np.abs(image.astype(int) - FACE).mean() < 3
+
+
+def test_grey_and_transparent_images_become_rgb():
+    grey = FACE[..., 0]
+    image = decode.decode_image(encode(grey), "a.png")
+    np.testing.assert_array_equal(image, np.repeat(grey[..., None], 3, axis=2))
+    transparent = np.dstack([FACE, np.full(FACE.shape[:2], 7, np.uint8)])
+    np.testing.assert_array_equal(decode.decode_image(encode(transparent), "a.png"), FACE)
+
+
+def test_exif_orientation_is_applied():
+    exif = PIL.Image.Exif()
+    exif[0x0112] = 6
+    landscape = np.ascontiguousarray(FACE[:40])
+    data = encode(landscape, "JPEG", quality=98, subsampling=0, exif=exif)
+    image = decode.decode_image(data, "a.jpg")
+    assert image.shape == (64, 40, 3)
+    assert np.abs(image.astype(int) - np.rot90(landscape, -1)).mean() < 3
+
+
+@pytest.mark.parametrize("cut", [3, 30, 400, -60])
+def test_cut_off_jpeg_is_refused_by_name(cut):
+    data = encode(FACE, "JPEG", quality=95)
+    with pytest.raises(UserError, match=r"faces/x\.jpg is cut off"):
+        decode.decode_image(data[:-cut], "faces/x.jpg")
+
+
+def test_jpeg_cut_off_behind_its_thumbnail_is_refused():
+    exif = b"Exif\x00\x00" + encode(FACE, "JPEG")
+    data = encode(FACE, "JPEG", quality=95, exif=exif)
+    assert data.count(b"\xff\xd9") >= 2
+    decode.decode_image(data, "x.jpg")
+    with pytest.raises(UserError, match=r"x\.jpg"):
+        decode.decode_image(data[: len(data) - 200], "x.jpg")
+    with pytest.raises(UserError, match=r"x\.jpg"):
+        decode.decode_image(data[: len(exif) + 30], "x.jpg")
+
+
+def test_jpeg_with_something_behind_it_is_accepted():
+    data = encode(FACE, "JPEG", quality=95)
+    whole = decode.decode_image(data, "a.jpg")
+    np.testing.assert_array_equal(decode.decode_image(data + b"\0" * 50, "a.jpg"), whole)
+    np.testing.assert_array_equal(decode.decode_image(data + b"camera maker", "a.jpg"), whole)
+
+
+def test_damaged_png_is_refused_by_name():
+    for array, function in (
+        (FACE, lambda data: decode.decode_image(data, "x.png")),
+        (LABEL, lambda data: decode.decode_label(data, "x.png", HELEN)),
+    ):
+        data = bytearray(encode(array))
+        function(bytes(data))
+        for broken in (data[:-1], data[:-12], data[: len(data) // 2], b"", data[:20]):
+            with pytest.raises(UserError, match=r"x\.png|is empty"):
+                function(bytes(broken))
+        data[len(data) // 2] ^= 4
+        with pytest.raises(UserError, match=r"x\.png is cut off or damaged"):
+            function(bytes(data))
+
+
+def test_what_is_no_picture_is_refused():
+    for function in (
+        lambda: decode.decode_image(b"<html>404 not found</html>", "x.jpg"),
+        lambda: decode.decode_label(b"<html>404 not found</html>", "x.jpg", HELEN),
+    ):
+        with pytest.raises(UserError, match=r"x\.jpg is not a readable"):
+            function()
+
+
+@pytest.mark.parametrize("mode", ["L", "P"])
+def test_labels_are_values_and_indices_not_colours(mode):
+    label = decode.decode_label(encode(LABEL, mode=mode), "l.png", HELEN)
+    assert label.dtype == np.uint8
+    np.testing.assert_array_equal(label, LABEL)
+
+
+def test_labels_of_few_and_many_bits():
+    few = (LABEL > 0).astype(np.uint8)
+    data = cv2.imencode(".png", LABEL.astype(np.uint16))[1].tobytes()
+    np.testing.assert_array_equal(decode.decode_label(data, "l.png", HELEN), LABEL)
+    buffer = io.BytesIO()
+    picture = PIL.Image.fromarray(few)
+    picture.putpalette([0, 0, 0, 200, 10, 10])
+    picture.save(buffer, "PNG", bits=1)
+    np.testing.assert_array_equal(decode.decode_label(buffer.getvalue(), "l.png", HELEN), few)
+    bilevel = encode(few * np.uint8(255), mode="1")
+    np.testing.assert_array_equal(decode.decode_label(bilevel, "l.png", HELEN), few)
+
+
+def test_grey_labels_in_three_channels_are_accepted_and_colours_refused():
+    grey = np.repeat(LABEL[..., None], 3, axis=2)
+    np.testing.assert_array_equal(decode.decode_label(encode(grey), "l.png", HELEN), LABEL)
+    colours = np.array(HELEN.palette, np.uint8)[LABEL]
+    with pytest.raises(UserError, match=r"l\.png is a colour picture"):
+        decode.decode_label(encode(colours), "l.png", HELEN)
+    with pytest.raises(UserError, match=r"l\.png is a JPEG"):
+        decode.decode_label(encode(LABEL, "JPEG"), "l.png", HELEN)
+
+
+@pytest.mark.parametrize("value", [11, 19, 254])
+def test_label_above_the_class_count_is_named_with_its_place(value):
+    label = LABEL.copy()
+    label[5, 7] = 255
+    decode.decode_label(encode(label), "l.png", HELEN)
+    label[9, 3] = value
+    with pytest.raises(UserError, match=rf"l\.png has label {value} at row 9, column 3.*'helen'"):
+        decode.decode_label(encode(label), "l.png", HELEN)
+
+
+def test_large_16_bit_label_is_refused_not_wrapped():
+    label = LABEL.astype(np.uint16)
+    label[0, 0] = 257
+    with pytest.raises(UserError, match="label 257 at row 0, column 0"):
+        decode.decode_label(cv2.imencode(".png", label)[1].tobytes(), "l.png", HELEN)
+
+
+def test_sizes_must_agree_or_divide():
+    def check(image_hw, label_hw):
+        decode.check_shapes(np.zeros((*image_hw, 3)), np.zeros(label_hw), "i.jpg", "l.png")
+
+    check((64, 48), (64, 48))
+    check((1024, 1024), (512, 512))
+    check((90, 60), (30, 20))
+    for label_hw in ((48, 64), (64, 47), (128, 96), (32, 48), (63, 48)):
+        with pytest.raises(UserError, match=r"i\.jpg is 48x64.*l\.png is"):
+            check((64, 48), label_hw)
+    with pytest.raises(UserError, match="EXIF"):
+        check((64, 48), (48, 64))
