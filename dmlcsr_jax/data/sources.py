@@ -28,6 +28,7 @@ def open_source(
     size: int = 128,
     seed: int = 0,
     label_noise: float = 0.0,
+    check_files: bool = True,
 ):
     """Opens a source.
 
@@ -41,6 +42,7 @@ def open_source(
       seed: which drawn faces, for "synthetic"; splits of one seed share no face.
       label_noise: as in `synthetic.draw_face`, for the "train" split of "synthetic"; the others
         have exact labels.
+      check_files: as in `FolderSource`, for "folder".
 
     Returns:
       A source as the module describes it.
@@ -49,7 +51,7 @@ def open_source(
       UserError: where the kind is unknown or the source cannot be opened.
     """
     if kind == "folder":
-        return FolderSource(root, split, label_set)
+        return FolderSource(root, split, label_set, check_files)
     if kind == "prepared":
         # Imported here: it brings tensorflow-datasets, which the other kinds do without.
         from dmlcsr_jax.data.prepared import PreparedSource
@@ -88,6 +90,8 @@ class FolderSource:
       root: the folder.
       split: which list.
       label_set: meaning of the labels.
+      check_files: whether a listed file that is missing is an error on creation, rather than when
+        it is read.
 
     Raises:
       UserError: on creation, where the folder, the list or a listed file is missing or the list is
@@ -95,7 +99,9 @@ class FolderSource:
         or label and image do not fit.
     """
 
-    def __init__(self, root: str | os.PathLike, split: str, label_set: LabelSet):
+    def __init__(
+        self, root: str | os.PathLike, split: str, label_set: LabelSet, check_files: bool = True
+    ):
         """Reads the list and checks that its files exist; reads none of them."""
         self._root = pathlib.Path(root)
         self._label_set = label_set
@@ -104,7 +110,7 @@ class FolderSource:
                 f"the data folder {str(root)!r} does not exist; set the data's root to the folder "
                 "that holds images/, labels/ and the lists."
             )
-        self._pairs = self._read_list(split)
+        self._pairs = self._read_list(split, check_files)
 
     def __len__(self) -> int:
         """Returns the number of listed pairs."""
@@ -123,7 +129,7 @@ class FolderSource:
         image, label = self._pairs[index]
         return self._root / image, self._root / label
 
-    def _read_list(self, split: str) -> list[tuple[str, str]]:
+    def _read_list(self, split: str, check_files: bool) -> list[tuple[str, str]]:
         path = self._root / f"{split}_list.txt"
         if not path.is_file():
             lists = sorted(p.name for p in self._root.glob("*_list.txt"))
@@ -149,7 +155,7 @@ class FolderSource:
                 )
             missing += [(number, name) for name in pair if not files.has(name)]
             pairs.append(pair)
-        if missing:
+        if missing and check_files:
             number, name = missing[0]
             others = f" ({len(missing) - 1} other listed files are missing too)"
             raise UserError(

@@ -118,6 +118,14 @@ def test_absent_files_are_named_with_their_line(root):
         sources.FolderSource(root, "train", HELEN)
 
 
+def test_absent_files_may_wait_until_they_are_read(root):
+    (root / "labels" / "face1.png").unlink()
+    source = sources.FolderSource(root, "train", HELEN, check_files=False)
+    assert source[0]["name"] == "face0"
+    with pytest.raises(UserError, match=r"labels/face1\.png cannot be read"):
+        source[1]
+
+
 def test_what_is_broken_is_said_on_reading(root):
     source = sources.FolderSource(root, "train", HELEN)
     path = root / "images" / "face0.png"
