@@ -1,0 +1,237 @@
+"""What prediction writes: palette label maps, overlays, ArrayRecord shards, and what they mean."""
+
+import io
+import json
+import os
+import pathlib
+import tempfile
+from collections.abc import Mapping
+from typing import Any
+
+import cv2
+import numpy as np
+import PIL.Image
+import PIL.PngImagePlugin
+from array_record.python.array_record_module import ArrayRecordWriter
+from etils import epath
+
+from dmlcsr_jax import atomic_file, pictures
+from dmlcsr_jax.data.label_sets import LabelSet
+from dmlcsr_jax.errors import UserError
+from dmlcsr_jax.photographs import MARKER, OUTPUT_FOLDERS, Picture
+
+_JPEG_QUALITY = 95
+
+
+class OutputError(UserError):
+    """A file cannot be written, so that going on is of no use."""
+
+
+def label_png(label: np.ndarray, label_set: LabelSet, name: str) -> bytes:
+    """Returns a palette PNG whose indices are the labels.
+
+    Args:
+      label: uint8 `[H, W]`.
+      label_set: gives the palette.
+      name: the photograph's name, kept in the file as the text `name`.
+    """
+    picture = PIL.Image.fromarray(label)
+    picture.putpalette(pictures.colour_table(label_set).tobytes())
+    info = PIL.PngImagePlugin.PngInfo()
+    info.add_text("name", name)
+    data = io.BytesIO()
+    picture.save(data, format="PNG", pnginfo=info)
+    return data.getvalue()
+
+
+def overlay_jpeg(image: np.ndarray, label: np.ndarray, label_set: LabelSet, alpha: float) -> bytes:
+    """Returns a JPEG of the photograph, uint8 `[H, W, 3]` RGB, with its parts tinted."""
+    mixed = pictures.overlay(image, label, label_set, alpha)
+    options = [cv2.IMWRITE_JPEG_QUALITY, _JPEG_QUALITY]
+    return cv2.imencode(".jpg", cv2.cvtColor(mixed, cv2.COLOR_RGB2BGR), options)[1].tobytes()
+
+
+def write(path: epath.Path, data: bytes) -> None:
+    """Writes a file, whole or not at all.
+
+    Raises:
+      OutputError: where there is no room or no right to write it.
+    """
+    try:
+        atomic_file.write_bytes(path, data)
+    except OSError as error:
+        raise cannot_write(path, error) from error
+
+
+def cannot_write(path: epath.PathLike, error: OSError) -> OutputError:
+    """Returns the error that names a file that could not be written."""
+    return OutputError(
+        f"cannot write {path}: {error.strerror or error}; mend that and start again: what is "
+        "finished is kept."
+    )
+
+
+def open_folder(
+    out: epath.PathLike, label_set: LabelSet, settings: Mapping[str, Any], checkpoint: str
+) -> epath.Path:
+    """Makes the folder of the outputs, or goes on with one of the same settings.
+
+    Writes `names.txt` (a class a line, label 0 first) and `label_set.json` (all there is to know of
+    the labels), and `predict.json` with the settings.
+
+    Args:
+      out: the folder.
+      label_set: meaning of the labels.
+      settings: JSON-serialisable, all that decides what is written.
+      checkpoint: the checkpoint's path, for the reader.
+
+    Returns:
+      The folder.
+
+    Raises:
+      UserError: where the folder holds other files or outputs of other settings, or cannot be
+        written.
+    """
+    out = epath.Path(out)
+    settings = json.loads(json.dumps(settings))
+    # Another process that writes here writes the marker first: look for it last.
+    holds_others = any((out / name).exists() for name in OUTPUT_FOLDERS)
+    if (out / MARKER).exists():
+        _require_same(out, settings)
+    elif holds_others:
+        raise UserError(
+            f"{out} has a folder {' or '.join(OUTPUT_FOLDERS)} that prediction did not write; give "
+            "another --out."
+        )
+    left = {"none": ""}.get(label_set.left_is, f"# left_is: {label_set.left_is}\n")
+    write(out / "names.txt", (left + "".join(f"{n}\n" for n in label_set.classes)).encode())
+    write(out / "label_set.json", _json(label_set.to_json()))
+    if not (out / MARKER).exists():
+        write(out / MARKER, _json({"checkpoint": checkpoint, "settings": settings}))
+    return out
+
+
+def _json(content) -> bytes:
+    return (json.dumps(content, indent=2) + "\n").encode()
+
+
+def _require_same(out: epath.Path, settings: Mapping[str, Any]) -> None:
+    try:
+        before = json.loads((out / MARKER).read_text())["settings"]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise UserError(f"{out / MARKER} cannot be read; give another --out.") from error
+    differing = [
+        f"{name} ({before.get(name)!r} there, {settings.get(name)!r} now)"
+        for name in sorted(before | settings)
+        if before.get(name) != settings.get(name)
+    ]
+    if differing:
+        raise UserError(
+            f"{out} holds predictions of other settings: {'; '.join(differing)}; give another "
+            "--out, or remove that one."
+        )
+
+
+class FileOutput:
+    """A PNG a photograph in `labels/`, and a JPEG in `overlays/`."""
+
+    def __init__(self, out: epath.Path, label_set: LabelSet, overlay_alpha: float | None):
+        """Writes nothing yet.
+
+        Args:
+          out: from `open_folder`.
+          label_set: gives the palette.
+          overlay_alpha: share of the tint, 0 to 1; None: no overlays.
+        """
+        self._out = out
+        self._label_set = label_set
+        self._alpha = overlay_alpha
+
+    def paths(self, picture: Picture, overlay_suffix: str = ".jpg") -> tuple[epath.Path, ...]:
+        """Returns the label map's file, and the overlay's where there is one."""
+        label = self._out / "labels" / f"{picture.stem}.png"
+        if self._alpha is None:
+            return (label,)
+        return label, self._out / "overlays" / f"{picture.stem}{overlay_suffix}"
+
+    def is_finished(self, picture: Picture, source: epath.Path) -> bool:
+        """Returns whether all files of a photograph are there, none older than the photograph."""
+        try:
+            made_of = source.stat().mtime
+            return all(path.stat().mtime >= made_of for path in self.paths(picture))
+        except OSError:
+            return False
+
+    def write(self, picture: Picture, image: np.ndarray, label: np.ndarray) -> None:
+        """Writes a photograph's files, the label map last.
+
+        Args:
+          picture: the photograph.
+          image: uint8 `[H, W, 3]` RGB.
+          label: uint8 `[H, W]`.
+
+        Raises:
+          OutputError: where a file cannot be written.
+        """
+        label_path, *overlay_path = self.paths(picture)
+        for path in overlay_path:
+            write(path, overlay_jpeg(image, label, self._label_set, self._alpha))
+        write(label_path, label_png(label, self._label_set, picture.name))
+
+
+class ShardOutput:
+    """ArrayRecord shards in `labels/`: record i of all is the label map of picture i, a PNG.
+
+    A picture that could not be read has an empty record.
+    """
+
+    def __init__(self, out: epath.Path, num_pictures: int, records_per_shard: int):
+        """Writes nothing yet.
+
+        Args:
+          out: from `open_folder`.
+          num_pictures: over all shards.
+          records_per_shard: in each but the last.
+        """
+        self._out = out
+        self._num_pictures = num_pictures
+        self._records_per_shard = records_per_shard
+
+    @property
+    def num_shards(self) -> int:
+        """Number of shards that the pictures make."""
+        return -(-self._num_pictures // self._records_per_shard)
+
+    def shard_of(self, index: int) -> int:
+        """Returns the shard that picture `index` belongs to."""
+        return index // self._records_per_shard
+
+    def length(self, shard: int) -> int:
+        """Returns the number of records of a shard."""
+        start = shard * self._records_per_shard
+        return min(self._records_per_shard, self._num_pictures - start)
+
+    def path(self, shard: int) -> epath.Path:
+        """Returns a shard's file."""
+        name = f"labels.array_record-{shard:05d}-of-{self.num_shards:05d}"
+        return self._out / "labels" / name
+
+    def write(self, shard: int, records: list[bytes]) -> None:
+        """Writes a shard, whole or not at all.
+
+        Args:
+          shard: its number.
+          records: its records, as many as its length.
+
+        Raises:
+          OutputError: where the file cannot be written.
+        """
+        assert len(records) == self.length(shard)
+        with tempfile.TemporaryDirectory() as folder:
+            # The writer knows local files alone; PNGs do not get smaller by its compression.
+            local = os.path.join(folder, "shard")
+            writer = ArrayRecordWriter(local, "group_size:1,uncompressed")
+            for record in records:
+                writer.write(record)
+            writer.close()
+            write(self.path(shard), pathlib.Path(local).read_bytes())
