@@ -67,11 +67,10 @@ def evaluate_checkpoint(
     data_labels = label_sets.get(config.data.label_set)
     source = inputs.open_source(config, "eval", data_labels)
 
-    compared, label_table, prediction_table = data_labels, None, None
-    if data_labels.classes != metadata.label_set.classes:
-        compared, label_table, prediction_table = label_maps.onto_common(
-            data_labels, metadata.label_set
-        )
+    compared = label_maps.shared_label_set(data_labels, metadata.label_set)
+    label_table = label_maps.label_map(data_labels, compared).labels
+    prediction_table = label_maps.label_map(metadata.label_set, compared).predictions
+    if compared.classes != metadata.label_set.classes:
         log.info("labels are compared as %s", ", ".join(compared.classes))
     result = evaluate.evaluate(
         make_predict_fn(

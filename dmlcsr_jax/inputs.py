@@ -5,18 +5,27 @@ from typing import Any
 
 import jax
 import ml_collections
+from etils import epath
 
-from dmlcsr_jax.data import pipeline, sources, transforms
+from dmlcsr_jax import config as config_lib
+from dmlcsr_jax.data import builders, check, label_sets, pipeline, sources, transforms
 from dmlcsr_jax.data.label_sets import LabelSet
 
 
-def open_source(config: ml_collections.ConfigDict, split: str, label_set: LabelSet):
+def open_source(
+    config: ml_collections.ConfigDict,
+    split: str,
+    label_set: LabelSet,
+    *,
+    check_files: bool = True,
+):
     """Opens the data of `config`.
 
     Args:
       config: its `data` and `seed`.
       split: "train" or "eval"; the config says which split of the set that is.
       label_set: meaning of the labels.
+      check_files: whether a folder's absent files end the opening rather than the reading.
 
     Raises:
       UserError: where the data is missing or not as it should be.
@@ -31,6 +40,36 @@ def open_source(config: ml_collections.ConfigDict, split: str, label_set: LabelS
         size=data.synthetic.size,
         seed=config.seed,
         label_noise=data.synthetic.label_noise,
+        check_files=check_files,
+    )
+
+
+def check_data(config: ml_collections.ConfigDict, workdir: epath.PathLike) -> None:
+    """Reads both splits of `config` once and reports what is wrong: see `data.check.check_data`.
+
+    Args:
+      config: its `data`.
+      workdir: the report goes into its `check_data`.
+
+    Raises:
+      UserError: where there are bad examples, or the data cannot be opened.
+    """
+    config_lib.validate(config)
+    label_set = label_sets.get(config.data.label_set)
+    opened = {
+        config.data[f"{split}_split"]: open_source(config, split, label_set, check_files=False)
+        for split in ("train", "eval")
+    }
+    official_counts = None
+    if config.data.source == "prepared":
+        dataset = next(iter(opened.values())).summary["dataset"]
+        official_counts = builders.BUILDERS[dataset].official_counts
+    check.check_data(
+        opened,
+        label_set,
+        epath.Path(workdir) / "check_data",
+        official_counts=official_counts,
+        num_workers=config.data.num_workers,
     )
 
 

@@ -72,7 +72,7 @@ def main(_) -> None:
     """Starts the processes' runtime and does what --mode says."""
     _log_to_stderr()
     # Imported here so that a wrong flag is said at once.
-    from dmlcsr_jax import evaluate_checkpoint, preemption, train
+    from dmlcsr_jax import evaluate_checkpoint, inputs, preemption, train
 
     preemption.start_distributed(
         _COORDINATOR.value,
@@ -87,7 +87,7 @@ def main(_) -> None:
         case "eval":
             evaluate_checkpoint.evaluate_checkpoint(config, workdir, _CHECKPOINT.value)
         case "check_data":
-            check.check_data(config, workdir)
+            inputs.check_data(config, workdir)
 
 
 def run() -> None:

@@ -36,6 +36,7 @@ def train_step(
     loss_weights: Mapping[str, float],
     edge_width: int,
     self_regulated: bool,
+    mesh: jax.sharding.Mesh | None = None,
 ) -> tuple[TrainState, dict[str, jax.Array]]:
     """One optimisation step on one global batch.
 
@@ -48,6 +49,7 @@ def train_step(
       metadata: normalisation and ignore label.
       loss_weights: weight of each term, as `losses.objective` names them.
       edge_width: dilation of the edge targets, pixels.
+      mesh: the mesh over which the batch is split; None for one device.
       self_regulated: whether the teacher's soft targets replace part of the hard labels.
 
     Returns:
@@ -76,6 +78,7 @@ def train_step(
             ignore_label=metadata.label_set.ignore_label,
             teacher_outputs=teacher_outputs,
             cycle=state.cycle,
+            mesh=mesh,
         )
         return total, (terms, mutated["batch_stats"])
 

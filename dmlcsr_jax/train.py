@@ -75,8 +75,7 @@ class Training:
         Raises:
           UserError: where the config, the data or the checkpoint cannot be used.
         """
-        # 1. The config and what must fit it.
-        config_lib.validate(config)
+        # 1. What the network is told apart by, and the devices.
         self.config, self.workdir = config, epath.Path(workdir)
         self.metadata = metadata_of(config)
         self.mesh = sharding.make_mesh()
@@ -183,6 +182,7 @@ class Training:
                     loss_weights=weights,
                     edge_width=config.loss.edge_width,
                     self_regulated=self_regulated,
+                    mesh=self.mesh,
                     **common,
                 ),
                 out_shardings=(self.state_sharding, sharding.replicated(self.mesh)),
@@ -454,6 +454,7 @@ def train_and_evaluate(config: ml_collections.ConfigDict, workdir: epath.PathLik
     Raises:
       UserError: where the config, the data or a checkpoint cannot be used.
     """
+    config_lib.validate(config)
     training = Training(config, workdir)
     results = training.workdir / "metrics.json"
     if training.step == training.num_steps and results.exists():
