@@ -14,7 +14,7 @@ def binary_edge(label, width=1, ignore_label=255):
     Args:
       label: integer `[B, H, W]`, classes and `ignore_label`.
       width: side, in pixels, of the square that dilates the edges; 1 leaves them as they are. An
-        even square reaches one pixel further up and left than down and right, as OpenCV's does.
+        even square reaches one pixel further down and right than up and left, as OpenCV's does.
       ignore_label: label of pixels without a known class; they are never edges.
 
     Returns:
@@ -38,7 +38,7 @@ def binary_edge(label, width=1, ignore_label=255):
         edge |= jnp.pad(border, first) | jnp.pad(border, last)
     edge = edge.astype(jnp.int32)
     if width > 1:
-        reach = (width - 1 - width // 2, width // 2)
+        reach = (width // 2, width - 1 - width // 2)
         edge = lax.reduce_window(
             edge, 0, lax.max, (1, width, width), (1, 1, 1), ((0, 0), reach, reach)
         )
