@@ -86,6 +86,7 @@ def train_batches(
     Raises:
       UserError: where the source has not one batch, or on iteration where an example is broken.
     """
+    num_rows = _rows_per_process(batch_size, process_count)
     num_steps = num_train_steps_per_epoch(len(source), batch_size)
     shuffle_seed, augmentation_seed = np.random.SeedSequence(seed).generate_state(2)
     view = _RandomView(image_size, augmentation, label_set)
@@ -96,7 +97,6 @@ def train_batches(
         .repeat()
         .random_map(view, seed=int(augmentation_seed))
     )
-    num_rows = _rows_per_process(batch_size, process_count)
     rows = _ProcessRows(examples, batch_size, start_step, num_rows, process_index)
     return _iterate(
         rows.batch(num_rows, batch_fn=_stack), num_workers, num_rows * image_size**2 * 4
@@ -138,9 +138,9 @@ def eval_batches(
     Raises:
       UserError: on iteration where an example is broken.
     """
+    num_rows = _rows_per_process(batch_size, process_count)
     num_steps = -(-len(source) // batch_size)
     examples = _PaddedViews(source, num_steps * batch_size, image_size, label_set.ignore_label)
-    num_rows = _rows_per_process(batch_size, process_count)
     rows = _ProcessRows(grain.MapDataset.source(examples), batch_size, 0, num_rows, process_index)
     return _iterate(
         rows.batch(num_rows, batch_fn=_stack_views), num_workers, num_rows * image_size**2 * 4

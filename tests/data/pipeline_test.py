@@ -176,6 +176,8 @@ def test_sets_and_batches_that_do_not_fit_are_refused():
     assert pipeline.num_train_steps_per_epoch(22, 8) == 2
     with pytest.raises(UserError, match=r"5 examples.*batch of 8"):
         train(1, source=synthetic.SyntheticSource(5, 48))
+    with pytest.raises(UserError, match="batch size is 0"):
+        evaluate(0)
     with pytest.raises(UserError, match=r"batch size is 8.*multiple of the 3 processes"):
         train(1, process_count=3)
     with pytest.raises(UserError, match=r"batch size is 9.*multiple of the 2 processes"):

@@ -79,9 +79,10 @@ def test_change_source_keeps_every_point_of_the_picture():
         np.testing.assert_allclose(apply(half, x, y), apply(matrix, 2 * x + 0.5, 2 * y + 0.5))
 
 
-def test_warp_image_is_bilinear_and_black_outside():
+@pytest.mark.parametrize("hw", [(40, 56), (400, 300)])
+def test_warp_image_is_bilinear_and_black_outside(hw):
     rng = np.random.default_rng(2)
-    image = rng.integers(1, 256, (40, 56, 3), dtype=np.uint8)
+    image = rng.integers(1, 256, (*hw, 3), dtype=np.uint8)
     for _ in range(4):
         matrix = transforms.random_matrix(image.shape[:2], 48, rng, transforms.Augmentation())
         y, x = np.mgrid[:48, :48]
@@ -97,7 +98,9 @@ def test_warp_image_is_bilinear_and_black_outside():
         ).reshape(48, 48, 3)
         warped = transforms.warp_image(image, matrix, 48)
         assert np.abs(warped - expected).max() < 0.51
-    assert (transforms.warp_image(image, transforms.fit_matrix((40, 56), 48), 48)[0] == 0).all()
+    fitted = transforms.warp_image(image, transforms.fit_matrix(hw, 48), 48)
+    assert (fitted[0, 0] == 0).all()
+    assert fitted[24, 24].any()
 
 
 def test_warp_label_takes_the_nearest_pixel_and_ignores_outside():
