@@ -4,12 +4,14 @@ Nothing here, nor what it imports of this project, needs JAX: workers are new pr
 photographs and must not start an accelerator.
 """
 
+import atexit
 import multiprocessing
 import os
 import shutil
 import signal
 import sys
 import threading
+import weakref
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -27,6 +29,53 @@ _AHEAD = 2
 # Arrays smaller than this travel from a worker through its pipe; the larger in shared memory.
 _MIN_SHARED_BYTES = 2**20
 _SHARED_MEMORY = "/dev/shm"
+
+
+class Batches(Iterator[dict[str, Any]]):
+    """An iterator over batches and the worker processes that make them.
+
+    The workers end with the iterator: at its last batch, at an error, on `close`, at the end of a
+    `with` block, or at the latest when Python ends.
+    """
+
+    def __init__(self, iterator: grain.DatasetIterator):
+        """Takes over Grain's iterator."""
+        self._iterator: grain.DatasetIterator | None = iterator
+        _open_batches.add(self)
+
+    def __next__(self) -> dict[str, Any]:
+        """Returns the next batch, waiting for it where the workers are not that far."""
+        if self._iterator is None:
+            raise StopIteration
+        try:
+            return next(self._iterator)
+        except BaseException:
+            self.close()
+            raise
+
+    def close(self):
+        """Ends the workers; there are no further batches then."""
+        if self._iterator is not None:
+            iterator, self._iterator = self._iterator, None
+            iterator.close()
+
+    def __enter__(self) -> "Batches":
+        """Returns itself."""
+        return self
+
+    def __exit__(self, *exception):
+        """Closes."""
+        self.close()
+
+
+_open_batches: weakref.WeakSet[Batches] = weakref.WeakSet()
+
+
+@atexit.register
+def _close_batches():
+    """Ends what is still open before Python takes its modules apart, when Grain no longer can."""
+    for batches in list(_open_batches):
+        batches.close()
 
 
 def num_train_steps_per_epoch(num_examples: int, batch_size: int) -> int:
@@ -59,7 +108,7 @@ def train_batches(
     num_workers: int = 0,
     process_index: int = 0,
     process_count: int = 1,
-) -> Iterator[dict[str, np.ndarray]]:
+) -> Batches:
     """Returns an endless iterator of shuffled, augmented training batches.
 
     Global batch k is a pure function of `seed` and k: it holds the same examples in the same order
@@ -79,9 +128,9 @@ def train_batches(
       process_count: how many there are.
 
     Returns:
-      Iterator with a `close()` that ends its workers, of "image" uint8 `[b, S, S, 3]` RGB and
-      "label" uint8 `[b, S, S]`: rows `process_index * b` to `(process_index + 1) * b` of the
-      global batch, `b = batch_size // process_count`.
+      Endless iterator of "image" uint8 `[b, S, S, 3]` RGB and "label" uint8 `[b, S, S]`: rows
+      `process_index * b` to `(process_index + 1) * b` of the global batch,
+      `b = batch_size // process_count`.
 
     Raises:
       UserError: where the source has not one batch, or on iteration where an example is broken.
@@ -112,7 +161,7 @@ def eval_batches(
     num_workers: int = 0,
     process_index: int = 0,
     process_count: int = 1,
-) -> Iterator[dict[str, Any]]:
+) -> Batches:
     """Returns an iterator over a set, once and in order, whole images fitted into the input.
 
     Each example stands in exactly one batch of one process with mask True. Every process makes the
@@ -128,12 +177,11 @@ def eval_batches(
       process_count: how many there are.
 
     Returns:
-      Iterator with a `close()` that ends its workers, of dicts with, for
-      `b = batch_size // process_count`: "image" uint8 `[b, S, S, 3]` RGB, black outside the
-      photograph; "mask" bool `[b]`; "matrix" float64 `[b, 2, 3]`, label pixel to input pixel;
-      "index" int64 `[b]`, the place in the source, -1 where mask is False; "label" list of b
-      uint8 `[h, w]` at their own sizes (`[1, 1]` of the ignore label where mask is False); "name"
-      list of b strings ("" where mask is False).
+      Iterator of dicts with, for `b = batch_size // process_count`: "image" uint8
+      `[b, S, S, 3]` RGB, black outside the photograph; "mask" bool `[b]`; "matrix" float64
+      `[b, 2, 3]`, label pixel to input pixel; "index" int64 `[b]`, the place in the source, -1
+      where mask is False; "label" list of b uint8 `[h, w]` at their own sizes (`[1, 1]` of the
+      ignore label where mask is False); "name" list of b strings ("" where mask is False).
 
     Raises:
       UserError: on iteration where an example is broken.
@@ -247,7 +295,7 @@ def _stack_views(views: Sequence[dict[str, Any]]) -> dict[str, Any]:
     return batch | {key: np.stack(batch[key]) for key in ("image", "mask", "matrix", "index")}
 
 
-def _iterate(batches: grain.MapDataset, num_workers: int, batch_bytes: int) -> Iterator:
+def _iterate(batches: grain.MapDataset, num_workers: int, batch_bytes: int) -> Batches:
     """Returns an iterator over `batches` that works ahead in threads or in processes."""
     # Decoding and warping run without Python's lock; a worker is meant for one core.
     num_threads = 1 if num_workers else _AHEAD
@@ -271,7 +319,7 @@ def _iterate(batches: grain.MapDataset, num_workers: int, batch_bytes: int) -> I
             grain.MultiprocessingOptions(num_workers=num_workers, per_worker_buffer_size=_AHEAD),
             worker_init_fn=_start_worker,
         )
-    return iter(dataset)
+    return Batches(iter(dataset))
 
 
 def _start_worker(worker_index: int, worker_count: int):

@@ -21,8 +21,8 @@ SOURCE = synthetic.SyntheticSource(22, 48, seed=1)
 STILL = transforms.Augmentation(scale_std=0, rotation_prob=0, mirror_prob=0)
 
 
-def train(count, source=SOURCE, augmentation=transforms.Augmentation(), seed=3, **options):  # noqa: B008
-    batches = pipeline.train_batches(
+def open_train(source=SOURCE, augmentation=transforms.Augmentation(), seed=3, **options):  # noqa: B008
+    return pipeline.train_batches(
         source,
         label_set=HELEN,
         image_size=40,
@@ -31,10 +31,11 @@ def train(count, source=SOURCE, augmentation=transforms.Augmentation(), seed=3, 
         seed=seed,
         **options,
     )
-    try:
+
+
+def train(count, **options):
+    with open_train(**options) as batches:
         return [next(batches) for _ in range(count)]
-    finally:
-        batches.close()
 
 
 def stacked(batches):
@@ -204,6 +205,14 @@ def test_broken_example_ends_in_its_own_sentence(tmp_path, num_workers):
     assert not multiprocessing.active_children()
 
 
+def test_closed_batches_are_at_an_end():
+    batches = open_train()
+    next(batches)
+    batches.close()
+    batches.close()
+    assert list(batches) == []
+
+
 def run_script(body, **environment):
     return subprocess.run(
         [sys.executable, "-c", textwrap.dedent(body)],
@@ -231,6 +240,8 @@ def test_workers_need_no_jax():
         """
     )
     assert result.stdout.strip() == "(4, 32, 32, 3)", result.stderr
+    # Batches left open end in silence.
+    assert "Exception" not in result.stderr
 
 
 def test_workers_end_with_a_killed_process(tmp_path):
