@@ -1,6 +1,7 @@
 """Edge targets, made on the device from the label map after augmentation."""
 
 import jax.numpy as jnp
+import numpy as np
 from jax import lax
 
 
@@ -40,7 +41,7 @@ def binary_edge(label, width=1, ignore_label=255):
     if width > 1:
         reach = (width // 2, width - 1 - width // 2)
         edge = lax.reduce_window(
-            edge, 0, lax.max, (1, width, width), (1, 1, 1), ((0, 0), reach, reach)
+            edge, np.int32(0), lax.max, (1, width, width), (1, 1, 1), ((0, 0), reach, reach)
         )
     return jnp.where(known, edge, 0)
 
