@@ -209,27 +209,3 @@ def map_confusion(matrix: np.ndarray, truth: LabelMap, prediction: LabelMap) -> 
     mapped = np.zeros((size, size), np.int64)
     np.add.at(mapped, (rows[kept, None], columns[None, :]), matrix[kept])
     return mapped
-
-
-class MappedSource:
-    """A source whose labels are mapped to another set; see `sources` for what a source is.
-
-    Args:
-      source: a source with the labels of `mapping.source`.
-      mapping: the way from them to another set's.
-    """
-
-    def __init__(self, source, mapping: LabelMap):
-        """Keeps the arguments."""
-        self._source = source
-        self._mapping = mapping
-        self.label_set = mapping.target
-
-    def __len__(self) -> int:
-        """Returns the number of examples."""
-        return len(self._source)
-
-    def __getitem__(self, index: int) -> dict:
-        """Reads example `index`, its "label" uint8 `[h, w]` mapped."""
-        example = self._source[index]
-        return example | {"label": self._mapping.labels[example["label"]]}

@@ -1,5 +1,4 @@
 import itertools
-import pickle
 
 import numpy as np
 import PIL.Image
@@ -7,8 +6,7 @@ import pytest
 import sklearn.metrics
 
 from dmlcsr_jax.data import label_maps, label_sets
-from dmlcsr_jax.data.label_maps import MappedSource, label_map, map_confusion, shared_label_set
-from dmlcsr_jax.data.synthetic import SyntheticSource
+from dmlcsr_jax.data.label_maps import label_map, map_confusion, shared_label_set
 from dmlcsr_jax.errors import UserError
 
 SETS = label_sets.LABEL_SETS
@@ -129,14 +127,3 @@ def test_confusion_mapped_equals_confusion_of_mapped_pixels():
     )
     np.testing.assert_array_equal(map_confusion(matrix, from_data, from_model), expected)
     assert 0 < expected.sum() < 20_000
-
-
-def test_mapped_source():
-    faces = SyntheticSource(3, 64)
-    mapped = pickle.loads(
-        pickle.dumps(MappedSource(faces, label_map(SETS["helen"], SETS["common"])))
-    )
-    assert len(mapped) == 3
-    assert mapped.label_set.name == "common"
-    np.testing.assert_array_equal(mapped[1]["label"], faces[1]["label"])
-    np.testing.assert_array_equal(mapped[1]["image"], faces[1]["image"])
