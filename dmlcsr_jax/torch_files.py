@@ -1,0 +1,206 @@
+"""Reads and writes state_dict files: `.pth` and `.pt` with torch, `.safetensors` without it."""
+
+import io
+import json
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+from etils import epath
+
+from dmlcsr_jax import atomic_file
+from dmlcsr_jax.errors import UserError
+
+PICKLED = (".pth", ".pt")
+SAFETENSORS = ".safetensors"
+SUFFIXES = (*PICKLED, SAFETENSORS)
+
+# Under these names training scripts keep the network's state_dict beside their own things.
+_WRAPPERS = ("state_dict", "model_state_dict", "model_state", "model", "net", "network", "params")
+_PARALLEL_PREFIX = "module."
+
+
+def is_state_dict_file(path: epath.PathLike) -> bool:
+    """Returns whether the name of `path` ends as a state_dict file's does."""
+    return epath.Path(path).suffix.lower() in SUFFIXES
+
+
+def read(path: epath.PathLike) -> dict[str, np.ndarray]:
+    """Reads a state_dict, without ever executing code from it.
+
+    A state_dict wrapped as `{"state_dict": ...}` or the like is unwrapped, and the prefix
+    `module.` of data-parallel training is dropped.
+
+    Args:
+      path: a `.pth`, `.pt` (both need torch) or `.safetensors` file.
+
+    Returns:
+      Arrays by name: float tensors as float32, others as they are. float16 and bfloat16 become
+      float32 without loss; float64 is rounded.
+
+    Raises:
+      UserError: where the file is missing, damaged, of another kind, or holds no tensors.
+    """
+    path = epath.Path(path)
+    if not path.is_file():
+        raise UserError(f"{path} is not a file; name a .pth, .pt or .safetensors file.")
+    suffix = path.suffix.lower()
+    if suffix in PICKLED:
+        tensors = _read_pickled(path)
+    elif suffix == SAFETENSORS:
+        tensors = _read_safetensors(path)
+    else:
+        raise UserError(f"{path} is of an unknown kind; it must be {_any_of(SUFFIXES)}.")
+    if not tensors:
+        raise UserError(f"{path} holds no tensors; it must hold a network's state_dict.")
+    if all(name.startswith(_PARALLEL_PREFIX) for name in tensors):
+        tensors = {name.removeprefix(_PARALLEL_PREFIX): t for name, t in tensors.items()}
+    return tensors
+
+
+def _any_of(suffixes) -> str:
+    return f"{', '.join(suffixes[:-1])} or {suffixes[-1]}"
+
+
+def _import_torch(path):
+    try:
+        import torch
+    except ImportError as error:
+        raise UserError(
+            f"{path} needs PyTorch: pip install 'dmlcsr_jax[torch]', or use a .safetensors file."
+        ) from error
+    return torch
+
+
+def _import_safetensors(path):
+    try:
+        import safetensors.numpy
+    except ImportError as error:
+        raise UserError(
+            f"{path} needs safetensors: pip install 'dmlcsr_jax[safetensors]'."
+        ) from error
+    return safetensors
+
+
+def _read_pickled(path: epath.Path) -> dict[str, np.ndarray]:
+    torch = _import_torch(path)
+    try:
+        with path.open("rb") as file:
+            content = torch.load(file, map_location="cpu", weights_only=True)
+    except Exception as error:
+        # Many kinds: zip, pickle, end of file, a global that weights-only loading refuses.
+        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        raise UserError(
+            f"{path} cannot be read as a PyTorch state_dict of weights alone: it is truncated, or "
+            f"of another kind, or holds more than tensors ({reason.rstrip('.')}); save the "
+            "network's state_dict again."
+        ) from error
+    return {
+        name: _as_float32(path, name, value) for name, value in _state_dict(torch, content).items()
+    }
+
+
+def _state_dict(torch, content: Any) -> dict[str, Any]:
+    """Returns the dict of tensors in what a `.pth` file held; empty where there is none."""
+    if not isinstance(content, Mapping):
+        return {}
+    if content and all(isinstance(value, torch.Tensor) for value in content.values()):
+        return {str(name): value for name, value in content.items()}
+    for name in _WRAPPERS:
+        if isinstance(content.get(name), Mapping):
+            return _state_dict(torch, content[name])
+    return {}
+
+
+def _as_float32(path, name: str, tensor) -> np.ndarray:
+    if tensor.is_sparse or tensor.is_quantized:
+        raise UserError(
+            f"{path}: the tensor {name} is sparse or quantised; save it as plain floats."
+        )
+    if tensor.is_floating_point():
+        tensor = tensor.float()
+    return tensor.contiguous().numpy()
+
+
+def _read_safetensors(path: epath.Path) -> dict[str, np.ndarray]:
+    safetensors = _import_safetensors(path)
+    data = path.read_bytes()
+    try:
+        tensors = safetensors.numpy.load(data)
+    except Exception as error:
+        detail = _first_cut_tensor(data) or str(error).rstrip(".")
+        raise UserError(
+            f"{path} is not a whole safetensors file ({detail}); get it again."
+        ) from error
+    return {
+        name: value.astype(np.float32) if _is_float(value) else value
+        for name, value in tensors.items()
+    }
+
+
+def _is_float(array: np.ndarray) -> bool:
+    # ml_dtypes' bfloat16, with which safetensors reads such tensors, is of NumPy's kind "V".
+    return array.dtype.kind in "fV"
+
+
+def _first_cut_tensor(data: bytes) -> str | None:
+    """Returns what a truncated safetensors file still tells about the first tensor it cuts."""
+    length = int.from_bytes(data[:8], "little")
+    try:
+        header = json.loads(data[8 : 8 + length])
+        held = len(data) - 8 - length
+        cut = {
+            name: (entry["data_offsets"][0], entry["data_offsets"][1], tuple(entry["shape"]))
+            for name, entry in header.items()
+            if name != "__metadata__" and entry["data_offsets"][1] > held
+        }
+    except (ValueError, TypeError, KeyError, AttributeError, IndexError):
+        return None
+    if not cut:
+        return None
+    name = min(cut, key=cut.get)
+    begin, end, shape = cut[name]
+    return (
+        f"it is truncated: of the tensor {name} of shape {shape} it holds "
+        f"{max(0, held - begin)} of {end - begin} bytes"
+    )
+
+
+def sidecar(path: epath.PathLike) -> epath.Path:
+    """Returns the JSON file beside a state_dict file that keeps the checkpoint's metadata."""
+    path = epath.Path(path)
+    return path.with_name(path.name + ".json")
+
+
+def write(path: epath.PathLike, tensors: dict[str, np.ndarray], description: str) -> None:
+    """Writes a state_dict and its sidecar, both whole or neither.
+
+    Args:
+      path: a `.pth`, `.pt` or `.safetensors` file, which must not exist.
+      tensors: contiguous arrays by name.
+      description: content of the sidecar.
+
+    Raises:
+      UserError: where the file exists, is of another kind, or cannot be written.
+    """
+    path, beside = epath.Path(path), sidecar(path)
+    for file in (path, beside):
+        if file.exists():
+            raise UserError(f"{file} exists already; name a new file or remove it.")
+    if path.suffix.lower() in PICKLED:
+        torch = _import_torch(path)
+        buffer = io.BytesIO()
+        torch.save({name: torch.from_numpy(value) for name, value in tensors.items()}, buffer)
+        data = buffer.getvalue()
+    else:
+        data = _import_safetensors(path).numpy.save(tensors)
+    try:
+        # The sidecar first: without it the file would be taken for one of the released weights.
+        atomic_file.write_text(beside, description)
+        try:
+            atomic_file.write_bytes(path, data)
+        except BaseException:
+            beside.unlink(missing_ok=True)
+            raise
+    except OSError as error:
+        raise UserError(f"cannot write {path}: {error.strerror or error}.") from error
