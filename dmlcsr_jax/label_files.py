@@ -5,7 +5,7 @@ import json
 import os
 import pathlib
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import cv2
@@ -132,6 +132,15 @@ def _require_same(out: epath.Path, settings: Mapping[str, Any]) -> None:
         )
 
 
+def are_newer(outputs: Iterable[epath.PathLike], source: epath.PathLike) -> bool:
+    """Returns whether all outputs are there and none is older than what it was made of."""
+    try:
+        made_of = epath.Path(source).stat().mtime
+        return all(epath.Path(path).stat().mtime >= made_of for path in outputs)
+    except OSError:
+        return False
+
+
 class FileOutput:
     """A PNG a photograph in `labels/`, and a JPEG in `overlays/`."""
 
@@ -143,7 +152,7 @@ class FileOutput:
           label_set: gives the palette.
           overlay_alpha: share of the tint, 0 to 1; None: no overlays.
         """
-        self._out = out
+        self._out = epath.Path(out)
         self._label_set = label_set
         self._alpha = overlay_alpha
 
@@ -156,11 +165,7 @@ class FileOutput:
 
     def is_finished(self, picture: Picture, source: epath.Path) -> bool:
         """Returns whether all files of a photograph are there, none older than the photograph."""
-        try:
-            made_of = source.stat().mtime
-            return all(path.stat().mtime >= made_of for path in self.paths(picture))
-        except OSError:
-            return False
+        return are_newer(self.paths(picture), source)
 
     def write(self, picture: Picture, image: np.ndarray, label: np.ndarray) -> None:
         """Writes a photograph's files, the label map last.
@@ -193,7 +198,7 @@ class ShardOutput:
           num_pictures: over all shards.
           records_per_shard: in each but the last.
         """
-        self._out = out
+        self._out = epath.Path(out)
         self._num_pictures = num_pictures
         self._records_per_shard = records_per_shard
 

@@ -6,7 +6,7 @@ writes, in `--out`,
 
     labels/NAME.png        palette label map at the photograph's size: its indices are the labels
     overlays/NAME.jpg      the photograph with its parts tinted
-    labels/VIDEO.mp4/      a label map a frame; overlays/VIDEO.mp4 is the video tinted, without sound
+    labels/VIDEO.mp4/      a label map a frame; overlays/VIDEO.mp4 the tinted video, without sound
     names.txt              the classes, label 0 first; label_set.json has colours and the rest
     failed.txt             what could not be read, where there is such; then the exit status is 1
 
@@ -96,8 +96,8 @@ def _parse_arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     add(
         "--boxes",
         metavar="CSV",
-        help="face boxes, name,x0,y0,x1,y1 with a header, name as below the input folder; each face "
-        "is parsed in a crop of its own, and all outside is background",
+        help="face boxes, name,x0,y0,x1,y1 with a header, name as below the input folder; each "
+        "face is parsed in a crop of its own, and all outside is background",
     )
     add(
         "--margin",
@@ -298,8 +298,7 @@ class _Prediction:
         if self._alpha is not None:
             overlay = self._out / "overlays" / f"{picture.stem}.mp4"
         outputs = [labels] if overlay is None else [labels, overlay]
-        made_of = path.stat().mtime
-        if all(file.exists() and file.stat().mtime >= made_of for file in outputs):
+        if label_files.are_newer(outputs, path):
             return _AlreadyLabelled(picture.name)
         try:
             with self._bar(num_frames(path), picture.name, "frame") as bar:
