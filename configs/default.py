@@ -3,7 +3,7 @@
 Not a run of its own: `data.source`, `data.root` and `data.label_set` have no default.
 """
 
-from ml_collections import ConfigDict
+from ml_collections import ConfigDict, config_dict
 
 
 def get_config() -> ConfigDict:
@@ -25,6 +25,8 @@ def get_config() -> ConfigDict:
     config.data.train_split = "train"
     config.data.eval_split = "test"
     config.data.image_size = 473  # side of the square network input, pixels
+    # Unset: whole images; else faces' boxes with this share of their longer side on each side.
+    config.data.crop_margin = config_dict.placeholder(float)
     config.data.channel_order = "rgb"  # in which the network is fed; mean and std follow it
     config.data.mean = (0.485, 0.456, 0.406)
     config.data.std = (0.229, 0.224, 0.225)

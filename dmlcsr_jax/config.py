@@ -54,6 +54,7 @@ _RULES = {
     "data.source": _one_of("synthetic", "folder", "prepared"),
     "data.label_set": (bool, "the name of a label set or a label-name file"),
     "data.image_size": (lambda size: size >= 32, "32 or more"),
+    "data.crop_margin": (lambda margin: margin is None or margin >= 0, "0 or more, or unset"),
     "data.channel_order": _one_of("rgb", "bgr"),
     "data.mean": (lambda mean: len(mean) == 3, "three numbers"),
     "data.std": (lambda std: len(std) == 3 and min(std) > 0, "three numbers above 0"),

@@ -8,7 +8,7 @@ import ml_collections
 from etils import epath
 
 from dmlcsr_jax import config as config_lib
-from dmlcsr_jax.data import builders, check, label_sets, pipeline, sources, transforms
+from dmlcsr_jax.data import builders, check, crops, label_sets, pipeline, sources, transforms
 from dmlcsr_jax.data.label_sets import LabelSet
 
 
@@ -81,7 +81,7 @@ def train_batches(
     A pure function of its arguments: see `pipeline.train_batches`.
     """
     return pipeline.train_batches(
-        source,
+        _view(config, source),
         label_set=label_set,
         image_size=config.data.image_size,
         augmentation=transforms.Augmentation(**config.augmentation.to_dict()),
@@ -106,7 +106,7 @@ def eval_batches(
       image_size: side of the network's input, pixels, which a checkpoint decides.
     """
     return pipeline.eval_batches(
-        source,
+        _view(config, source),
         label_set=label_set,
         image_size=image_size,
         batch_size=config.eval.batch_size,
@@ -114,3 +114,10 @@ def eval_batches(
         process_index=jax.process_index(),
         process_count=jax.process_count(),
     )
+
+
+def _view(config: ml_collections.ConfigDict, source):
+    """Returns the source to be shown as the config says: whole images, or crops of faces."""
+    if config.data.crop_margin is None:
+        return source
+    return crops.CroppedSource(source, config.data.crop_margin)

@@ -4,9 +4,47 @@ A crop is only another matrix: where whole images are shown by `transforms.fit_m
 shown by `crop_matrix`, and predictions find back to the original pixels by the same way.
 """
 
+from typing import Any
+
 import numpy as np
 
 from dmlcsr_jax.errors import UserError
+
+
+class CroppedSource:
+    """A source whose examples are to be shown as crops around their faces.
+
+    The photographs stay whole, so that turned views show what there is beside the crop, and
+    predictions are compared at the photographs' size; what the crop does not show is background.
+
+    Args:
+      source: gives "box", as `prepared.PreparedSource` does.
+      margin: as in `crop_matrix`.
+
+    Raises:
+      UserError: on creation, where the margin is negative; on reading, where there is no box.
+    """
+
+    def __init__(self, source, margin: float):
+        """Keeps the arguments."""
+        _check_margin(margin)
+        self._source = source
+        self._margin = margin
+
+    def __len__(self) -> int:
+        """Returns the number of examples."""
+        return len(self._source)
+
+    def __getitem__(self, index: int) -> dict[str, Any]:
+        """Reads example `index`, with "crop": float64 `[4]`, the edges of what is to be shown."""
+        example = self._source[index]
+        if "box" not in example:
+            raise UserError(
+                f"{example['name']} has no face box to crop by; prepare the set by "
+                "`python -m dmlcsr_jax.data.prepare`, or leave whole images."
+            )
+        reach = self._margin * np.repeat(_longer_side(example["box"]), 4) * (-1, -1, 1, 1)
+        return example | {"crop": example["box"] + reach}
 
 
 def crop_matrix(box: np.ndarray, margin: float, size: int) -> np.ndarray:
@@ -26,18 +64,20 @@ def crop_matrix(box: np.ndarray, margin: float, size: int) -> np.ndarray:
       UserError: where the margin is negative or the box is empty.
     """
     box = np.asarray(box, np.float64)
-    side = _side(box, margin)
-    scale = size / side
+    _check_margin(margin)
+    scale = size / (_longer_side(box) * (1 + 2 * margin))
     centre = (box[:2] + box[2:]) / 2
     offset = (size - 1) / 2 - scale * centre
     return np.concatenate([np.eye(2) * scale, offset[:, None]], axis=1)
 
 
-def _side(box: np.ndarray, margin: float) -> float:
-    """Returns the side of the square that a crop shows, pixels of the photograph."""
-    if not margin >= 0:
-        raise UserError(f"the crop's margin is {margin}; it must be 0 or more.")
+def _longer_side(box: np.ndarray) -> float:
     longer = (box[2:] - box[:2]).max()
     if not longer > 0:
         raise UserError(f"the face box {box.tolist()} is empty; its right and bottom come last.")
-    return longer * (1 + 2 * margin)
+    return longer
+
+
+def _check_margin(margin: float):
+    if not margin >= 0:
+        raise UserError(f"the crop's margin is {margin}; it must be 0 or more.")

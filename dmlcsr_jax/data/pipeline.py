@@ -21,7 +21,14 @@ import numpy as np
 from absl import flags
 
 from dmlcsr_jax.data.label_sets import LabelSet
-from dmlcsr_jax.data.transforms import Augmentation, augment, fit_matrix, warp_image
+from dmlcsr_jax.data.transforms import (
+    Augmentation,
+    augment,
+    change_source,
+    fit_matrix,
+    view_matrix,
+    warp_image,
+)
 from dmlcsr_jax.errors import UserError
 
 # Batches made ahead of the one in use, in each worker.
@@ -162,7 +169,7 @@ def eval_batches(
     process_index: int = 0,
     process_count: int = 1,
 ) -> Batches:
-    """Returns an iterator over a set, once and in order, whole images fitted into the input.
+    """Returns an iterator over a set, once and in order, each image fitted into the input.
 
     Each example stands in exactly one batch of one process with mask True. Every process makes the
     same number of batches, all of the same size; what is too much is filled with mask False.
@@ -253,7 +260,7 @@ class _ProcessRows(grain.MapDataset):
 
 
 class _PaddedViews:
-    """A source's whole images fitted into the input, with empty examples up to a given length."""
+    """A source's images or crops fitted into the input, with empty examples up to a length."""
 
     def __init__(self, source, length: int, size: int, ignore_label: int):
         self._source = source
@@ -276,10 +283,11 @@ class _PaddedViews:
             }
         example = self._source[index]
         image, label = example["image"], example["label"]
+        matrix = view_matrix(example, self._size)
         return {
-            "image": warp_image(image, fit_matrix(image.shape[:2], self._size), self._size),
+            "image": warp_image(image, matrix, self._size),
             "mask": True,
-            "matrix": fit_matrix(label.shape, self._size),
+            "matrix": change_source(matrix, image.shape[:2], label.shape),
             "index": index,
             "label": label,
             "name": example["name"],

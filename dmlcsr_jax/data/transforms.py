@@ -13,6 +13,7 @@ from typing import Any
 import cv2
 import numpy as np
 
+from dmlcsr_jax.data.crops import crop_matrix
 from dmlcsr_jax.data.label_sets import LabelSet
 from dmlcsr_jax.errors import UserError
 
@@ -70,6 +71,21 @@ def fit_matrix(hw: tuple[int, int], size: int) -> np.ndarray:
     return _about_centres(hw, size, np.eye(2) * (size / max(hw)))
 
 
+def view_matrix(example: Mapping[str, Any], size: int) -> np.ndarray:
+    """Returns the matrix that shows an example: its crop where it has one, else all of it.
+
+    Args:
+      example: "image" uint8 `[H, W, 3]`; perhaps "crop", see `crops.CroppedSource`.
+      size: side of the input, pixels.
+
+    Returns:
+      float64 `[2, 3]`, image pixel to input pixel.
+    """
+    if "crop" in example:
+        return crop_matrix(example["crop"], 0.0, size)
+    return fit_matrix(example["image"].shape[:2], size)
+
+
 def random_matrix(
     hw: tuple[int, int], size: int, rng: np.random.Generator, augmentation: Augmentation
 ) -> np.ndarray:
@@ -124,6 +140,13 @@ def change_source(
     # Old pixel coordinate = (new + 0.5) * scale - 0.5.
     offset = matrix[:, :2] @ (0.5 * scale - 0.5) + matrix[:, 2]
     return np.concatenate([matrix[:, :2] * scale, offset[:, None]], axis=1)
+
+
+def compose(outer: np.ndarray, inner: np.ndarray) -> np.ndarray:
+    """Returns float64 `[2, 3]`: first `inner`, then `outer`, both float64 `[2, 3]`."""
+    linear = outer[:, :2] @ inner
+    linear[:, 2] += outer[:, 2]
+    return linear
 
 
 def is_mirrored(matrix: np.ndarray) -> bool:
@@ -184,7 +207,8 @@ def augment(
 
     Args:
       example: "image" uint8 `[H, W, 3]` RGB; "label" uint8 `[h, w]`, of the same aspect but
-        perhaps another resolution.
+        perhaps another resolution; perhaps "crop", see `crops.CroppedSource`, which then takes the
+        place of the whole image.
       rng: source of the draws of `random_matrix`.
       size: side of the input, pixels.
       augmentation: ranges of the random view.
@@ -195,7 +219,11 @@ def augment(
       label outside.
     """
     image, label = example["image"], example["label"]
-    matrix = random_matrix(image.shape[:2], size, rng, augmentation)
+    if "crop" in example:
+        shaken = random_matrix((size, size), size, rng, augmentation)
+        matrix = compose(shaken, view_matrix(example, size))
+    else:
+        matrix = random_matrix(image.shape[:2], size, rng, augmentation)
     label_matrix = change_source(matrix, image.shape[:2], label.shape)
     label = warp_label(label, label_matrix, size, label_set.ignore_label)
     if is_mirrored(matrix):
