@@ -117,8 +117,7 @@ def evaluate(
       num_worst: how many of the worst images to keep.
       tick: called once a batch, before it; what it raises ends the evaluation.
       label_table: uint8 `[256]`, turns the source's labels into `label_set`'s.
-      prediction_table: uint8 `[256]`, turns the network's labels into `label_set`'s. What it sends
-        to the ignore label counts as background.
+      prediction_table: uint8 `[256]`, turns the network's labels into classes of `label_set`.
       description: shown before the progress bar.
 
     Returns:
@@ -219,7 +218,6 @@ class _Tally:
             label = self._label_table[label]
         if self._prediction_table is not None:
             prediction = self._prediction_table[prediction]
-            prediction[prediction == self._label_set.ignore_label] = 0
         confusion = metrics.confusion_matrix(
             label, prediction, self._label_set.num_classes, self._label_set.ignore_label
         )

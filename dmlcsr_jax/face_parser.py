@@ -14,7 +14,6 @@ from etils import epath
 
 from dmlcsr_jax import checkpointing
 from dmlcsr_jax.data import crops, transforms
-from dmlcsr_jax.data.label_sets import BACKGROUND
 from dmlcsr_jax.errors import UserError
 from dmlcsr_jax.inference import build_model, label_from_scores, local_rows, make_predict_fn
 from dmlcsr_jax.sharding import batch_sharding, replicated
@@ -33,7 +32,7 @@ class Photograph:
       image: uint8 `[H, W, 3]` RGB.
       boxes: faces to look at, each `(x0, y0, x1, y1)`: left, top, right and bottom edge in pixels
         from the photograph's top left corner; none: the whole photograph. What lies in no face's
-        crop becomes background; where crops overlap, the earlier face has precedence.
+        crop becomes label 0, the background; where crops overlap, the earlier face has precedence.
       name: what the photograph is called.
     """
 
@@ -100,8 +99,6 @@ class FaceParser:
             raise UserError(f"the margin is {margin}; it must be 0 or more.")
         self.metadata, variables = checkpointing.load_model(checkpoint)
         self.label_set = self.metadata.label_set
-        names = self.label_set.classes
-        self._background = names.index(BACKGROUND) if BACKGROUND in names else 0
         self._batch_size = batch_size
         self._margin = margin
         devices = jax.local_devices()[: math.gcd(batch_size, jax.local_device_count())]
@@ -271,27 +268,10 @@ class FaceParser:
     def _label(self, views: _Views) -> np.ndarray:
         """Returns the label map of a photograph whose views are scored."""
         hw = views.photograph.image.shape[:2]
-        if len(views.photograph.boxes) == 0:
-            return label_from_scores(views.scores[0], views.matrices[0], hw)
-        label = np.full(hw, self._background, np.uint8)
+        label = np.zeros(hw, np.uint8)
         for scores, matrix in zip(views.scores, views.matrices, strict=True):
-            self._paste(label, scores, matrix)
+            np.copyto(label, label_from_scores(scores, matrix, hw), where=label == 0)
         return label
-
-    def _paste(self, label: np.ndarray, scores: np.ndarray, matrix: np.ndarray) -> None:
-        """Puts what a crop shows into the background of the label map."""
-        # The crop is a square without rotation: pixel centres that fall on its pixels are its own.
-        scale, offset = matrix[0, 0], matrix[:, 2]
-        first = np.ceil((-0.5 - offset) / scale).astype(int)
-        last = np.floor((self.metadata.image_size - 0.5 - offset) / scale).astype(int)
-        left, top = np.maximum(first, 0)
-        right, bottom = np.minimum(last + 1, label.shape[::-1])
-        if left >= right or top >= bottom:
-            return
-        part = label[top:bottom, left:right]
-        shifted = matrix @ np.array([[1, 0, left], [0, 1, top], [0, 0, 1]], np.float64)
-        pasted = label_from_scores(scores, shifted, part.shape)
-        np.copyto(part, pasted, where=part == self._background)
 
 
 def _label_alone(item, photograph: Photograph, label: np.ndarray) -> np.ndarray:

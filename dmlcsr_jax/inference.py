@@ -113,21 +113,32 @@ def label_from_scores(scores: np.ndarray, matrix: np.ndarray, hw: tuple[int, int
 
     Args:
       scores: float32 `[S, S, C]`, as `make_predict_fn`'s function returns them.
-      matrix: float64 `[2, 3]`, original pixel to input pixel (`data.transforms`).
+      matrix: float64 `[2, 3]`, original pixel to input pixel, without rotation
+        (`transforms.fit_matrix`, `crops.crop_matrix`).
       hw: original height and width.
 
     Returns:
-      uint8 `[h, w]`, labels; the lowest of equally good ones.
+      uint8 `[h, w]`, labels; the lowest of equally good ones; 0, the background, where the input
+      does not reach.
     """
-    height, width = hw
-    label = np.empty((height, width), np.uint8)
-    rows = max(1, _STRIP_SCORES // (width * scores.shape[-1]))
-    for top in range(0, height, rows):
-        strip = (min(rows, height - top), width)
-        from_strip = matrix @ np.array([[1, 0, 0], [0, 1, top], [0, 0, 1]], np.float64)
-        strip_scores = transforms.unwarp_logits(scores, from_strip, strip)
-        label[top : top + strip[0]] = np.argmax(strip_scores, axis=-1)
+    label = np.zeros(hw, np.uint8)
+    left, top, right, bottom = _reach(matrix, scores.shape[0], hw)
+    width = right - left
+    rows = max(1, _STRIP_SCORES // max(1, width * scores.shape[-1]))
+    for first in range(top, bottom if width > 0 else top, rows):
+        last = min(first + rows, bottom)
+        from_strip = matrix @ np.array([[1, 0, left], [0, 1, first], [0, 0, 1]], np.float64)
+        strip_scores = transforms.unwarp_logits(scores, from_strip, (last - first, width))
+        label[first:last, left:right] = np.argmax(strip_scores, axis=-1)
     return label
+
+
+def _reach(matrix: np.ndarray, size: int, hw: tuple[int, int]) -> tuple[int, int, int, int]:
+    """Returns left, top, right, bottom of the original pixels whose centres the input shows."""
+    scale, offset = np.diag(matrix[:, :2]), matrix[:, 2]
+    left, top = np.maximum(np.ceil((-0.5 - offset) / scale), 0).astype(int)
+    right, bottom = np.floor((size - 0.5 - offset) / scale).astype(int) + 1
+    return int(left), int(top), min(int(right), hw[1]), min(int(bottom), hw[0])
 
 
 def convention(label_set: LabelSet) -> str:

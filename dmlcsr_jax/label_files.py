@@ -38,7 +38,8 @@ def label_png(label: np.ndarray, label_set: LabelSet, name: str) -> bytes:
     picture = PIL.Image.fromarray(label)
     picture.putpalette(pictures.colour_table(label_set).tobytes())
     info = PIL.PngImagePlugin.PngInfo()
-    info.add_text("name", name)
+    # File names may be bytes that no text has.
+    info.add_text("name", name.encode(errors="replace").decode())
     data = io.BytesIO()
     picture.save(data, format="PNG", pnginfo=info)
     return data.getvalue()

@@ -65,7 +65,8 @@ class _Tally:
         if isinstance(result, _AlreadyLabelled):
             self.num_skipped += 1
         elif isinstance(result, UserError):
-            self.failed.append(str(result))
+            # File names may be bytes that no text has.
+            self.failed.append(str(result).encode(errors="replace").decode())
         else:
             self.num_labelled += 1
 

@@ -9,7 +9,7 @@ import scipy.ndimage
 import scipy.special
 
 from dmlcsr_jax import inference, sharding
-from dmlcsr_jax.data import label_sets, transforms
+from dmlcsr_jax.data import crops, label_sets, transforms
 from dmlcsr_jax.errors import UserError
 from dmlcsr_jax.metadata import Metadata
 
@@ -158,6 +158,20 @@ def test_large_photograph_in_strips_equals_one_piece(monkeypatch):
     whole = inference.label_from_scores(scores, matrix, hw)
     monkeypatch.setattr(inference, "_STRIP_SCORES", 7 * 200 * 5)
     np.testing.assert_array_equal(inference.label_from_scores(scores, matrix, hw), whole)
+
+
+def test_what_a_crop_does_not_show_is_background():
+    scores = np.random.default_rng(4).normal(size=(SIZE, SIZE, 5)).astype(np.float32)
+    scores[..., 0] = -100
+    for box in [(10, 5, 30, 25), (-20, 30, 12, 50), (-99, -99, 199, 199), (70, 0, 80, 9)]:
+        edges = np.array(box, np.float64) - 0.5
+        label = inference.label_from_scores(scores, crops.crop_matrix(edges, 0.0, SIZE), (40, 60))
+        # A crop is a square about the box's centre.
+        side = max(box[2] - box[0], box[3] - box[1])
+        x, y = (box[0] + box[2]) / 2, (box[1] + box[3]) / 2
+        rows, columns = np.mgrid[:40, :60] + 0.5
+        shown = (abs(columns - x) < side / 2) & (abs(rows - y) < side / 2)
+        np.testing.assert_array_equal(label != 0, shown)
 
 
 def test_convention_says_whose_left():

@@ -127,6 +127,21 @@ def test_names_that_clash_get_a_file_each(run, tmp_path):
     }
 
 
+def test_any_file_name_will_do(run, tmp_path):
+    photos, out = tmp_path / "photos", tmp_path / "out"
+    names = [b"\xff\xfe.png", "人 脸.png".encode(), b'a b\'s "c";.png', b"new\nline.png"]
+    for i, name in enumerate(names):
+        save(photos / "x.png", picture(np.full((2, 2), i)))
+        (photos / "x.png").rename(photos / os.fsdecode(name))
+    (photos / os.fsdecode(b"\xfd.png")).write_bytes(b"")
+    status, output, errors = run(photos, "--no_overlay", out=out)
+    assert status == 1
+    assert "4 labelled" in output
+    assert "?.png is empty" in errors
+    for i, name in enumerate(names):
+        assert set(np.unique(read_label(out / "labels" / os.fsdecode(name)))) == {i}
+
+
 def test_output_in_the_folder_of_the_photographs_is_never_input(run, tmp_path):
     save(tmp_path / "a.png", picture(CELLS))
     save(tmp_path / "b.png", picture(CELLS))
