@@ -14,6 +14,7 @@ from tabulate import tabulate
 
 from dmlcsr_jax import atomic_file, pictures
 from dmlcsr_jax.data.label_sets import LabelSet
+from dmlcsr_jax.errors import UserError
 from dmlcsr_jax.evaluate import EvaluationResult, ImageRecord
 from dmlcsr_jax.metrics import json_safe, summarize
 
@@ -202,12 +203,22 @@ def write_report(
       The table, as it stands in `table.txt`.
 
     Raises:
-      OSError: where a file cannot be written.
+      UserError: where a file cannot be written.
     """
     out = epath.Path(out)
+    try:
+        return _write_report(out, result, about or {})
+    except OSError as error:
+        raise UserError(
+            f"cannot write the results in {out}: {error.strerror or error}; mend that and evaluate "
+            "again by --mode=eval."
+        ) from error
+
+
+def _write_report(out: epath.Path, result: EvaluationResult, about: Mapping[str, Any]) -> str:
     table = class_table(result.confusion, result.label_set)
     content = {
-        **(about or {}),
+        **about,
         "label_set": result.label_set.name,
         "num_images": result.num_images,
         "seconds": round(result.seconds, 3),

@@ -7,6 +7,7 @@ import sklearn.metrics
 
 from dmlcsr_jax import report
 from dmlcsr_jax.data import label_sets
+from dmlcsr_jax.errors import UserError
 from dmlcsr_jax.evaluate import EvaluationResult, ImageRecord
 
 HELEN = label_sets.HELEN
@@ -120,7 +121,7 @@ def test_a_failed_write_leaves_the_older_file(result, tmp_path, monkeypatch):
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(type(report.epath.Path(tmp_path)), "write_bytes", full_disk)
-    with pytest.raises(OSError, match="No space"):
+    with pytest.raises(UserError, match="No space"):
         report.write_report(tmp_path, result, {"checkpoint": "other"})
     assert (tmp_path / "metrics.json").read_bytes() == before
     assert not list(tmp_path.glob(".*"))
