@@ -15,15 +15,16 @@ def get_config():
     config.data.source = "folder"
     config.data.label_set = "celebamask_hq"
     config.data.eval_split = "val"
-    config.data.image_size = 128
+    config.data.image_size = 112
     config.data.num_workers = 1
-    config.optim.base_rate = 0.1
+    config.optim.base_rate = 0.05
     config.optim.warmup_epochs = 2
     config.train.batch_size = 16
-    config.train.num_epochs = 40
-    config.csr.start_epoch = 28
+    config.train.num_epochs = 32
+    config.csr.start_epoch = 20
     config.csr.cycle_epochs = 4
     config.eval.batch_size = 20
-    config.eval.every_epochs = 10
+    config.eval.every_epochs = 4
     config.log.every_steps = 11
+    config.log.panels_every_epochs = 4
     return config
