@@ -3,12 +3,12 @@
 import functools
 import json
 import os
-import pathlib
 from typing import Any
 
 import cv2
 import numpy as np
 import tensorflow_datasets as tfds
+from etils import epath
 
 from dmlcsr_jax.data.decode import decode_image
 from dmlcsr_jax.data.label_sets import LabelSet
@@ -27,7 +27,8 @@ class PreparedSource:
     at whole numbers; see `crops`.
 
     Args:
-      root: the folder that was given to `prepare` as `--to`, or the set's own folder in it.
+      root: the folder that was given to `prepare` as `--to`, or the set's own folder in it; local
+        or remote (`gs://`).
       split: name of a split, or a part of one as tensorflow-datasets writes it: "train[:90%]".
       label_set: what the labels are expected to mean; None for what the set itself says.
 
@@ -38,7 +39,7 @@ class PreparedSource:
 
     def __init__(self, root: str | os.PathLike, split: str, label_set: LabelSet | None = None):
         """Finds the set and its split; opens no records."""
-        self.folder = _find(pathlib.Path(root))
+        self.folder = _find(epath.Path(root))
         self._split = split
         self.label_set = self._check_labels(label_set)
         self._length = self._check_split()
@@ -109,10 +110,10 @@ class PreparedSource:
     def _check_files(self, split: tfds.core.SplitInfo):
         """Checks that the files of a split are there and not cut off, as after a broken copy."""
         sizes = {}
-        for path in map(pathlib.Path, split.filepaths):
+        for path in map(epath.Path, split.filepaths):
             if not path.exists():
                 raise UserError(f"{path} is missing; copy the set again or prepare it anew.")
-            sizes[path.name] = path.stat().st_size
+            sizes[path.name] = path.stat().length
         if sum(sizes.values()) != split.num_bytes:
             raise UserError(
                 f"the files {min(sizes)} and following in {self.folder} have "
@@ -121,7 +122,7 @@ class PreparedSource:
             )
 
 
-def _find(root: pathlib.Path) -> pathlib.Path:
+def _find(root: epath.Path) -> epath.Path:
     """Returns the folder of the one prepared set in or below a folder."""
     if not root.is_dir():
         raise UserError(
