@@ -18,8 +18,9 @@ import jax.numpy as jnp
 import orbax.checkpoint as ocp
 from etils import epath
 
-from dmlcsr_jax import models, sharding
+from dmlcsr_jax import sharding
 from dmlcsr_jax.errors import UserError
+from dmlcsr_jax.inference import build_model
 from dmlcsr_jax.metadata import Metadata
 from dmlcsr_jax.train_state import TrainState
 
@@ -28,13 +29,7 @@ _MANY = 10**6
 
 def abstract_variables(metadata: Metadata, dtype: str = "float32") -> dict[str, Any]:
     """Returns `{"params", "batch_stats"}` of `jax.ShapeDtypeStruct` that `metadata` implies."""
-    model = models.build(
-        metadata.encoder,
-        metadata.label_set.num_classes,
-        width=metadata.width,
-        stem=metadata.stem,
-        dtype=dtype,
-    )
+    model = build_model(metadata, dtype)
     size = metadata.image_size
     images = jax.ShapeDtypeStruct((1, size, size, 3), jnp.float32)
     variables = jax.eval_shape(

@@ -8,24 +8,12 @@ import jax
 import ml_collections
 from etils import epath
 
-from dmlcsr_jax import checkpointing, evaluate, inputs, models, report, sharding
+from dmlcsr_jax import checkpointing, evaluate, inputs, report, sharding
 from dmlcsr_jax import config as config_lib
 from dmlcsr_jax.data import label_maps, label_sets
-from dmlcsr_jax.inference import make_predict_fn
-from dmlcsr_jax.metadata import Metadata
+from dmlcsr_jax.inference import build_model, make_predict_fn
 
 log = logging.getLogger(__name__)
-
-
-def build_model(metadata: Metadata, dtype: str):
-    """Returns the network that `metadata` describes, computing in `dtype`."""
-    return models.build(
-        metadata.encoder,
-        metadata.label_set.num_classes,
-        width=metadata.width,
-        stem=metadata.stem,
-        dtype=dtype,
-    )
 
 
 def results_folder(workdir: epath.PathLike, checkpoint: str) -> epath.Path:

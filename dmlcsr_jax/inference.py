@@ -71,13 +71,8 @@ def make_predict_fn(
         return resize(logits, (size, size))
 
     def predict(variables, images):
-        images = preprocess.normalize(
-            images,
-            channel_order=metadata.channel_order,
-            mean=metadata.mean,
-            std=metadata.std,
-            dtype=jax.tree.leaves(variables["params"])[0].dtype,
-        )
+        dtype = jax.tree.leaves(variables["params"])[0].dtype
+        images = preprocess.normalize(images, metadata, dtype)
         views = []
         for scale in scales:
             side = max(1, round(size * scale))

@@ -7,22 +7,12 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from dmlcsr_jax import losses, preprocess, self_regulation
+from dmlcsr_jax import losses, self_regulation
 from dmlcsr_jax.data import edges
 from dmlcsr_jax.metadata import Metadata
 from dmlcsr_jax.models.layers import resize
+from dmlcsr_jax.preprocess import normalize
 from dmlcsr_jax.train_state import TrainState
-
-
-def normalize_batch(images, metadata: Metadata, dtype) -> jax.Array:
-    """Returns uint8 RGB `images` `[B, S, S, 3]` normalised as `metadata` says."""
-    return preprocess.normalize(
-        images,
-        channel_order=metadata.channel_order,
-        mean=metadata.mean,
-        std=metadata.std,
-        dtype=dtype,
-    )
 
 
 def train_step(
@@ -57,7 +47,7 @@ def train_step(
       `grad_norm`, and `finite`, whether loss and gradients are all finite numbers.
     """
     dtype = jax.tree.leaves(state.params)[0].dtype
-    images = normalize_batch(batch["image"], metadata, dtype)
+    images = normalize(batch["image"], metadata, dtype)
     label = batch["label"].astype(jnp.int32)
     teacher_outputs = None
     if self_regulated:
@@ -120,7 +110,7 @@ def statistics_step(
     # Without momentum the running statistics after a batch are that batch's own.
     _, mutated = model.clone(momentum=0.0).apply(
         teacher,
-        normalize_batch(batch["image"], metadata, dtype),
+        normalize(batch["image"], metadata, dtype),
         train=True,
         mutable=["batch_stats"],
     )
@@ -139,7 +129,7 @@ def panel_step(
       `predicted_binary_edge`, `predicted_category_edge`, `teacher_prediction`.
     """
     dtype = jax.tree.leaves(state.params)[0].dtype
-    images = normalize_batch(batch["image"], metadata, dtype)
+    images = normalize(batch["image"], metadata, dtype)
     label = batch["label"].astype(jnp.int32)
     binary = edges.binary_edge(label, edge_width, metadata.label_set.ignore_label)
 

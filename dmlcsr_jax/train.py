@@ -28,8 +28,8 @@ from dmlcsr_jax import config as config_lib
 from dmlcsr_jax.data import label_sets
 from dmlcsr_jax.errors import UserError
 from dmlcsr_jax.evaluate import evaluate
-from dmlcsr_jax.evaluate_checkpoint import build_model, evaluate_checkpoint
-from dmlcsr_jax.inference import local_rows, make_predict_fn
+from dmlcsr_jax.evaluate_checkpoint import evaluate_checkpoint
+from dmlcsr_jax.inference import build_model, local_rows, make_predict_fn
 from dmlcsr_jax.initial_weights import initial_weights
 from dmlcsr_jax.metadata import Metadata
 from dmlcsr_jax.preemption import Preempted, PreemptionWatch

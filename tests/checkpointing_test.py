@@ -80,9 +80,9 @@ def test_a_model_of_another_class_count_is_refused_by_its_tensor(tmp_path):
 def test_missing_and_extra_tensors_are_named(tmp_path):
     without = checkpointing.abstract_variables(dataclasses.replace(METADATA, edge_branch=False))
     whole = checkpointing.abstract_variables(METADATA)
-    with pytest.raises(UserError, match="lacks the tensor .*edge"):
+    with pytest.raises(UserError, match=r"lacks the tensor .*edge"):
         checkpointing.require_same_shapes(without, whole, "it")
-    with pytest.raises(UserError, match="has the tensor .*edge"):
+    with pytest.raises(UserError, match=r"has the tensor .*edge"):
         checkpointing.require_same_shapes(whole, without, "it")
 
 
