@@ -5,6 +5,7 @@ import os
 import pathlib
 import subprocess
 import sys
+import tempfile
 
 import jax
 import numpy as np
@@ -19,7 +20,7 @@ SMALL = (
     "--config.data.synthetic.size=64",
     "--config.data.image_size=48",
     "--config.data.num_workers=0",
-    "--config.model.width=0.5",
+    "--config.model.width=0.25",
     "--config.train.batch_size=4",
     "--config.eval.batch_size=2",
     "--config.train.num_epochs=4",
@@ -33,8 +34,17 @@ SMALL = (
 )
 
 
+# Compiling is most of the time of so small a run, and the same in each.
+QUICK_COMPILATION = "--xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true"
+CACHE = tempfile.TemporaryDirectory()
+
+
 def main(*args, config="configs/synthetic.py", check=True):
-    environment = os.environ | {"XLA_FLAGS": "", "JAX_PLATFORMS": "cpu"}
+    environment = os.environ | {
+        "XLA_FLAGS": QUICK_COMPILATION,
+        "JAX_PLATFORMS": "cpu",
+        "JAX_COMPILATION_CACHE_DIR": CACHE.name,
+    }
     result = subprocess.run(
         [sys.executable, "-m", "dmlcsr_jax.main", f"--config={config}", *map(str, args)],
         cwd=ROOT,
