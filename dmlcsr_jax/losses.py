@@ -10,7 +10,7 @@ import functools
 import jax
 import jax.numpy as jnp
 from jax import lax
-from jax.sharding import NamedSharding, PartitionSpec
+from jax.sharding import PartitionSpec
 
 from dmlcsr_jax.data import edges
 from dmlcsr_jax.models.layers import resize
@@ -180,19 +180,19 @@ def lovasz_softmax(logits, label, ignore_label=255, *, mesh=None):
     is_class = label == jnp.arange(num_classes)[:, None]
     errors = jnp.where(is_class, 1 - probabilities, probabilities)
     keys = _rank_keys(lax.stop_gradient(errors), is_class, label != ignore_label)
-    if mesh is None or mesh.size == 1:
+    if mesh is None:
         jaccard_steps = _jaccard_steps(keys)
     else:
-        keys = jnp.pad(keys, ((0, -num_classes % mesh.size), (0, 0)))
-        by_class = NamedSharding(mesh, PartitionSpec(*mesh.axis_names, None))
-        by_pixel = NamedSharding(mesh, PartitionSpec(None, *mesh.axis_names))
-        jaccard_steps = _jaccard_steps(lax.with_sharding_constraint(keys, by_class))
-        jaccard_steps = lax.with_sharding_constraint(jaccard_steps, by_pixel)[:num_classes]
+        by_class = PartitionSpec(mesh.axis_names)
+        share = jax.shard_map(_jaccard_steps, mesh=mesh, in_specs=by_class, out_specs=by_class)
+        whole_shares = jnp.pad(keys, ((0, -num_classes % mesh.size), (0, 0)))
+        jaccard_steps = share(whole_shares)[:num_classes]
     present = is_class.any(1)
     # Absent classes and ignored pixels have steps of 0.
     return (errors * jaccard_steps.astype(errors.dtype)).sum() / jnp.maximum(present.sum(), 1)
 
 
+_CPU_SORTS = 4  # at the same time
 _ONE = 0x3F800000  # the bits of 1.0 in float32; those of smaller positive numbers order like them
 
 
@@ -209,48 +209,58 @@ def _rank_keys(errors, is_class, valid):
 def _jaccard_steps(keys):
     """Returns float32 `[C, P]`: by how much each pixel, in its rank, raises the Jaccard loss.
 
-    Ranking is most of the loss's time. XLA sorts pairs well on GPUs and TPUs, and on CPUs single
-    integers several times faster than pairs: there key and position make one uint64.
+    Ranking is most of the loss's time and memory, and XLA's best way differs by platform;
+    `benchmarks/losses.py` compares several.
     """
     return lax.platform_dependent(keys, cpu=_steps_by_wide_keys, default=_steps_by_pairs)
 
 
 def _steps_by_pairs(keys):
-    position = lax.broadcasted_iota(jnp.int32, keys.shape, 1)
-    keys, position = lax.sort((keys, position), num_keys=1, is_stable=True)
-    return _at_position(_steps_in_order(keys), position)
+    """Sorts keys with their positions, class after class: each alone fills an accelerator."""
+
+    def one_class(keys):
+        position = lax.iota(jnp.int32, keys.size)
+        keys, position = lax.sort((keys, position), num_keys=1, is_stable=True)
+        return _at_position(_steps_in_order(keys), position)
+
+    return lax.map(one_class, keys)
 
 
 def _steps_by_wide_keys(keys):
-    position = lax.broadcasted_iota(jnp.uint32, keys.shape, 1)
-    with jax.enable_x64(True):
-        wide = lax.bitcast_convert_type(jnp.stack([position, keys], -1), jnp.uint64)
-        # The processor's little end comes first.
-        narrow = lax.bitcast_convert_type(lax.sort(wide, is_stable=False), jnp.uint32)
-    return _at_position(_steps_in_order(narrow[..., 1]), narrow[..., 0].astype(jnp.int32))
+    """Sorts key and position as one uint64, several times faster than pairs on CPUs."""
+
+    def one_class(keys):
+        position = lax.iota(jnp.uint32, keys.size)
+        with jax.enable_x64(True):
+            # The low half comes first.
+            wide = lax.bitcast_convert_type(jnp.stack([position, keys], -1), jnp.uint64)
+            narrow = lax.bitcast_convert_type(lax.sort(wide, is_stable=False), jnp.uint32)
+        return _at_position(_steps_in_order(narrow[:, 1]), narrow[:, 0].astype(jnp.int32))
+
+    # XLA sorts an array in one thread, but independent arrays in several.
+    parts = jnp.array_split(keys, min(_CPU_SORTS, keys.shape[0]))
+    return jnp.concatenate([jax.vmap(one_class)(part) for part in parts])
 
 
 def _steps_in_order(keys):
-    """Returns the steps of sorted keys.
+    """Returns the steps of one class's sorted keys.
 
     With G pixels of the class, a of them and b others ranked so far, the loss is
-    1 - (G-a)/(G+b). Differences of neighbours lose every digit in float32 from a million pixels
-    on, their closed form none: 1/(G+b) at a pixel of the class, (G-a)/((G+b)(G+b-1)) elsewhere.
+    1 - (G-a)/(G+b). In float32 a difference of neighbours is soon below that number's last digit
+    (at 28 images of 473x473 pixels a quarter of the steps vanish); in closed form none is: 1/(G+b)
+    at a pixel of the class, (G-a)/((G+b)(G+b-1)) elsewhere.
     """
     is_class = (keys & 1).astype(jnp.int32)
-    ranked = jnp.cumsum(is_class, axis=1)
-    total = ranked[:, -1:]
-    others = jnp.arange(1, keys.shape[1] + 1) - ranked
-    union = (total + others).astype(jnp.float32)
-    missed = (total - ranked).astype(jnp.float32)
+    ranked = jnp.cumsum(is_class)
+    others = jnp.arange(1, keys.size + 1) - ranked
+    union = (ranked[-1] + others).astype(jnp.float32)
+    missed = (ranked[-1] - ranked).astype(jnp.float32)
     return jnp.where(is_class == 1, 1 / union, missed / union / jnp.maximum(union - 1, 1))
 
 
 def _at_position(steps, position):
-    """Puts each row's entries where `position`, a permutation, says."""
-    return jax.vmap(lambda s, p: jnp.zeros_like(s).at[p].set(s, unique_indices=True))(
-        steps, position
-    )
+    """Puts each entry where `position`, a permutation, says."""
+    return jnp.zeros_like(steps).at[position].set(steps, unique_indices=True)
 
 
 def _widen(logits):

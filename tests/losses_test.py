@@ -157,7 +157,7 @@ def test_lovasz_of_certain_predictions_is_one_minus_mean_iou():
 
 
 def test_lovasz_keeps_its_digits_with_a_million_pixels():
-    """Differences of neighbouring Jaccard losses in float32 would be wrong by tens of per cent."""
+    """Float32 differences of neighbouring Jaccard losses would be wrong by per cents."""
     rng = np.random.default_rng(6)
     label = (rng.random((1, 2**20)) < 0.3).astype(np.int32)
     logits = rng.normal(size=(*label.shape, 2)).astype(np.float32)
