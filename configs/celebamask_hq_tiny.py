@@ -16,7 +16,7 @@ def get_config():
     config.data.label_set = "celebamask_hq"
     config.data.eval_split = "val"
     config.data.image_size = 112
-    config.data.num_workers = 1
+    config.data.num_workers = 0
     config.optim.base_rate = 0.05
     config.optim.warmup_epochs = 2
     config.train.batch_size = 16

@@ -30,7 +30,7 @@ def get_config() -> ConfigDict:
     config.data.channel_order = "rgb"  # in which the network is fed; mean and std follow it
     config.data.mean = (0.485, 0.456, 0.406)
     config.data.std = (0.229, 0.224, 0.225)
-    config.data.num_workers = 8  # reading processes beside each training process
+    config.data.num_workers = 8  # reading processes; 0: two threads, best where CPUs train
     config.data.synthetic = ConfigDict()  # read where source is synthetic
     config.data.synthetic.train_examples = 512
     config.data.synthetic.eval_examples = 64

@@ -14,7 +14,7 @@ def get_config():
     config.data.source = "synthetic"
     config.data.label_set = "helen"
     config.data.image_size = 96
-    config.data.num_workers = 1
+    config.data.num_workers = 0
     config.data.synthetic.train_examples = 256
     config.data.synthetic.eval_examples = 48
     config.data.synthetic.size = 128

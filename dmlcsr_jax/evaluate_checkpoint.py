@@ -60,22 +60,26 @@ def evaluate_checkpoint(
     prediction_table = label_maps.label_map(metadata.label_set, compared).predictions
     if compared.classes != metadata.label_set.classes:
         log.info("labels are compared as %s", ", ".join(compared.classes))
-    result = evaluate.evaluate(
-        make_predict_fn(
-            build_model(metadata, config.model.dtype),
-            metadata,
-            flip=config.eval.flip,
-            scales=tuple(config.eval.scales),
-        ),
-        variables,
-        inputs.eval_batches(config, source, data_labels, image_size=metadata.image_size),
-        compared,
-        mesh=mesh,
-        num_examples=len(source),
-        label_table=label_table,
-        prediction_table=prediction_table,
-        tick=tick,
+    predict_fn = make_predict_fn(
+        build_model(metadata, config.model.dtype),
+        metadata,
+        flip=config.eval.flip,
+        scales=tuple(config.eval.scales),
     )
+    with inputs.eval_batches(
+        config, source, data_labels, image_size=metadata.image_size
+    ) as batches:
+        result = evaluate.evaluate(
+            predict_fn,
+            variables,
+            batches,
+            compared,
+            mesh=mesh,
+            num_examples=len(source),
+            label_table=label_table,
+            prediction_table=prediction_table,
+            tick=tick,
+        )
     if jax.process_index() == 0:
         out = out or results_folder(workdir, checkpoint)
         about = {"checkpoint": f"{path.parent.name}/{path.name}", "data": config.data.label_set}

@@ -1,8 +1,5 @@
 """From a config to sources and batches, each process its share."""
 
-from collections.abc import Iterator
-from typing import Any
-
 import jax
 import ml_collections
 from etils import epath
@@ -75,7 +72,7 @@ def check_data(config: ml_collections.ConfigDict, workdir: epath.PathLike) -> No
 
 def train_batches(
     config: ml_collections.ConfigDict, source, label_set: LabelSet, *, seed: int, start_step: int
-) -> Iterator[dict[str, Any]]:
+) -> pipeline.Batches:
     """Returns this process's part of the augmented batches from `start_step` on, endlessly.
 
     A pure function of its arguments: see `pipeline.train_batches`.
@@ -96,7 +93,7 @@ def train_batches(
 
 def eval_batches(
     config: ml_collections.ConfigDict, source, label_set: LabelSet, *, image_size: int
-) -> Iterator[dict[str, Any]]:
+) -> pipeline.Batches:
     """Returns this process's part of the evaluation batches: see `pipeline.eval_batches`.
 
     Args:

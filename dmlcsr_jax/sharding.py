@@ -12,9 +12,7 @@ _MIN_SPLIT_SIZE = 2**14
 
 def make_mesh() -> Mesh:
     """Returns a mesh of all devices of all processes along one axis, `data`."""
-    return jax.make_mesh(
-        (jax.device_count(),), ("data",), axis_types=(jax.sharding.AxisType.Auto,)
-    )
+    return jax.make_mesh((jax.device_count(),), ("data",), axis_types=(jax.sharding.AxisType.Auto,))
 
 
 def check_batch_size(name: str, batch_size: int, mesh: Mesh) -> None:

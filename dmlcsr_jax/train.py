@@ -6,7 +6,6 @@ import itertools
 import logging
 import sys
 import time
-from collections.abc import Iterator
 from typing import Any
 
 import jax
@@ -25,7 +24,7 @@ from dmlcsr_jax import (
     steps,
 )
 from dmlcsr_jax import config as config_lib
-from dmlcsr_jax.data import label_sets
+from dmlcsr_jax.data import label_sets, pipeline
 from dmlcsr_jax.errors import UserError
 from dmlcsr_jax.evaluate import evaluate
 from dmlcsr_jax.evaluate_checkpoint import evaluate_checkpoint
@@ -229,6 +228,8 @@ class Training:
             raise
         finally:
             self._bar.close()
+            if "_train_batches" in self.__dict__:
+                self._train_batches.close()
             self.record.close()
             self.checkpoints.close()
 
@@ -268,10 +269,10 @@ class Training:
         return min(self.num_steps, min(stops) * self.steps_per_epoch)
 
     @functools.cached_property
-    def _train_batches(self) -> Iterator[dict[str, np.ndarray]]:
+    def _train_batches(self) -> pipeline.Batches:
         return self._read(self.config.seed, self.step)
 
-    def _read(self, seed: int, start_step: int) -> Iterator[dict[str, np.ndarray]]:
+    def _read(self, seed: int, start_step: int) -> pipeline.Batches:
         return inputs.train_batches(
             self.config,
             self.train_source,
@@ -280,6 +281,14 @@ class Training:
             start_step=start_step,
         )
 
+    @property
+    def _bar_options(self) -> dict[str, Any]:
+        return {
+            "disable": jax.process_index() != 0,
+            "mininterval": 0.5 if sys.stderr.isatty() else 10,
+            "dynamic_ncols": True,
+        }
+
     @functools.cached_property
     def _bar(self) -> tqdm:
         return tqdm(
@@ -287,9 +296,7 @@ class Training:
             initial=self.step,
             unit="step",
             desc="train",
-            disable=jax.process_index() != 0,
-            mininterval=0.5 if sys.stderr.isatty() else 10,
-            dynamic_ncols=True,
+            **self._bar_options,
         )
 
     def _train_to(self, stop: int) -> None:
@@ -335,7 +342,8 @@ class Training:
     def _stop_not_finite(self, step: int, scalars: dict[str, float]) -> None:
         path = self.workdir / f"not_finite_step_{step}_process_{jax.process_index()}.npz"
         # The data is a function of the step, so the batch need not have been kept.
-        batch = next(self._read(self.config.seed, step - 1))
+        with self._read(self.config.seed, step - 1) as batches:
+            batch = next(batches)
         with path.open("wb") as file:
             np.savez_compressed(file, **batch)
         terms = ", ".join(f"{name} {value:g}" for name, value in scalars.items())
@@ -358,21 +366,20 @@ class Training:
         self.record.panel(self.step, "panels", panel)
 
     def _evaluate(self, variables, name: str) -> dict[str, Any]:
-        result = evaluate(
-            self.predict_fn,
-            variables,
-            inputs.eval_batches(
-                self.config,
-                self.eval_source,
-                self.metadata.label_set,
-                image_size=self.metadata.image_size,
-            ),
-            self.metadata.label_set,
-            mesh=self.mesh,
-            num_examples=len(self.eval_source),
-            tick=self.watch.tick,
-            description=f"evaluate {name}",
-        )
+        label_set, image_size = self.metadata.label_set, self.metadata.image_size
+        with inputs.eval_batches(
+            self.config, self.eval_source, label_set, image_size=image_size
+        ) as batches:
+            result = evaluate(
+                self.predict_fn,
+                variables,
+                batches,
+                label_set,
+                mesh=self.mesh,
+                num_examples=len(self.eval_source),
+                tick=self.watch.tick,
+                description=f"evaluate {name}",
+            )
         return result.metrics
 
     def _record_evaluation(self, kind: str, metrics: dict[str, Any], variables) -> None:
@@ -408,20 +415,21 @@ class Training:
                 self.state_sharding.teacher_batch_stats,
             ),
         }
-        batches = self._read(self.config.seed + 1, self.cycle * self.steps_per_epoch)
-        progress = tqdm(
-            itertools.islice(batches, self.steps_per_epoch),
-            total=self.steps_per_epoch,
-            unit="batch",
-            desc="statistics",
-            leave=False,
-            disable=jax.process_index() != 0,
-            mininterval=0.5 if sys.stderr.isatty() else 10,
-        )
-        for num_seen, local_batch in enumerate(progress):
-            self.watch.tick()
-            batch = sharding.put_batch(local_batch, self.mesh)
-            teacher["batch_stats"] = self.statistics_step(teacher, batch, num_seen)
+        # Another seed than training's, or the same views would be seen twice.
+        seed, start_step = self.config.seed + 1, self.cycle * self.steps_per_epoch
+        with self._read(seed, start_step) as batches:
+            bar = tqdm(
+                itertools.islice(batches, self.steps_per_epoch),
+                total=self.steps_per_epoch,
+                unit="batch",
+                desc="statistics",
+                leave=False,
+                **self._bar_options,
+            )
+            for num_seen, local_batch in enumerate(bar):
+                self.watch.tick()
+                batch = sharding.put_batch(local_batch, self.mesh)
+                teacher["batch_stats"] = self.statistics_step(teacher, batch, num_seen)
         metrics = self._evaluate(teacher, "teacher")
         self.cycle += 1
         self.state = state.replace(
