@@ -1,0 +1,69 @@
+"""Draws docs/schedule.png: the learning rate of the paper's settings over a whole run.
+
+    python -m docs.plot_schedule
+
+from the repository's root. The values are those of configs/default.py, the rate is computed by
+`dmlcsr_jax.optim.learning_rate`, which training uses.
+"""
+
+import pathlib
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from matplotlib.figure import Figure
+
+from configs import default
+from dmlcsr_jax import optim
+
+STEPS_PER_EPOCH = 71  # Helen: 2000 images in batches of 28
+
+
+def main():
+    """Writes the picture beside this file."""
+    config = default.get_config()
+    epochs, start, cycle = config.train.num_epochs, config.csr.start_epoch, config.csr.cycle_epochs
+    schedule = optim.learning_rate(
+        base_rate=config.optim.base_rate,
+        steps_per_epoch=STEPS_PER_EPOCH,
+        num_epochs=epochs,
+        warmup_epochs=config.optim.warmup_epochs,
+        start_epoch=start,
+        cycle_epochs=cycle,
+    )
+    steps = np.arange(epochs * STEPS_PER_EPOCH)
+    rates = jax.vmap(schedule)(jnp.asarray(steps))
+
+    figure = Figure(figsize=(9, 3.4), layout="constrained")
+    axes = figure.add_subplot()
+    axes.axvspan(start, epochs, color="tab:orange", alpha=0.08, lw=0)
+    for m, begin in enumerate(range(start, epochs, cycle)):
+        axes.annotate(
+            f"m={m}",
+            (begin + cycle / 2, config.optim.base_rate * 0.51),
+            ha="center",
+            fontsize=8,
+            color="tab:red",
+        )
+    axes.annotate(
+        "self-regulation:\nat the end of each cycle m the\nstudent is averaged into the teacher",
+        ((start + epochs) / 2, config.optim.base_rate * 0.86),
+        ha="center",
+        va="center",
+        fontsize=8,
+        color="tab:red",
+    )
+    axes.plot(steps / STEPS_PER_EPOCH, rates, color="tab:blue")
+    axes.set(
+        xlabel="epoch",
+        ylabel=f"learning rate at batch {config.optim.base_batch_size}",
+        xlim=(0, epochs),
+        ylim=(0, config.optim.base_rate * 1.05),
+    )
+    axes.ticklabel_format(axis="y", style="sci", scilimits=(0, 0))
+    axes.grid(alpha=0.3)
+    figure.savefig(pathlib.Path(__file__).with_name("schedule.png"), dpi=110)
+
+
+if __name__ == "__main__":
+    main()
