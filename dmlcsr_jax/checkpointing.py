@@ -298,7 +298,11 @@ class RunCheckpoints:
                 raise self._cannot_save(error) from error
 
     def read_progress(self) -> dict[str, Any] | None:
-        """Returns `progress` of the newest checkpoint of the run, or None without one."""
+        """Returns `progress` of the newest checkpoint of the run, or None without one.
+
+        Raises:
+          UserError: where the checkpoint is damaged.
+        """
         step = self.latest_step()
         if step is None:
             return None
@@ -327,19 +331,11 @@ class RunCheckpoints:
             "teacher": target.teacher,
             "cycle": target.cycle,
         }
-        try:
-            restored = self._run.restore(
-                step,
-                args=ocp.args.Composite(
-                    model=ocp.args.StandardRestore(target.student),
-                    train=ocp.args.StandardRestore(rest),
-                ),
-            )
-        except Exception as error:
-            raise UserError(
-                f"the checkpoint {self._workdir / 'checkpoints' / str(step)} cannot be restored "
-                f"({str(error).splitlines()[0]}); remove it to go on from the one before it."
-            ) from error
+        restored = self._restore(
+            step,
+            model=ocp.args.StandardRestore(target.student),
+            train=ocp.args.StandardRestore(rest),
+        )
         model, train = restored["model"], restored["train"]
         return TrainState(
             step=train["step"],

@@ -4,6 +4,7 @@ import json
 from collections.abc import Callable
 from typing import Any
 
+import jax
 import ml_collections
 
 from dmlcsr_jax.errors import UserError
@@ -110,6 +111,10 @@ def validate(config: ml_collections.ConfigDict) -> None:
     for name, (is_valid, meaning) in _RULES.items():
         if not is_valid(flat[name]):
             raise UserError(f"config.{name} is {flat[name]!r}; it must be {meaning}.")
+    if config.model.dtype == "float64" and not jax.config.jax_enable_x64:
+        raise UserError(
+            "config.model.dtype is 'float64' but JAX computes in 32 bits; set JAX_ENABLE_X64=1."
+        )
     if config.data.source != "synthetic" and not config.data.root:
         raise UserError("config.data.root is empty; give the data's folder: --config.data.root=DIR")
     if config.augmentation.scale_min > config.augmentation.scale_max:

@@ -1,6 +1,7 @@
 """The command line: `python -m dmlcsr_jax.main --config=configs/helen.py --workdir=DIR`."""
 
 import logging
+import signal
 import sys
 
 from absl import app, flags
@@ -74,20 +75,25 @@ def main(_) -> None:
     # Imported here so that a wrong flag is said at once.
     from dmlcsr_jax import evaluate_checkpoint, inputs, preemption, train
 
+    config, workdir = _CONFIG.value, _WORKDIR.value
+    if _MODE.value == "check_data":
+        inputs.check_data(config, workdir)
+        return
     preemption.start_distributed(
         _COORDINATOR.value,
         _NUM_PROCESSES.value,
         _PROCESS_ID.value,
         detect_cluster=_DISTRIBUTED.value,
     )
-    config, workdir = _CONFIG.value, _WORKDIR.value
-    match _MODE.value:
-        case "train":
-            train.train_and_evaluate(config, workdir)
-        case "eval":
-            evaluate_checkpoint.evaluate_checkpoint(config, workdir, _CHECKPOINT.value)
-        case "check_data":
-            inputs.check_data(config, workdir)
+    if _MODE.value == "train":
+        train.train_and_evaluate(config, workdir)
+        return
+    watch = preemption.PreemptionWatch()
+    try:
+        evaluate_checkpoint.evaluate_checkpoint(config, workdir, _CHECKPOINT.value, tick=watch.tick)
+    except preemption.Preempted:
+        # There is nothing to save: what was asked for has not been done.
+        sys.exit(128 + signal.SIGTERM)
 
 
 def run() -> None:

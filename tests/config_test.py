@@ -64,6 +64,7 @@ def test_every_free_field_exists():
         ("model.encoder", "resnet34"),
         ("model.width", 0.0),
         ("model.dtype", "float16"),
+        ("model.dtype", "float64"),
         ("data.source", "folders"),
         ("data.label_set", ""),
         ("data.image_size", 16),
