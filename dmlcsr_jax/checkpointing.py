@@ -306,8 +306,16 @@ class RunCheckpoints:
         step = self.latest_step()
         if step is None:
             return None
-        restored = self._run.restore(step, args=ocp.args.Composite(progress=ocp.args.JsonRestore()))
-        return restored["progress"]
+        return self._restore(step, progress=ocp.args.JsonRestore())["progress"]
+
+    def _restore(self, step: int, **items):
+        try:
+            return self._run.restore(step, args=ocp.args.Composite(**items))
+        except Exception as error:
+            raise UserError(
+                f"the checkpoint {self._workdir / 'checkpoints' / str(step)} cannot be restored "
+                f"({str(error).splitlines()[0]}); remove it to go on from the one before it."
+            ) from error
 
     def restore_run(self, abstract_state: TrainState, state_sharding) -> TrainState:
         """Restores the newest checkpoint of the run, bit for bit.
