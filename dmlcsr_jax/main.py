@@ -73,7 +73,7 @@ def main(_) -> None:
     """Starts the processes' runtime and does what --mode says."""
     _log_to_stderr()
     # Imported here so that a wrong flag is said at once.
-    from dmlcsr_jax import evaluate_checkpoint, inputs, preemption, train
+    from dmlcsr_jax import evaluate_checkpoint, inputs, peers, preemption, train
 
     config, workdir = _CONFIG.value, _WORKDIR.value
     if _MODE.value == "check_data":
@@ -85,15 +85,18 @@ def main(_) -> None:
         _PROCESS_ID.value,
         detect_cluster=_DISTRIBUTED.value,
     )
-    if _MODE.value == "train":
-        train.train_and_evaluate(config, workdir)
-        return
-    watch = preemption.PreemptionWatch()
-    try:
-        evaluate_checkpoint.evaluate_checkpoint(config, workdir, _CHECKPOINT.value, tick=watch.tick)
-    except preemption.Preempted:
-        # There is nothing to save: what was asked for has not been done.
-        sys.exit(128 + signal.SIGTERM)
+    with peers.watched():
+        if _MODE.value == "train":
+            train.train_and_evaluate(config, workdir)
+            return
+        watch = preemption.PreemptionWatch()
+        try:
+            evaluate_checkpoint.evaluate_checkpoint(
+                config, workdir, _CHECKPOINT.value, tick=watch.tick
+            )
+        except preemption.Preempted:
+            # There is nothing to save: what was asked for has not been done.
+            sys.exit(128 + signal.SIGTERM)
 
 
 def run() -> None:
