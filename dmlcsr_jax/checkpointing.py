@@ -186,12 +186,15 @@ def load_model(
     path = resolve(os.fspath(checkpoint), workdir)
     mesh = sharding.make_mesh()
     try:
-        with ocp.Checkpointer(ocp.CompositeCheckpointHandler("metadata")) as checkpointer:
+        with ocp.Checkpointer(
+            ocp.CompositeCheckpointHandler(
+                model=ocp.StandardCheckpointHandler(), metadata=ocp.JsonCheckpointHandler()
+            )
+        ) as checkpointer:
+            saved = checkpointer.metadata(path).item_metadata["model"].tree
             restored = checkpointer.restore(
                 path, args=ocp.args.Composite(metadata=ocp.args.JsonRestore())
             )
-        with ocp.StandardCheckpointer() as checkpointer:
-            saved = checkpointer.metadata(path / "model").item_metadata.tree
             metadata = Metadata.from_json(restored["metadata"])
             require_same_shapes(saved, abstract_variables(metadata), path)
             target = jax.tree.map(
@@ -200,7 +203,9 @@ def load_model(
                 ),
                 saved,
             )
-            variables = checkpointer.restore(path / "model", target)
+            variables = checkpointer.restore(
+                path, args=ocp.args.Composite(model=ocp.args.StandardRestore(target))
+            )["model"]
     except UserError:
         raise
     except Exception as error:

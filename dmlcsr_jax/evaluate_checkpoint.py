@@ -16,9 +16,12 @@ from dmlcsr_jax.inference import build_model, make_predict_fn
 log = logging.getLogger(__name__)
 
 
-def results_folder(workdir: epath.PathLike, checkpoint: str) -> epath.Path:
-    """Returns where the results of evaluating `checkpoint` are written."""
-    return epath.Path(workdir) / "eval" / re.sub(r"[^\w.-]+", "_", checkpoint).strip("_")
+def results_folder(
+    config: ml_collections.ConfigDict, workdir: epath.PathLike, checkpoint: str
+) -> epath.Path:
+    """Returns where the results of a checkpoint on the data of `config` are written."""
+    name = f"{checkpoint} {config.data.label_set} {config.data.eval_split}"
+    return epath.Path(workdir) / "eval" / re.sub(r"[^\w.-]+", "_", name).strip("_")
 
 
 def evaluate_checkpoint(
@@ -38,7 +41,7 @@ def evaluate_checkpoint(
       config: says which data, at what batch size, with what averaging.
       workdir: where the names of checkpoints are looked up.
       checkpoint: latest, best, teacher, teacher:K or a path, as `checkpointing.resolve` takes it.
-      out: folder of the results; None: `results_folder(workdir, checkpoint)`.
+      out: folder of the results; None: `results_folder`.
       tick: called once a batch.
 
     Returns:
@@ -81,8 +84,8 @@ def evaluate_checkpoint(
             tick=tick,
         )
     if jax.process_index() == 0:
-        out = out or results_folder(workdir, checkpoint)
-        about = {"checkpoint": f"{path.parent.name}/{path.name}", "data": config.data.label_set}
+        out = out or results_folder(config, workdir, checkpoint)
+        about = {"checkpoint": f"{path.parent.name}/{path.name}", "split": config.data.eval_split}
         print(report.write_report(out, result, about))
         log.info("results stand in %s", out)
     return result
