@@ -21,11 +21,11 @@ def get_config():
     config.optim.base_rate = 0.05
     config.optim.warmup_epochs = 1
     config.train.batch_size = 16
-    config.train.num_epochs = 12
-    config.csr.start_epoch = 8
+    config.train.num_epochs = 10
+    config.csr.start_epoch = 6
     config.csr.cycle_epochs = 2
     config.eval.batch_size = 16
-    config.eval.every_epochs = 4
+    config.eval.every_epochs = 3
     config.log.every_steps = 8
-    config.log.panels_every_epochs = 4
+    config.log.panels_every_epochs = 5
     return config
