@@ -65,18 +65,18 @@ def infer_metadata(
             stage, block = int(match[1]), int(match[2])
             blocks[stage] = max(blocks.get(stage, 0), block + 1)
     bottleneck = "layer1.0.conv3.weight" in state_dict
-    # A file that fits none exactly is measured against the largest, and told what differs.
-    encoder = "resnet101" if bottleneck else "resnet18"
+    num_blocks = tuple(blocks.get(stage, 0) for stage in (1, 2, 3, 4))
+    # A file that fits no encoder is held against the released one, and told what differs.
+    encoder, width = "resnet101", 1.0
     for candidate, arch in ARCHITECTURES.items():
-        num_blocks = tuple(blocks.get(stage, 0) for stage in (1, 2, 3, 4))
         if (arch.bottleneck, arch.num_blocks) == (bottleneck, num_blocks):
             encoder = candidate
-    deepest = state_dict.get("layer4.0.conv1.weight")
-    planes = ARCHITECTURES[encoder].planes[3]
+            if "layer4.0.conv1.weight" in state_dict:
+                width = state_dict["layer4.0.conv1.weight"].shape[0] / arch.planes[3]
     return Metadata(
         encoder=encoder,
         stem="deep" if "conv2.weight" in state_dict else "conv7",
-        width=1.0 if deepest is None else deepest.shape[0] / planes,
+        width=width,
         label_set=_label_set(num_classes, name, label_set),
         edge_branch=any(key.startswith(torch_names.EDGE_PREFIX) for key in state_dict),
         **_RELEASED,

@@ -5,6 +5,7 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
+import jax.numpy as jnp
 import numpy as np
 from etils import epath
 
@@ -122,25 +123,33 @@ def _as_float32(path, name: str, tensor) -> np.ndarray:
     return tensor.contiguous().numpy()
 
 
+# safetensors.numpy knows no bfloat16.
+_FLOATS = {"F64": np.float64, "F32": np.float32, "F16": np.float16, "BF16": jnp.bfloat16}
+_INTEGERS = {
+    f"{kind}{bits}": np.dtype(f"{name}{bits}")
+    for kind, name in (("I", "int"), ("U", "uint"))
+    for bits in (8, 16, 32, 64)
+} | {"BOOL": np.dtype(bool)}
+
+
 def _read_safetensors(path: epath.Path) -> dict[str, np.ndarray]:
     safetensors = _import_safetensors(path)
     data = path.read_bytes()
     try:
-        tensors = safetensors.numpy.load(data)
+        entries = safetensors.deserialize(data)
     except Exception as error:
         detail = _first_cut_tensor(data) or str(error).rstrip(".")
         raise UserError(
             f"{path} is not a whole safetensors file ({detail}); get it again."
         ) from error
-    return {
-        name: value.astype(np.float32) if _is_float(value) else value
-        for name, value in tensors.items()
-    }
-
-
-def _is_float(array: np.ndarray) -> bool:
-    # ml_dtypes' bfloat16, with which safetensors reads such tensors, is of NumPy's kind "V".
-    return array.dtype.kind in "fV"
+    tensors = {}
+    for name, entry in entries:
+        dtype = entry["dtype"]
+        if dtype not in _FLOATS | _INTEGERS:
+            raise UserError(f"{path}: the tensor {name} is of {dtype}; save it as float32.")
+        value = np.frombuffer(entry["data"], (_FLOATS | _INTEGERS)[dtype]).reshape(entry["shape"])
+        tensors[name] = value.astype(np.float32) if dtype in _FLOATS else value
+    return tensors
 
 
 def _first_cut_tensor(data: bytes) -> str | None:
@@ -190,7 +199,7 @@ def write(path: epath.PathLike, tensors: dict[str, np.ndarray], description: str
     if path.suffix.lower() in PICKLED:
         torch = _import_torch(path)
         buffer = io.BytesIO()
-        torch.save({name: torch.from_numpy(value) for name, value in tensors.items()}, buffer)
+        torch.save({name: torch.tensor(value) for name, value in tensors.items()}, buffer)
         data = buffer.getvalue()
     else:
         data = _import_safetensors(path).numpy.save(tensors)

@@ -1,5 +1,6 @@
 """Names and layouts of the released PyTorch network's tensors, one to one with the tree's here."""
 
+import re
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
@@ -9,26 +10,6 @@ import numpy as np
 _CONTEXT = {
     "conv_in/conv": "conva.0",
     "conv_in/norm": "conva.1",
-    "conv_out/conv": "convb.0",
-    "conv_out/norm": "convb.1",
-    "bottleneck/conv": "bottleneck.0",
-    "bottleneck/norm": "bottleneck.1",
-    "graph/join/conv": "dualgcn.final.0",
-    "graph/join/norm": "dualgcn.final.1",
-    "graph/spatial": "dualgcn.gcn_local_attention",
-    "graph/spatial/reduce0": "dualgcn.local.0",
-    "graph/spatial/reduce0_norm": "dualgcn.local.1",
-    "graph/spatial/reduce1": "dualgcn.local.2",
-    "graph/spatial/reduce1_norm": "dualgcn.local.3",
-    "graph/spatial/reduce2": "dualgcn.local.4",
-    "graph/spatial/reduce2_norm": "dualgcn.local.5",
-    "graph/spatial/key": "dualgcn.gcn_local_attention.node_k",
-    "graph/spatial/value": "dualgcn.gcn_local_attention.node_v",
-    "graph/spatial/query": "dualgcn.gcn_local_attention.node_q",
-    "graph/spatial/mix": "dualgcn.gcn_local_attention.conv_wg",
-    "graph/spatial/mix_norm": "dualgcn.gcn_local_attention.bn_wg",
-    "graph/spatial/out": "dualgcn.gcn_local_attention.out.0",
-    "graph/spatial/out_norm": "dualgcn.gcn_local_attention.out.1",
     "graph/feature": "dualgcn",
     "graph/feature/phi/conv": "dualgcn.phi",
     "graph/feature/phi/norm": "dualgcn.bn_phi",
@@ -40,6 +21,26 @@ _CONTEXT = {
     "graph/feature/mix_states_norm": "dualgcn.bn_wg",
     "graph/feature/out/conv": "dualgcn.conv3",
     "graph/feature/out/norm": "dualgcn.bn3",
+    "graph/spatial/reduce0": "dualgcn.local.0",
+    "graph/spatial/reduce0_norm": "dualgcn.local.1",
+    "graph/spatial/reduce1": "dualgcn.local.2",
+    "graph/spatial/reduce1_norm": "dualgcn.local.3",
+    "graph/spatial/reduce2": "dualgcn.local.4",
+    "graph/spatial/reduce2_norm": "dualgcn.local.5",
+    "graph/spatial": "dualgcn.gcn_local_attention",
+    "graph/spatial/key": "dualgcn.gcn_local_attention.node_k",
+    "graph/spatial/value": "dualgcn.gcn_local_attention.node_v",
+    "graph/spatial/query": "dualgcn.gcn_local_attention.node_q",
+    "graph/spatial/mix": "dualgcn.gcn_local_attention.conv_wg",
+    "graph/spatial/mix_norm": "dualgcn.gcn_local_attention.bn_wg",
+    "graph/spatial/out": "dualgcn.gcn_local_attention.out.0",
+    "graph/spatial/out_norm": "dualgcn.gcn_local_attention.out.1",
+    "graph/join/conv": "dualgcn.final.0",
+    "graph/join/norm": "dualgcn.final.1",
+    "conv_out/conv": "convb.0",
+    "conv_out/norm": "convb.1",
+    "bottleneck/conv": "bottleneck.0",
+    "bottleneck/norm": "bottleneck.1",
 }
 _PARSING = {
     "context/conv": "conv1.0",
@@ -110,11 +111,32 @@ def torch_name(path: tuple[str, ...]) -> str:
 
 
 def tensors(variables) -> Iterator[Tensor]:
-    """Yields every tensor of `{"params", "batch_stats"}`, whose leaves need a `shape` alone."""
+    """Yields every tensor of `{"params", "batch_stats"}` in PyTorch's order, from image to logits.
+
+    Args:
+      variables: nested dicts whose leaves need a `shape` alone.
+    """
     leaves, _ = jax.tree_util.tree_flatten_with_path(variables)
-    for key_path, leaf in leaves:
-        path = tuple(key.key for key in key_path)
-        yield Tensor(path, torch_name(path), _torch_shape(path, leaf.shape))
+    shapes = {tuple(key.key for key in path): leaf.shape for path, leaf in leaves}
+    for path in sorted(shapes, key=_position):
+        yield Tensor(path, torch_name(path), _torch_shape(path, shapes[path]))
+
+
+def _position(path):
+    """Returns what sorts the leaf at `path` into its place in the network."""
+    branch, *modules, leaf = path[1:]
+    leaf = list(_LEAVES).index(leaf)
+    if branch != "encoder":
+        return (
+            1 + list(_HEADS).index(branch),
+            list(_HEADS[branch][1]).index("/".join(modules)),
+            leaf,
+        )
+    # "layer3_10/bn2" is stage 3, block 10, second convolution, its norm; the stem is stage 0.
+    stage, block = map(int, re.findall(r"\d+", modules[0])) if len(modules) == 2 else (0, 0)
+    number = re.search(r"\d$", modules[-1])
+    is_norm = "bn" in modules[-1]
+    return (0, (stage, block, int(number[0]) if number else 9, is_norm), leaf)
 
 
 def _torch_shape(path, shape) -> tuple[int, ...]:

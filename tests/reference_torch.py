@@ -14,6 +14,7 @@ class ABN(nn.Module):
 
     def __init__(self, features):
         super().__init__()
+        self.momentum = 0.1
         self.weight = nn.Parameter(torch.ones(features))
         self.bias = nn.Parameter(torch.zeros(features))
         self.register_buffer("running_mean", torch.zeros(features))
@@ -27,7 +28,7 @@ class ABN(nn.Module):
             self.weight.abs() + 1e-5,
             self.bias,
             training=self.training,
-            momentum=0.1,
+            momentum=self.momentum,
             eps=1e-5,
         )
         return F.leaky_relu(x, 0.01)
