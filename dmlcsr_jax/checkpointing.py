@@ -213,6 +213,18 @@ def load_model(
     return metadata, variables
 
 
+class _Manager(ocp.CheckpointManager):
+    """Saves when it is told to, and leaves it to `preemption.PreemptionWatch` to ask for SIGTERM.
+
+    JAX agrees on the next number it is asked with; asked with the numbers of checkpoints too, it
+    would wait for one that never comes.
+    """
+
+    def reached_preemption(self, step: int) -> bool:
+        """Returns False."""
+        return False
+
+
 class RunCheckpoints:
     """The checkpoints of one workdir, written in the background."""
 
@@ -228,8 +240,8 @@ class RunCheckpoints:
         self._best = self._manager("best", 1)
         self._teachers = self._manager("teachers", _MANY)
 
-    def _manager(self, name: str, keep: int) -> ocp.CheckpointManager:
-        return ocp.CheckpointManager(
+    def _manager(self, name: str, keep: int) -> _Manager:
+        return _Manager(
             self._workdir / name,
             options=ocp.CheckpointManagerOptions(
                 max_to_keep=keep, cleanup_tmp_directories=True, create=True
