@@ -467,3 +467,13 @@ def test_devices_share_the_ranking_by_class():
     assert sorts
     assert all("[1,288]" in line for line in sorts)
     assert "all-gather" not in program
+
+
+@pytest.mark.parametrize(("platform", "wide"), [("cpu", True), ("cuda", False), ("tpu", False)])
+def test_only_cpus_sort_64_bit_integers(platform, wide):
+    logits = jax.ShapeDtypeStruct((2, 6, 6, 5), jnp.float32)
+    label = jax.ShapeDtypeStruct((2, 6, 6), jnp.int32)
+    gradient = jax.jit(jax.value_and_grad(losses.lovasz_softmax))
+    program = gradient.trace(logits, label).lower(lowering_platforms=(platform,)).as_text()
+    assert "stablehlo.sort" in program
+    assert ("ui64" in program) == wide
