@@ -31,13 +31,14 @@ SMALL = (
     "--config.data.synthetic.train_examples=18",
     "--config.data.synthetic.eval_examples=5",
     "--config.data.synthetic.size=64",
-    "--config.data.image_size=32",
+    "--config.data.image_size=64",
     "--config.data.num_workers=0",
     "--config.model.width=0.25",
     "--config.train.batch_size=8",
     "--config.eval.batch_size=8",
-    # At the default rate so small a run multiplies rounding errors by ten thousand.
-    "--config.optim.base_rate=0.01",
+    # So young a network multiplies a rounding error by ten and more in each step at higher rates;
+    # the gradients are compared by their norms and by the optimiser's momentum.
+    "--config.optim.base_rate=0.00001",
     "--config.train.num_epochs=7",
     "--config.optim.warmup_epochs=1",
     "--config.csr.start_epoch=5",
@@ -137,7 +138,7 @@ class Run:
             f"--- process {index}\n{log.read_text()}" for index, log in enumerate(self.logs)
         )
 
-    def wait(self, seconds=900) -> list[int]:
+    def wait(self, seconds=2000) -> list[int]:
         """Returns the exit statuses; kills what is not over in time."""
         end = time.monotonic() + seconds
         try:
@@ -252,13 +253,16 @@ def test_two_processes_do_what_one_does(uninterrupted):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("dtype", "relative"), [("float32", 1e-3), ("float64", 1e-8)])
-def test_every_layout_gives_the_same_run(tmp_path, cache, dtype, relative):
+@pytest.mark.parametrize(
+    ("dtype", "rate", "relative"), [("float32", 1e-5, 1e-3), ("float64", 1e-2, 1e-8)]
+)
+def test_every_layout_gives_the_same_run(tmp_path, cache, dtype, rate, relative):
     env = cache | {"JAX_ENABLE_X64": str(int(dtype == "float64"))}
     for processes, devices in ((1, 1), (1, 8), (2, 1), (2, 4)):
         Run(
             tmp_path / f"{processes}x{devices}",
             f"--config.model.dtype={dtype}",
+            f"--config.optim.base_rate={rate}",
             processes=processes,
             devices=devices,
             env=env,
