@@ -221,7 +221,6 @@ def _write_report(out: epath.Path, result: EvaluationResult, about: Mapping[str,
         **about,
         "label_set": result.label_set.name,
         "num_images": result.num_images,
-        "seconds": round(result.seconds, 3),
         **json_safe(result.metrics),
         "confusion": result.confusion.tolist(),
         "worst": [
