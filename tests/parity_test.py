@@ -139,20 +139,27 @@ def _channels_last(outputs):
     return {name: np.moveaxis(x.detach().numpy(), 1, -1) for name, x in outputs.items()}
 
 
+NARROW_RESNET18 = {
+    "bottleneck": False,
+    "num_blocks": (2, 2, 2, 2),
+    "conv7": True,
+    "stem": (16, 16, 32),
+    "planes": (16, 32, 64, 128),
+    "features": 128,
+    "states": 64,
+    "nodes": 32,
+    "head": 64,
+    "low": 16,
+}
+
 CASES = {
-    "19 classes, upright": ("tiny", 19, (129, 97), True, reference_torch.TINY),
-    "5 classes, wide, no edge branch": ("tiny", 5, (97, 161), False, reference_torch.TINY),
-    "resnet18 with the 7x7 stem": (
-        "resnet18",
-        7,
-        (64, 96),
-        True,
-        {"bottleneck": False, "num_blocks": (2, 2, 2, 2), "conv7": True},
-    ),
+    "19 classes, upright": ("tiny", 1.0, 19, (129, 97), True, reference_torch.TINY),
+    "5 classes, wide, no edge branch": ("tiny", 1.0, 5, (97, 161), False, reference_torch.TINY),
+    "resnet18 with the 7x7 stem, narrow": ("resnet18", 0.25, 7, (96, 128), True, NARROW_RESNET18),
 }
 SLOW_CASES = {
-    "resnet101, 19 classes, no edge branch": ("resnet101", 19, (129, 193), False, {}),
-    "resnet50": ("resnet50", 2, (161, 97), True, {"num_blocks": (3, 4, 6, 3)}),
+    "resnet101, 19 classes, no edge branch": ("resnet101", 1.0, 19, (129, 193), False, {}),
+    "resnet50": ("resnet50", 1.0, 2, (161, 97), True, {"num_blocks": (3, 4, 6, 3)}),
 }
 
 
@@ -165,7 +172,7 @@ SLOW_CASES = {
     ids=[*CASES, *SLOW_CASES],
 )
 def test_outputs_are_the_reference_networks(case):
-    encoder, num_classes, hw, edges, architecture = case
+    encoder, width, num_classes, hw, edges, architecture = case
     network, images = _calibrated(num_classes, hw, seed=1, edges=edges, **architecture)
     images = images[:2]
     with torch.no_grad():
@@ -173,7 +180,7 @@ def test_outputs_are_the_reference_networks(case):
     assert set(expected) == (set(OUTPUTS) if edges else {"parsing"})
     stem = "conv7" if architecture.get("conv7") else "deep"
     for dtype, assert_parity in _ASSERT_PARITY.items():
-        model = models.build(encoder, num_classes, stem=stem, dtype=dtype)
+        model = models.build(encoder, num_classes, width=width, stem=stem, dtype=dtype)
         variables = _variables(model, _state(network))
         apply = jax.jit(functools.partial(model.apply, train=False, edges=edges))
         outputs = apply(variables, images.astype(np.float32))

@@ -18,9 +18,9 @@ class DMLCSR(nn.Module):
       num_classes: of the label set, background included.
       width: factor on the widths of encoder and heads.
       stem: the encoder's stem, "deep" or "conv7".
-      dtype: of the computation. With "bfloat16" parameters, batch statistics and logits are
-        float32, and so is the encoder outside training; with "float64" everything is float64,
-        which needs JAX's x64 mode.
+      dtype: of the computation. With "bfloat16" parameters, batch statistics, the dual graph and
+        logits are float32, and so is the encoder outside training; with "float64" everything is
+        float64, which needs JAX's x64 mode.
       momentum: share of the old running statistics kept in a training step; 0 makes them the
         batch's own.
     """

@@ -1,7 +1,6 @@
 """The dual graph of the context head (paper section 3.2; method section Network).
 
-Both graphs reason over relations between channels, so their cost is linear in the positions. Sums
-over positions and the softmax stay in float32 at least: in bfloat16 thousands of terms lose digits.
+Both graphs reason over relations between channels, so their cost is linear in the positions.
 """
 
 import jax
@@ -67,16 +66,14 @@ class SpatialGraph(nn.Module):
             _flatten(Conv(self.states, use_bias=True, dtype=self.dtype, name=name)(coarse))
             for name in ("key", "value", "query")
         )
-        stored = storage_dtype(self.dtype)
-        relation = jnp.einsum("bnq,bnv->bqv", query, value, preferred_element_type=stored)
-        relation = jax.nn.softmax(relation, axis=-1).astype(self.dtype)
+        relation = jax.nn.softmax(jnp.einsum("bnq,bnv->bqv", query, value), axis=-1)
         out = Mix(self.dtype, name="mix")(key @ relation)
         out = BatchNorm(self.momentum, self.dtype, name="mix_norm")(out, train=train)
         out = Conv(f.shape[-1], use_bias=True, dtype=self.dtype, name="out")(
             out.reshape(*coarse.shape[:-1], self.states)
         )
         out = ABN(self.momentum, self.dtype, name="out_norm")(out, train=train)
-        gamma = self.param("gamma", nn.initializers.zeros, (1,), stored)
+        gamma = self.param("gamma", nn.initializers.zeros, (1,), storage_dtype(self.dtype))
         coarse = gamma.astype(self.dtype) * out + coarse
         return f * resize(coarse, f.shape[1:3]) + f
 
@@ -99,18 +96,17 @@ class FeatureGraph(nn.Module):
     @nn.compact
     def __call__(self, f, *, train: bool):
         """Maps `[B, H, W, C]` to `[B, H, W, C]`."""
-        stored = storage_dtype(self.dtype)
         phi = ConvABN(self.states, 1, self.momentum, self.dtype, name="phi")(f, train=train)
         theta = ConvABN(self.nodes, 1, self.momentum, self.dtype, name="theta")(f, train=train)
         phi, theta = _flatten(phi), _flatten(theta)
-        z = jnp.einsum("bps,bpn->bsn", phi, theta, preferred_element_type=stored)
+        z = jnp.einsum("bps,bpn->bsn", phi, theta)
         mixed = Mix(self.dtype, name="mix_nodes")(z)
-        z = BatchNorm(self.momentum, stored, name="mix_nodes_norm")(mixed, train=train) + z
+        z = BatchNorm(self.momentum, self.dtype, name="mix_nodes_norm")(mixed, train=train) + z
         z = Mix(self.dtype, name="mix_states")(z.swapaxes(1, 2))
         z = BatchNorm(self.momentum, self.dtype, name="mix_states_norm")(z, train=train)
         y = (theta @ z).reshape(*f.shape[:-1], self.states)
         y = ConvABN(f.shape[-1], 1, self.momentum, self.dtype, name="out")(y, train=train)
-        gamma = self.param("gamma", nn.initializers.zeros, (1,), stored)
+        gamma = self.param("gamma", nn.initializers.zeros, (1,), storage_dtype(self.dtype))
         return gamma.astype(self.dtype) * y + f
 
 

@@ -14,7 +14,7 @@ class ContextHead(nn.Module):
     Attributes:
       width: factor on the paper's channel counts (512 features, 256 states, 128 nodes).
       momentum: of the running statistics.
-      dtype: of the computation and the result.
+      dtype: of the convolutions and the result; the graph runs in float32 at least.
     """
 
     width: float
@@ -30,7 +30,8 @@ class ContextHead(nn.Module):
             nodes=scaled(128, self.width),
             states=scaled(256, self.width),
             momentum=self.momentum,
-            dtype=self.dtype,
+            # Its sums over thousands of positions lose digits in bfloat16, and cost little.
+            dtype=str(storage_dtype(self.dtype)),
             name="graph",
         )(f, train=train)
         f = ConvABN(features, 3, self.momentum, self.dtype, name="conv_out")(f, train=train)
