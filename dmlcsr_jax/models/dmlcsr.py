@@ -19,8 +19,8 @@ class DMLCSR(nn.Module):
       width: factor on the widths of encoder and heads.
       stem: the encoder's stem, "deep" or "conv7".
       dtype: of the computation. With "bfloat16" parameters, batch statistics, the dual graph and
-        logits are float32, and so is the encoder outside training; with "float64" everything is
-        float64, which needs JAX's x64 mode.
+        logits are float32, and outside training so are encoder and parsing head; with "float64"
+        everything is float64, which needs JAX's x64 mode.
       momentum: share of the old running statistics kept in a training step; 0 makes them the
         batch's own.
     """
@@ -47,22 +47,17 @@ class DMLCSR(nn.Module):
           and, with edges, "binary_edge" `[B, h, w, 2]` and "category_edge" `[B, h, w, classes]`,
           where h is H / 4 rounded up, and w alike.
         """
-        # Rounding early features to bfloat16 is amplified by all that follows, and flips labels.
-        encoder_dtype = self.dtype if train else str(storage_dtype(self.dtype))
-        encoder = ResNet(
-            self.encoder, self.stem, self.width, self.momentum, encoder_dtype, name="encoder"
-        )
+        # A drawn network flips a sixth of its labels where all is rounded to bfloat16; rounding in
+        # the context head's large convolutions and the edge branch alone flips one in a hundred.
+        dtype = self.dtype if train else str(storage_dtype(self.dtype))
+        encoder = ResNet(self.encoder, self.stem, self.width, self.momentum, dtype, name="encoder")
         x2, x3, x4, x5 = encoder(images, train=train)
-        heads = {
-            "width": self.width * architecture(self.encoder).head_width,
-            "momentum": self.momentum,
-            "dtype": self.dtype,
-        }
-        context = ContextHead(name="context", **heads)(x5, train=train)
-        parsing = ParsingHead(self.num_classes, name="parsing", **heads)
+        width = self.width * architecture(self.encoder).head_width
+        context = ContextHead(width, self.momentum, self.dtype, name="context")(x5, train=train)
+        parsing = ParsingHead(self.num_classes, width, self.momentum, dtype, name="parsing")
         outputs = {"parsing": parsing(context, x2, train=train)}
         if train if edges is None else edges:
-            edge = EdgeBranch(self.num_classes, name="edge", **heads)
+            edge = EdgeBranch(self.num_classes, width, self.momentum, self.dtype, name="edge")
             binary, category = edge(x2, x3, x4, train=train)
             outputs |= {"binary_edge": binary, "category_edge": category}
         return outputs
