@@ -191,7 +191,7 @@ def test_outputs_are_the_reference_networks(case):
 
 # --- Training -------------------------------------------------------------------------------------
 
-RATE, MOMENTUM, WEIGHT_DECAY = 0.01, 0.9, 5e-4
+RATE, MOMENTUM, WEIGHT_DECAY = 1e-3, 0.9, 5e-4
 
 
 def _photographs(shared_dir, count, size):
