@@ -52,13 +52,15 @@ def infer_metadata(
     Raises:
       UserError: where it is no DML-CSR network, or several or no label sets have as many classes.
     """
-    if torch_names.CLASSIFIER not in state_dict:
+    classifier = state_dict.get(torch_names.CLASSIFIER)
+    if classifier is None or classifier.ndim != 4:
+        found = "none" if classifier is None else classifier.shape
         raise UserError(
             f"{name} lacks the tensor {torch_names.CLASSIFIER}: needed is the shape (classes, 256, "
-            "1, 1), found none; it is not a DML-CSR network (for an ImageNet encoder use "
+            f"1, 1), found {found}; it is not a DML-CSR network (for an ImageNet encoder use "
             "--config.model.pretrained)."
         )
-    num_classes = state_dict[torch_names.CLASSIFIER].shape[0]
+    num_classes = classifier.shape[0]
     blocks = {}
     for key in state_dict:
         if match := re.match(r"layer([1-4])\.(\d+)\.", key):
@@ -71,8 +73,9 @@ def infer_metadata(
     for candidate, arch in ARCHITECTURES.items():
         if (arch.bottleneck, arch.num_blocks) == (bottleneck, num_blocks):
             encoder = candidate
-            if "layer4.0.conv1.weight" in state_dict:
-                width = state_dict["layer4.0.conv1.weight"].shape[0] / arch.planes[3]
+            deepest = state_dict.get("layer4.0.conv1.weight")
+            if deepest is not None and deepest.ndim == 4:
+                width = deepest.shape[0] / arch.planes[3]
     return Metadata(
         encoder=encoder,
         stem="deep" if "conv2.weight" in state_dict else "conv7",

@@ -256,6 +256,19 @@ TINY = {
 }
 
 
+def tiny_network(num_classes=19, seed=0, **options):
+    """A tiny network with drawn weights and statistics, in evaluation mode."""
+    torch.manual_seed(seed)
+    network = Network(num_classes, **TINY | options)
+    with torch.no_grad():
+        for name, tensor in network.state_dict().items():
+            if "gamma" in name or name.endswith(("running_mean", "bias")):
+                tensor.normal_()
+            elif name.endswith("running_var"):
+                tensor.uniform_(0.5, 2.0)
+    return network.eval()
+
+
 def edge_targets(label, ignore):
     """Binary and category edges of `[B, H, W]`: one of the four neighbours has another label."""
     binary = torch.zeros_like(label)
