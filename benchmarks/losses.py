@@ -69,41 +69,45 @@ def by_float_payload(keys):
     return jax.vmap(one_class)(errors, (keys & 1).astype(jnp.int32))
 
 
-def by_pairs_at_once(keys):
-    """Integer keys with positions, all classes in one sort."""
+def by_sort(sort):
+    """One class's keys sorted by `sort`, and the steps scattered."""
 
     def one_class(keys):
-        keys, position = lax.sort((keys, lax.iota(jnp.int32, keys.size)), num_keys=1)
+        keys, position = sort(keys)
         return losses._at_position(losses._steps_in_order(keys), position)
 
-    return jax.vmap(one_class)(keys)
+    return one_class
 
 
 def by_pairs_sorted_back(keys):
-    """The same, with a second sort in the place of the scatter."""
-
-    def one_class(keys):
-        keys, position = lax.sort((keys, lax.iota(jnp.int32, keys.size)), num_keys=1)
-        return lax.sort((position, losses._steps_in_order(keys)), num_keys=1)[1]
-
-    return jax.vmap(one_class)(keys)
+    """A second sort in the place of the scatter."""
+    keys, position = losses._sort_pairs(keys)
+    return lax.sort((position, losses._steps_in_order(keys)), num_keys=1)[1]
 
 
-def by_wide_keys_at_once(keys):
-    """Wide keys, all classes in one sort."""
-    with mock.patch.object(losses, "_CPU_SORTS", 1):
-        return losses._steps_by_wide_keys(keys)
+def in_parts(one_class, parts=4):
+    """Independent sorts, which XLA runs in several threads; each sort runs in one."""
+    return lambda keys: jnp.concatenate(
+        [jax.vmap(one_class)(part) for part in jnp.array_split(keys, min(parts, len(keys)))]
+    )
 
 
+def after_another(one_class):
+    """Class after class, as the library does it."""
+    return functools.partial(lax.map, one_class)
+
+
+PAIRS, WIDE = by_sort(losses._sort_pairs), by_sort(losses._sort_wide_keys)
 FORMULATIONS = {
     "float argsort, differences": by_float_argsort,
     "float argsort, closed form": by_float_argsort_closed,
     "float sort with payload": by_float_payload,
-    "pairs, classes at once": by_pairs_at_once,
-    "pairs, sorted back": by_pairs_sorted_back,
-    "pairs, class after class (accelerators)": losses._steps_by_pairs,
-    "wide keys, classes at once": by_wide_keys_at_once,
-    "wide keys, in parts (CPU)": losses._steps_by_wide_keys,
+    "pairs, classes at once": jax.vmap(PAIRS),
+    "pairs, sorted back": jax.vmap(by_pairs_sorted_back),
+    "pairs, class after class (accelerators)": after_another(PAIRS),
+    "wide keys, classes at once": jax.vmap(WIDE),
+    "wide keys, in parts": in_parts(WIDE),
+    "wide keys, class after class (CPU)": after_another(WIDE),
 }
 
 
@@ -196,7 +200,7 @@ def print_memory(batch, size, classes):
     rows = []
     for name, (function, arguments) in measured.items():
         row = [name]
-        for ranking in (losses._steps_by_wide_keys, losses._steps_by_pairs):
+        for ranking in (after_another(WIDE), after_another(PAIRS)):
             with mock.patch.object(losses, "_jaccard_steps", ranking):
                 compiled = jax.jit(lambda *a, f=function: f(*a)).lower(*arguments).compile()
             temporary = compiled.memory_analysis().temp_size_in_bytes

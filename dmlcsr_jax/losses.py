@@ -192,7 +192,6 @@ def lovasz_softmax(logits, label, ignore_label=255, *, mesh=None):
     return (errors * jaccard_steps.astype(errors.dtype)).sum() / jnp.maximum(present.sum(), 1)
 
 
-_CPU_SORTS = 4  # at the same time
 _ONE = 0x3F800000  # the bits of 1.0 in float32; those of smaller positive numbers order like them
 
 
@@ -209,37 +208,30 @@ def _rank_keys(errors, is_class, valid):
 def _jaccard_steps(keys):
     """Returns float32 `[C, P]`: by how much each pixel, in its rank, raises the Jaccard loss.
 
-    Ranking is most of the loss's time and memory, and XLA's best way differs by platform;
-    `benchmarks/losses.py` compares several.
+    Class after class: one class's sort fills an accelerator, and needs a C-th of the memory.
+    Sorting is most of the loss's time; `benchmarks/losses.py` compares several ways.
     """
-    return lax.platform_dependent(keys, cpu=_steps_by_wide_keys, default=_steps_by_pairs)
-
-
-def _steps_by_pairs(keys):
-    """Sorts keys with their positions, class after class: each alone fills an accelerator."""
 
     def one_class(keys):
-        position = lax.iota(jnp.int32, keys.size)
-        keys, position = lax.sort((keys, position), num_keys=1, is_stable=True)
+        keys, position = lax.platform_dependent(keys, cpu=_sort_wide_keys, default=_sort_pairs)
         return _at_position(_steps_in_order(keys), position)
 
     return lax.map(one_class, keys)
 
 
-def _steps_by_wide_keys(keys):
-    """Sorts key and position as one uint64, several times faster than pairs on CPUs."""
+def _sort_pairs(keys):
+    """Returns the keys `[P]` sorted and int32 `[P]`, the position each had; equal keys in order."""
+    return lax.sort((keys, lax.iota(jnp.int32, keys.size)), num_keys=1, is_stable=True)
 
-    def one_class(keys):
-        position = lax.iota(jnp.uint32, keys.size)
-        with jax.enable_x64(True):
-            # The low half comes first.
-            wide = lax.bitcast_convert_type(jnp.stack([position, keys], -1), jnp.uint64)
-            narrow = lax.bitcast_convert_type(lax.sort(wide, is_stable=False), jnp.uint32)
-        return _at_position(_steps_in_order(narrow[:, 1]), narrow[:, 0].astype(jnp.int32))
 
-    # XLA sorts an array in one thread, but independent arrays in several.
-    parts = jnp.array_split(keys, min(_CPU_SORTS, keys.shape[0]))
-    return jnp.concatenate([jax.vmap(one_class)(part) for part in parts])
+def _sort_wide_keys(keys):
+    """The same by sorting key and position as one uint64: several times faster on CPUs."""
+    position = lax.iota(jnp.uint32, keys.size)
+    with jax.enable_x64(True):
+        # The low half comes first.
+        wide = lax.bitcast_convert_type(jnp.stack([position, keys], -1), jnp.uint64)
+        narrow = lax.bitcast_convert_type(lax.sort(wide, is_stable=False), jnp.uint32)
+    return narrow[:, 1], narrow[:, 0].astype(jnp.int32)
 
 
 def _steps_in_order(keys):
