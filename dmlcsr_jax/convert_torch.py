@@ -374,7 +374,10 @@ def _parse(arguments: list[str]) -> argparse.Namespace:
     parser.add_argument(
         "--to", dest="target", required=True, help="checkpoint folder, or state_dict file"
     )
-    weights = parser.add_argument_group("for a state_dict file that has no FILE.json beside it")
+    weights = parser.add_argument_group(
+        "for a state_dict file",
+        "where it is neither as FILE.json beside it says nor, without one, as the released weights",
+    )
     weights.add_argument("--label_set", help="label set's name or label-name file")
     weights.add_argument(
         "--channel_order", choices=("bgr", "rgb"), help="in which it is fed (default: bgr)"
