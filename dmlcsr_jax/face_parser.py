@@ -20,6 +20,7 @@ from dmlcsr_jax.sharding import batch_sharding, replicated
 
 # Batches that the devices have got and whose scores the host has not: one computes, one waits.
 _BATCHES_AHEAD = 2
+_DEFAULT_MARGIN = 0.5
 
 Box = Sequence[float]
 
@@ -67,6 +68,7 @@ class FaceParser:
     Attributes:
       metadata: what the checkpoint says of itself: input size, normalisation, label set.
       label_set: meaning of the labels.
+      margin: what is shown beyond a face's box on each side, as a share of its longer side.
     """
 
     def __init__(
@@ -76,7 +78,7 @@ class FaceParser:
         batch_size: int = 8,
         flip: bool = False,
         scales: Sequence[float] = (1.0,),
-        margin: float = 0.5,
+        margin: float | None = None,
         dtype: str = "float32",
     ):
         """Restores the network and places it on this process's devices.
@@ -87,7 +89,8 @@ class FaceParser:
           batch_size: photographs (or faces) that go to the devices together.
           flip: averages with the mirrored photograph.
           scales: averages over these multiples of the input size.
-          margin: what is shown beyond a face's box on each side, as a share of its longer side.
+          margin: what is shown beyond a face's box on each side, as a share of its longer side;
+            None: as the network was trained, or 0.5 where it was trained on whole images.
           dtype: of the computation, "float32" or "bfloat16".
 
         Raises:
@@ -95,12 +98,16 @@ class FaceParser:
         """
         if batch_size < 1:
             raise UserError(f"the batch size is {batch_size}; it must be 1 or more.")
-        if not margin >= 0:
+        if margin is not None and not margin >= 0:
             raise UserError(f"the margin is {margin}; it must be 0 or more.")
         self.metadata, variables = checkpointing.load_model(checkpoint)
+        if margin is None:
+            margin = self.metadata.crop_margin
+        if margin is None:
+            margin = _DEFAULT_MARGIN
         self.label_set = self.metadata.label_set
         self._batch_size = batch_size
-        self._margin = margin
+        self.margin = margin
         devices = jax.local_devices()[: math.gcd(batch_size, jax.local_device_count())]
         self._mesh = jax.sharding.Mesh(np.array(devices), ("data",))
         without_edges = {
@@ -217,7 +224,7 @@ class FaceParser:
         else:
             # From edges counted from the corner to coordinates with pixel centres at integers.
             boxes = [np.asarray(box, np.float64) - 0.5 for box in photograph.boxes]
-            matrices = [crops.crop_matrix(box, self._margin, size) for box in boxes]
+            matrices = [crops.crop_matrix(box, self.margin, size) for box in boxes]
         inputs = [transforms.warp_image(image, matrix, size) for matrix in matrices]
         return _Views(item, photograph, inputs, matrices)
 

@@ -21,6 +21,8 @@ class Metadata:
       std: divides the channels in that order, on the scale of 0 to 1.
       label_set: class names, left/right pairs and convention, palette, merged groups.
       edge_branch: whether the edge branch's parameters are part of the tree.
+      crop_margin: what the crops of faces that the network was trained on showed beyond the face's
+        box, as a share of its longer side; None: it was trained on whole images.
     """
 
     encoder: str
@@ -32,6 +34,7 @@ class Metadata:
     std: tuple[float, float, float]
     label_set: LabelSet
     edge_branch: bool
+    crop_margin: float | None = None
 
     def to_json(self) -> dict[str, Any]:
         """Returns the metadata as a JSON-serialisable dict."""

@@ -103,8 +103,8 @@ def _parse_arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     add(
         "--margin",
         type=float,
-        default=0.5,
-        help="what a crop shows beyond its box, as a share of its longer side (default: 0.5)",
+        help="what a crop shows beyond its box, as a share of its longer side (default: as the "
+        "network was trained, else 0.5)",
     )
     add("--split", default="all", help="of a prepared set (default: all)")
     add("--shards", action="store_true", help="ArrayRecord shards instead of a file a photograph")
@@ -214,7 +214,7 @@ class _Prediction:
             "boxes": zlib.crc32(repr(sorted(self._boxes.items())).encode())
             if self._boxes
             else None,
-            "margin": arguments.margin if self._boxes else None,
+            "margin": self._parser.margin if self._boxes else None,
             "shards_of": arguments.records_per_shard if self._is_sharded else None,
             # Which record is which picture's depends on all names.
             "pictures": [self._num_pictures, names_checksum] if self._is_sharded else None,
@@ -227,6 +227,12 @@ class _Prediction:
             f"square, {metadata.channel_order}",
             flush=True,
         )
+        if metadata.crop_margin is not None and not self._boxes:
+            print(
+                "warning: the network was trained on crops of faces but is shown whole "
+                "photographs; give the faces by --boxes.",
+                file=sys.stderr,
+            )
         self._tally = _Tally()
         self._lock = threading.Lock()
 

@@ -17,6 +17,7 @@ from tqdm import tqdm
 from dmlcsr_jax import (
     checkpointing,
     inputs,
+    models,
     optim,
     report,
     run_log,
@@ -49,6 +50,7 @@ def metadata_of(config: ml_collections.ConfigDict) -> Metadata:
         std=tuple(map(float, config.data.std)),
         label_set=label_sets.get(config.data.label_set),
         edge_branch=True,
+        crop_margin=config.data.crop_margin,
     )
 
 
@@ -123,15 +125,11 @@ class Training:
         )
 
     def _initial_or_restored_state(self) -> tuple[TrainState, Any]:
-        config, size = self.config, self.config.data.image_size
-
-        def create(key):
-            images = np.zeros((1, size, size, 3), np.float32)
-            variables = self.model.init(key, images, train=True)
-            return TrainState.create(variables, self.optimizer)
-
-        key = jax.random.key(config.seed)
-        abstract_state = jax.eval_shape(create, key)
+        config = self.config
+        create = functools.partial(TrainState.create, optimizer=self.optimizer)
+        abstract_state = jax.eval_shape(
+            create, checkpointing.abstract_variables(self.metadata, config.model.dtype)
+        )
         state_sharding = sharding.state_sharding(abstract_state, self.mesh, fsdp=config.mesh.fsdp)
         progress = self.checkpoints.read_progress()
         if progress is not None:
@@ -148,14 +146,9 @@ class Training:
             state = self.checkpoints.restore_run(abstract_state, state_sharding)
             log.info("resumed from %s", path)
             return state, state_sharding
-        state = jax.jit(create, out_shardings=state_sharding)(key)
-        if config.model.init_from or config.model.pretrained:
-            given = initial_weights(config, self.metadata, jax.device_get(state.student))
-            state = state.replace(
-                params=jax.device_put(given["params"], state_sharding.params),
-                batch_stats=jax.device_put(given["batch_stats"], state_sharding.batch_stats),
-            )
-        return state, state_sharding
+        variables = models.initial_variables(self.model, config.seed, config.data.image_size)
+        variables = initial_weights(config, self.metadata, variables)
+        return jax.jit(create, out_shardings=state_sharding)(variables), state_sharding
 
     def _compile_steps(self) -> None:
         config = self.config

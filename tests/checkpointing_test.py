@@ -1,6 +1,7 @@
 """Checkpoints: bit for bit back, found by name, refused in one sentence."""
 
 import dataclasses
+import json
 import shutil
 
 import jax
@@ -40,8 +41,10 @@ def assert_same(tree, expected):
     jax.tree.map(np.testing.assert_array_equal, tree, expected)
 
 
-def test_metadata_survives_json():
-    assert Metadata.from_json(METADATA.to_json()) == METADATA
+@pytest.mark.parametrize("crop_margin", [None, 0.25])
+def test_metadata_survives_json(crop_margin):
+    metadata = dataclasses.replace(METADATA, crop_margin=crop_margin)
+    assert Metadata.from_json(json.loads(json.dumps(metadata.to_json()))) == metadata
 
 
 def test_metadata_of_another_version_is_refused():

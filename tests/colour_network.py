@@ -1,5 +1,7 @@
 """A network that labels pixels by their colour, for tests of prediction: nothing to train."""
 
+import dataclasses
+
 import numpy as np
 
 from dmlcsr_jax import checkpointing, face_parser
@@ -50,16 +52,17 @@ class ColourNetwork:
         return {"parsing": 2 * images @ colours.T - (colours**2).sum(axis=1)}
 
 
-def install(patch, seed=0):
+def install(patch, seed=0, crop_margin=None):
     """Puts the network in the place of any checkpoint; `patch` is like `monkeypatch.setattr`.
 
     Checkpoints of different seeds differ in a tensor that plays no part.
     """
+    metadata = dataclasses.replace(METADATA, crop_margin=crop_margin)
     variables = {
         "params": {"colours": COLOURS.astype(np.float32) / 255, "seed": np.float32(seed)},
         "batch_stats": {},
     }
-    patch(checkpointing, "load_model", lambda checkpoint: (METADATA, variables))
+    patch(checkpointing, "load_model", lambda checkpoint: (metadata, variables))
     patch(face_parser, "build_model", lambda metadata, dtype: ColourNetwork())
 
 

@@ -132,6 +132,17 @@ def test_box_is_parsed_larger_and_pasted_where_it_was(installed):
     assert (whole != truth(cells, 4)).sum() > (label[inside] != truth(cells, 4)[inside]).sum()
 
 
+def test_boxes_are_cropped_as_in_training(monkeypatch):
+    image, box = picture(CELLS, cell=4), (2, 2, 12, 10)
+    for trained, given, shown in ((0.25, None, 0.25), (0.25, 0.1, 0.1), (0.0, None, 0.0)):
+        colour_network.install(monkeypatch.setattr, crop_margin=trained)
+        label = FaceParser("any", margin=given).parse(image, [box])
+        colour_network.install(monkeypatch.setattr)
+        expected = FaceParser("any", margin=shown).parse(image, [box])
+        np.testing.assert_array_equal(label, expected)
+        assert (label != FaceParser("any").parse(image, [box])).any()
+
+
 def test_several_boxes_and_one_beyond_the_photograph(installed):
     image = picture(np.full((4, 4), 2))
     parser = FaceParser("any", batch_size=2, margin=0.0)

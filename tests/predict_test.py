@@ -220,6 +220,15 @@ def test_boxes_are_parsed_in_crops(run, tmp_path):
     assert (read_label(tmp_path / "out" / "labels" / "b.png") != 0).all()
 
 
+@pytest.mark.parametrize("crop_margin", [None, 0.3])
+def test_a_network_trained_on_crops_asks_for_boxes(run, tmp_path, monkeypatch, crop_margin):
+    colour_network.install(monkeypatch.setattr, crop_margin=crop_margin)
+    save(tmp_path / "photos" / "a.png", picture(CELLS))
+    status, _, errors = run(tmp_path / "photos", out=tmp_path / "out")
+    assert status == 0
+    assert ("--boxes" in errors) == (crop_margin is not None)
+
+
 def test_video_beside_photographs(run, tmp_path):
     photos, out = tmp_path / "photos", tmp_path / "out"
     # A folder named as the video, and as its frames' folder might be.
