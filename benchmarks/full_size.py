@@ -15,7 +15,7 @@ import jax
 import numpy as np
 import tabulate
 
-from dmlcsr_jax import inference, optim, steps, train
+from dmlcsr_jax import checkpointing, inference, optim, steps, train
 from dmlcsr_jax.train_state import TrainState
 
 
@@ -31,12 +31,10 @@ def main() -> None:
     model = inference.build_model(metadata, args.dtype)
     optimizer = optim.optimizer(lambda step: 1e-3, config.optim.momentum, config.optim.weight_decay)
     size = metadata.image_size
-
-    def create(key):
-        images = np.zeros((1, size, size, 3), np.float32)
-        return TrainState.create(model.init(key, images, train=True), optimizer)
-
-    state = jax.eval_shape(create, jax.random.key(0))
+    state = jax.eval_shape(
+        functools.partial(TrainState.create, optimizer=optimizer),
+        checkpointing.abstract_variables(metadata, args.dtype),
+    )
     images = jax.ShapeDtypeStruct((args.batch_size, size, size, 3), np.uint8)
     label = jax.ShapeDtypeStruct((args.batch_size, size, size), np.uint8)
     predict = inference.make_predict_fn(model, metadata)

@@ -327,10 +327,15 @@ class Training:
         if not scalars.pop("finite"):
             self._stop_not_finite(step, scalars)
         if step % self.config.log.every_steps == 0 or step == self.num_steps:
-            seconds = time.perf_counter() - started
-            rate = (step - first_step) * self.config.train.batch_size / seconds
-            self.record.scalars(step, "train", scalars | {"images_per_second": rate})
-            self._bar.set_postfix_str(f"{rate:.1f} images/s, loss {scalars['loss']:.3f}")
+            # Without the first step since a pause: it compiles, or waits for the readers.
+            speed = ""
+            if step > first_step:
+                seconds = time.perf_counter() - started
+                rate = (step - first_step) * self.config.train.batch_size / seconds
+                scalars["images_per_second"] = rate
+                speed = f"{rate:.1f} images/s, "
+            self.record.scalars(step, "train", scalars)
+            self._bar.set_postfix_str(f"{speed}loss {scalars['loss']:.3f}")
 
     def _stop_not_finite(self, step: int, scalars: dict[str, float]) -> None:
         path = self.workdir / f"not_finite_step_{step}_process_{jax.process_index()}.npz"
