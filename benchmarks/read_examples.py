@@ -38,6 +38,7 @@ from dmlcsr_jax.data.transforms import Augmentation
 ACCELERATOR_RATE = 260
 MEAN = (0.485, 0.456, 0.406)
 STD = (0.229, 0.224, 0.225)
+MEMORY_SAMPLES = 8
 
 
 class TorchFaces(torch.utils.data.Dataset):
@@ -109,7 +110,7 @@ def time_torch(root, arguments, label_set):
 
 
 def time_grain(source, arguments):
-    """Returns examples a second, CPU seconds an example and memory in MB early and late."""
+    """Returns examples a second, CPU seconds an example and memory in MB from time to time."""
     batches = pipeline.train_batches(
         source,
         label_set=source.label_set,
@@ -122,15 +123,16 @@ def time_grain(source, arguments):
     # Every worker has started and its buffers are full: nothing is timed that was made before.
     for _ in range(4 * max(1, arguments.num_workers)):
         next(batches)
-    early = memory()
+    megabytes = [memory()]
     wall, cpu, count = time.perf_counter(), cpu_seconds(), 0
     while count < arguments.num_examples:
         count += len(next(batches)["image"])
+        if count * MEMORY_SAMPLES >= len(megabytes) * arguments.num_examples:
+            megabytes.append(memory())
     rate = count / (time.perf_counter() - wall)
     cpu = (cpu_seconds() - cpu) / count
-    late = memory()
     batches.close()
-    return rate, cpu, early, late
+    return rate, cpu, megabytes
 
 
 def cpu_seconds():
@@ -203,10 +205,10 @@ def main():
         f"An accelerator that takes {ACCELERATOR_RATE} images/s is fed by "
         f"{ACCELERATOR_RATE * cpu:.2f} cores."
     )
-    _, _, early, late = grain_runs[-1]
+    _, _, megabytes = grain_runs[-1]
     print(
-        f"Memory of all processes went from {early:.0f} to {late:.0f} MB over "
-        f"{arguments.num_examples} examples."
+        f"Memory of all processes, MB, over the last turn of {arguments.num_examples} examples: "
+        + " ".join(f"{value:.0f}" for value in megabytes)
     )
 
 

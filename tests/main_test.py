@@ -3,6 +3,7 @@
 import json
 import os
 import pathlib
+import re
 import subprocess
 import sys
 import tempfile
@@ -11,6 +12,10 @@ import jax
 import numpy as np
 import orbax.checkpoint as ocp
 import pytest
+
+from configs import synthetic
+from dmlcsr_jax import checkpointing
+from dmlcsr_jax.data import label_sets, pipeline, sources, transforms
 
 ROOT = pathlib.Path(__file__).parents[1]
 # One epoch is 4 steps; epochs 0-1 warm up and decay, then two cycles of one epoch each.
@@ -140,6 +145,39 @@ def test_a_finished_run_says_so_and_stays(finished_run):
 def test_two_runs_of_one_seed_end_in_the_same_parameters(finished_run, tmp_path):
     main(f"--workdir={tmp_path}", *SMALL, "--config.data.num_workers=1")
     assert_same_run(finished_run[0], tmp_path)
+
+
+def test_a_loss_that_is_not_finite_ends_the_run_with_its_batch(finished_run, tmp_path):
+    metadata, variables = checkpointing.load_model(finished_run[0] / "teachers" / "2")
+    logits = variables["params"]["parsing"]["logits"]
+    logits["bias"] = logits["bias"].at[0].set(np.nan)
+    checkpointing.save_model(tmp_path / "broken", metadata, **variables)
+    workdir = tmp_path / "run"
+    broken = f"--config.model.init_from={tmp_path / 'broken'}"
+    result = main(f"--workdir={workdir}", *SMALL, broken, check=False)
+    assert result.returncode == 1
+    [error] = [line for line in result.stderr.splitlines() if line.startswith("error: ")]
+    assert "step 1 " in error
+    assert re.search(r"\bbinary_edge \d.*\bcross_entropy nan\b", error), error
+    assert not any((workdir / "checkpoints").glob("*"))
+    [path] = workdir.glob("*.npz")
+    assert str(path) in error
+    config, label_set = synthetic.get_config(), label_sets.HELEN
+    faces = sources.open_source(
+        "synthetic", split="train", label_set=label_set, num_examples=18, size=64, seed=config.seed
+    )
+    with pipeline.train_batches(
+        faces,
+        label_set=label_set,
+        image_size=48,
+        augmentation=transforms.Augmentation(**config.augmentation),
+        batch_size=4,
+        seed=config.seed,
+    ) as batches:
+        first = next(batches)
+    with np.load(path) as saved:
+        for name, values in first.items():
+            np.testing.assert_array_equal(saved[name], values)
 
 
 @pytest.mark.parametrize(
