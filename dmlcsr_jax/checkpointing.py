@@ -244,7 +244,13 @@ class RunCheckpoints:
         return _Manager(
             self._workdir / name,
             options=ocp.CheckpointManagerOptions(
-                max_to_keep=keep, cleanup_tmp_directories=True, create=True
+                max_to_keep=keep,
+                cleanup_tmp_directories=True,
+                create=True,
+                # Two managers that save at once would meet at each other's barriers.
+                multiprocessing_options=ocp.options.MultiprocessingOptions(
+                    barrier_sync_key_prefix=name
+                ),
             ),
         )
 
