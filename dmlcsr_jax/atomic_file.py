@@ -1,5 +1,6 @@
 """Files that are whole or not there at all."""
 
+import os
 import uuid
 
 from etils import epath
@@ -14,7 +15,7 @@ def write_bytes(path: epath.PathLike, data: bytes) -> None:
       data: its content.
 
     Raises:
-      OSError: where it cannot be written; nothing is left behind then.
+      OSError: where it cannot be written, with its name; nothing is left behind then.
     """
     path = epath.Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -22,8 +23,10 @@ def write_bytes(path: epath.PathLike, data: bytes) -> None:
     try:
         part.write_bytes(data)
         part.replace(path)
-    except BaseException:
+    except BaseException as error:
         part.unlink(missing_ok=True)
+        if isinstance(error, OSError):
+            error.filename = os.fspath(path)
         raise
 
 

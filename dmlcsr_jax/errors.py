@@ -1,7 +1,10 @@
 """Errors that a user can mend."""
 
+import errno
 import functools
 import sys
+
+_NO_ROOM = (errno.ENOSPC, errno.EDQUOT)
 
 
 class UserError(ValueError):
@@ -9,7 +12,7 @@ class UserError(ValueError):
 
 
 def exit_on_user_error(main):
-    """Wraps an entry point: a `UserError` becomes one line on stderr and exit status 1."""
+    """Wraps an entry point: a `UserError` or a full disk becomes one line and exit status 1."""
 
     @functools.wraps(main)
     def wrapped(*args, **kwargs):
@@ -17,6 +20,15 @@ def exit_on_user_error(main):
             return main(*args, **kwargs)
         except UserError as error:
             print(f"error: {error}", file=sys.stderr)
+            sys.exit(1)
+        except OSError as error:
+            if error.errno not in _NO_ROOM:
+                raise
+            what = error.filename or "the output"
+            print(
+                f"error: cannot write {what}: {error.strerror}; make room and start again.",
+                file=sys.stderr,
+            )
             sys.exit(1)
 
     return wrapped

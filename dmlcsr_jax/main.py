@@ -60,6 +60,9 @@ def parse_flags(argv: list[str]) -> list[str]:
 def _log_to_stderr() -> None:
     """Shows what this package tells; of the libraries only their errors."""
     absl_logging.set_verbosity(absl_logging.ERROR)
+    # Orbax raises what it logs, and `checkpointing` makes a sentence of the first of it.
+    absl_logging.get_absl_handler().addFilter(lambda record: "orbax" not in record.pathname)
+    logging.getLogger("asyncio").setLevel(logging.CRITICAL)
     handler = logging.StreamHandler()
     handler.setFormatter(logging.Formatter("%(asctime)s %(message)s"))
     package = logging.getLogger("dmlcsr_jax")

@@ -1,5 +1,6 @@
 """Training with cyclical self-regulation, from a config to a shipped model."""
 
+import contextlib
 import dataclasses
 import functools
 import itertools
@@ -216,15 +217,23 @@ class Training:
             if self.checkpoints.latest_step() != self.step:
                 self.save()
         except Preempted:
-            self.save()
             log.warning("preempted: saving step %d; the same command goes on from there", self.step)
+            self.save()
+            self._close()
             raise
-        finally:
-            self._bar.close()
-            if "_train_batches" in self.__dict__:
-                self._train_batches.close()
-            self.record.close()
-            self.checkpoints.close()
+        except BaseException:
+            # What went wrong first is what to tell.
+            with contextlib.suppress(Exception):
+                self._close()
+            raise
+        self._close()
+
+    def _close(self) -> None:
+        self._bar.close()
+        if "_train_batches" in self.__dict__:
+            self._train_batches.close()
+        self.record.close()
+        self.checkpoints.close()
 
     def _every(self, epochs: int) -> bool:
         return self.step % (epochs * self.steps_per_epoch) == 0

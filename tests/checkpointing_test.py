@@ -2,12 +2,16 @@
 
 import dataclasses
 import json
+import os
 import shutil
+import subprocess
+import sys
 
 import jax
 import numpy as np
 import optax
 import pytest
+from ports import free_port
 
 from dmlcsr_jax import checkpointing, sharding
 from dmlcsr_jax.data import label_sets
@@ -63,6 +67,57 @@ def test_a_model_comes_back_bit_for_bit(tmp_path, edge_branch):
     loaded_metadata, loaded = checkpointing.load_model(tmp_path / "model")
     assert loaded_metadata == metadata
     assert_same(loaded, variables)
+
+
+SAVE_EVERYTHING_AT_ONCE = """
+import sys
+
+import jax
+import numpy as np
+import optax
+
+from dmlcsr_jax import checkpointing, sharding
+from dmlcsr_jax.train_state import TrainState
+from checkpointing_test import METADATA, random_variables
+
+port, index, workdir = sys.argv[1:]
+jax.distributed.initialize(f"127.0.0.1:{port}", 2, int(index))
+state = TrainState.create(random_variables(METADATA), optax.sgd(0.1, momentum=0.9))
+replicate = jax.jit(lambda tree: tree, out_shardings=sharding.replicated(sharding.make_mesh()))
+state = replicate(jax.tree.map(np.asarray, state))
+checkpoints = checkpointing.RunCheckpoints(workdir, keep=2)
+for step in range(1, 4):
+    checkpoints.save_run(state.replace(step=replicate(np.int32(step))), METADATA, {})
+    checkpoints.save_best(step, METADATA, state.student)
+    checkpoints.save_teacher(step, METADATA, state.student)
+checkpoints.close()
+"""
+
+
+def test_two_processes_save_the_run_the_best_and_the_teacher_at_once(tmp_path, pytestconfig):
+    """None waits at the barriers of another's save."""
+    port = free_port()
+    environment = os.environ | {
+        "JAX_PLATFORMS": "cpu",
+        "JAX_CPU_COLLECTIVES_IMPLEMENTATION": "gloo",
+        "PYTHONPATH": str(pytestconfig.rootpath / "tests"),
+        "XLA_FLAGS": "",
+    }
+    processes = [
+        subprocess.Popen(
+            [sys.executable, "-c", SAVE_EVERYTHING_AT_ONCE, str(port), str(index), str(tmp_path)],
+            env=environment,
+        )
+        for index in range(2)
+    ]
+    try:
+        assert [process.wait(120) for process in processes] == [0, 0]
+    finally:
+        for process in processes:
+            process.kill()
+    for name, steps in (("checkpoints", {2, 3}), ("best", {3}), ("teachers", {1, 2, 3})):
+        assert {int(path.name) for path in (tmp_path / name).iterdir()} == steps
+        assert_same(checkpointing.load_model(tmp_path / name)[1], random_variables(METADATA))
 
 
 def test_a_model_is_not_overwritten(tmp_path):

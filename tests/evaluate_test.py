@@ -1,6 +1,5 @@
 import json
 import os
-import socket
 import subprocess
 import sys
 import textwrap
@@ -9,6 +8,7 @@ import jax
 import numpy as np
 import pytest
 import sklearn.metrics
+from ports import free_port
 
 from dmlcsr_jax import evaluate, sharding
 from dmlcsr_jax.data import label_sets, pipeline, transforms
@@ -234,13 +234,14 @@ print("RESULT" + json.dumps(dict(
 """
 
 
-def test_two_processes_count_every_image_once(table, free_port, pytestconfig):
+def test_two_processes_count_every_image_once(table, pytestconfig):
     """11 images in batches of 4 do not divide by 2 processes; both must agree with one process."""
     alone = evaluate.evaluate(predict_fn, table, batches(Source(11), 4), HELEN, num_worst=4)
+    port = free_port()
     code = textwrap.dedent(_WORKER).format(tests=str(pytestconfig.rootpath / "tests"))
     processes = [
         subprocess.Popen(
-            [sys.executable, "-c", code, str(i), str(free_port)],
+            [sys.executable, "-c", code, str(i), str(port)],
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
@@ -262,10 +263,3 @@ def test_two_processes_count_every_image_once(table, free_port, pytestconfig):
         assert found[:3] == [record.index, record.name, record.score]
         for values, key in zip(found[3:], ("image", "label", "prediction"), strict=True):
             np.testing.assert_array_equal(values, getattr(record, key))
-
-
-@pytest.fixture
-def free_port():
-    with socket.socket() as sock:
-        sock.bind(("localhost", 0))
-        return sock.getsockname()[1]

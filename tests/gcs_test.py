@@ -4,7 +4,6 @@ import importlib.util
 import json
 import os
 import pathlib
-import socket
 import subprocess
 import sys
 import time
@@ -12,6 +11,7 @@ import urllib.request
 
 import cv2
 import pytest
+from ports import free_port
 
 from dmlcsr_jax.data import label_sets, prepare
 from dmlcsr_jax.data.builders import Options
@@ -66,12 +66,6 @@ SMALL = (
 )
 
 
-def _free_port() -> int:
-    with socket.socket() as sock:
-        sock.bind(("127.0.0.1", 0))
-        return sock.getsockname()[1]
-
-
 @pytest.fixture(scope="module")
 def bucket(tmp_path_factory):
     """The environment of a process for which gs://faces is a bucket."""
@@ -87,7 +81,7 @@ def bucket(tmp_path_factory):
     folder = tmp_path_factory.mktemp("gcs")
     (folder / "store" / "faces").mkdir(parents=True)
     (folder / "store" / "faces" / "here").touch()
-    port = _free_port()
+    port = free_port()
     url = f"http://127.0.0.1:{port}"
     with (folder / "log").open("w") as log:
         process = subprocess.Popen(

@@ -12,7 +12,6 @@ import pathlib
 import random
 import re
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -21,6 +20,7 @@ import jax
 import numpy as np
 import orbax.checkpoint as ocp
 import pytest
+from ports import free_port
 
 ROOT = pathlib.Path(__file__).resolve().parents[1]
 # An epoch is 2 steps of 8 out of 18 faces; 5 epochs, then two cycles of one epoch. The 5 faces of
@@ -74,12 +74,6 @@ runpy.run_module("dmlcsr_jax.main", run_name="__main__", alter_sys=True)
 """
 
 
-def _free_port() -> int:
-    with socket.socket() as sock:
-        sock.bind(("127.0.0.1", 0))
-        return sock.getsockname()[1]
-
-
 @dataclasses.dataclass
 class Fault:
     """A signal that processes send to themselves as they pass a point."""
@@ -95,7 +89,7 @@ class Run:
     def __init__(self, workdir, *args, processes=1, devices=1, fault=None, ticks=None, env=()):
         self.logs = []
         self.processes = []
-        port = _free_port()
+        port = free_port()
         for index in range(processes):
             environment = os.environ | {
                 "JAX_PLATFORMS": "cpu",
