@@ -282,31 +282,6 @@ def test_every_layout_gives_the_same_run(tmp_path, cache, dtype, rate, relative,
         )
 
 
-def splits_of_the_saved_state(workdir, step) -> set:
-    """Returns how the arrays of a run's parameters and momentum were split when saved."""
-    saved = workdir / "checkpoints" / str(step)
-    splits = set()
-    for item in ("model", "train"):
-        with ocp.PyTreeCheckpointer() as checkpointer:
-            tree = checkpointer.metadata(saved / item).item_metadata.tree
-        splits |= {str(leaf.sharding.partition_spec) for leaf in jax.tree.leaves(tree)}
-    return splits
-
-
-@pytest.mark.parametrize(
-    ("processes", "devices"), [(1, 2), pytest.param(2, 4, marks=pytest.mark.slow)]
-)
-def test_a_sharded_run_is_the_replicated_one(tmp_path, cache, uninterrupted, processes, devices):
-    workdir, fsdp = tmp_path / "run", "--config.mesh.fsdp=True"
-    fault = Fault(9, signal.SIGTERM, (0,))
-    layout = {"processes": processes, "devices": devices, "env": cache}
-    Run(workdir, fsdp, fault=fault, **layout).finish()
-    [saved] = (int(path.name) for path in (workdir / "checkpoints").iterdir())
-    assert any("data" in split for split in splits_of_the_saved_state(workdir, saved))
-    Run(workdir, fsdp, **layout).finish()
-    assert_close(workdir, uninterrupted(1)[0], 1e-3)
-
-
 # Interruptions ------------------------------------------------------------------------------------
 
 
