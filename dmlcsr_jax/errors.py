@@ -19,16 +19,13 @@ def exit_on_user_error(main):
         try:
             return main(*args, **kwargs)
         except UserError as error:
-            print(f"error: {error}", file=sys.stderr)
-            sys.exit(1)
+            sentence = str(error)
         except OSError as error:
             if error.errno not in _NO_ROOM:
                 raise
             what = error.filename or "the output"
-            print(
-                f"error: cannot write {what}: {error.strerror}; make room and start again.",
-                file=sys.stderr,
-            )
-            sys.exit(1)
+            sentence = f"cannot write {what}: {error.strerror}; make room and start again."
+        print(f"error: {sentence}", file=sys.stderr)
+        sys.exit(1)
 
     return wrapped

@@ -288,7 +288,7 @@ def test_an_existing_file_is_not_replaced(weights, tmp_path, capsys):
     assert not (tmp_path / "weights.pth.json").exists()
 
 
-def test_the_sidecar_describes_thetiny_network(weights, tmp_path):
+def test_the_sidecar_describes_the_network(weights, tmp_path):
     _convert(("from", weights), ("to", tmp_path / "a"))
     _convert(("from", tmp_path / "a"), ("to", tmp_path / "b.pth"))
     described = json.loads((tmp_path / "b.pth.json").read_text())

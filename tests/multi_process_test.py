@@ -190,7 +190,7 @@ def assert_same_bits(workdir, reference) -> None:
     assert ours == theirs
 
 
-def assert_close(workdir, reference, relative, momentum=1e-2) -> None:
+def assert_close(workdir, reference, relative, momentum=1e-3) -> None:
     """Losses one by one, tensors by the norm of their difference, the momentum as one vector.
 
     In float32 a rounding now and then moves a value over the kink of a rectifier, and the gradient

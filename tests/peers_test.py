@@ -4,12 +4,12 @@ import os
 import pathlib
 import re
 import signal
-import socket
 import subprocess
 import sys
 import time
 
 import pytest
+from ports import free_port
 
 ROOT = pathlib.Path(__file__).resolve().parents[1]
 # Each adds up a number of each process, ten times a second, until its fate overtakes it.
@@ -45,9 +45,7 @@ print("out", flush=True)
 
 def run(*fates):
     """Returns, for each process, exit status, output, and when it was over, seconds."""
-    with socket.socket() as sock:
-        sock.bind(("127.0.0.1", 0))
-        port = sock.getsockname()[1]
+    port = free_port()
     environment = os.environ | {
         "JAX_PLATFORMS": "cpu",
         "JAX_CPU_COLLECTIVES_IMPLEMENTATION": "gloo",
