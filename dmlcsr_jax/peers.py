@@ -6,6 +6,7 @@ and only when the other process has vanished: one that ended with an error keeps
 
 import contextlib
 import ctypes
+import itertools
 import os
 import signal
 import socket
@@ -15,6 +16,7 @@ import time
 import traceback
 from collections.abc import Iterator
 
+import jax
 from jax._src import distributed
 
 from dmlcsr_jax.errors import UserError
@@ -45,14 +47,14 @@ def _leave(sentence: str, *, linger: bool) -> None:
     os._exit(1)
 
 
-def _watch() -> None:
+def _watch(parted: threading.Event) -> None:
     """Says that this process lives, once a second, and looks after the others."""
     state = distributed.global_state
     client, me = state.client, state.process_id
     # Process 0 holds the notes.
     linger = me == 0
     last_beats = {process: ("", time.monotonic()) for process in range(state.num_processes)}
-    for beat in range(sys.maxsize):
+    for beat in itertools.count():
         try:
             client.key_value_set(f"{_ALIVE}/{me}", str(beat), allow_overwrite=True)
             beats = client.key_value_dir_get(_ALIVE)
@@ -76,7 +78,8 @@ def _watch() -> None:
             names = " and ".join(f"process {process}" for process in silent)
             sentence = f"{names} has died, or its machine; this one stops: {_GO_ON}."
             _leave(sentence, linger=linger)
-        time.sleep(_BEAT_SECONDS)
+        if parted.wait(_BEAT_SECONDS):
+            return
 
 
 def _on_abort(_: int) -> None:
@@ -93,14 +96,34 @@ def _on_abort(_: int) -> None:
 _ABORT_HANDLER = ctypes.CFUNCTYPE(None, ctypes.c_int)(_on_abort)
 
 
+def _fail(error: BaseException) -> None:
+    """Prints an exception of this process, tells it to the others, and ends this process."""
+    sentence = str(error)
+    if isinstance(error, KeyboardInterrupt):
+        sentence = "interrupted"
+    elif not isinstance(error, UserError):
+        sentence = f"{type(error).__name__}: {error}"
+        if not _leaving.is_set():
+            traceback.print_exception(error)
+        # A collective fails where the other process is gone, which is then what to say: the
+        # watching thread knows it by now, or in half a minute, and ends this process.
+        time.sleep(_SILENCE_SECONDS + 3 * _BEAT_SECONDS)
+    reason = " ".join(sentence.split())[:500].rstrip(".")
+    state = distributed.global_state
+    with contextlib.suppress(Exception):
+        state.client.key_value_set(f"{_FAILED}/{state.process_id}", reason)
+    _leave(sentence, linger=True)
+
+
 @contextlib.contextmanager
 def watched() -> Iterator[None]:
     """Looks after the other processes while its body runs; does nothing in a lone process.
 
-    Must be entered by all processes after JAX's distributed runtime has started. Where another
-    process vanishes for half a minute or leaves its body by an exception, this process ends with
-    status 1 and a sentence that names it. An exception in this process's own body is printed (a
-    `UserError` as its sentence), told to the others, and ends this process with status 1.
+    Must be entered by all processes after JAX's distributed runtime has started, and ends it: none
+    leaves before all do. Where another process vanishes for half a minute or leaves its body by an
+    exception, this process ends with status 1 and a sentence that names it. An exception in this
+    process's own body is printed (a `UserError` as its sentence), told to the others, and ends this
+    process with status 1.
     """
     state = distributed.global_state
     if state.num_processes == 1:
@@ -109,19 +132,16 @@ def watched() -> Iterator[None]:
     if state.process_id != 0:
         libc = ctypes.CDLL(None)
         libc.signal(signal.SIGABRT, _ABORT_HANDLER)
-    threading.Thread(target=_watch, name="peers", daemon=True).start()
+    parted = threading.Event()
+    watch = threading.Thread(target=_watch, args=(parted,), name="peers", daemon=True)
+    watch.start()
     try:
         yield
-    except Exception as error:
-        sentence = str(error)
-        if not isinstance(error, UserError):
-            sentence = f"{type(error).__name__}: {error}"
-            if not _leaving.is_set():
-                traceback.print_exc()
-            # A collective fails where the other process is gone, which is then what to say: the
-            # watching thread knows it by now, or in half a minute, and ends this process.
-            time.sleep(_SILENCE_SECONDS + 3 * _BEAT_SECONDS)
-        reason = " ".join(sentence.split())[:500].rstrip(".")
-        with contextlib.suppress(Exception):
-            state.client.key_value_set(f"{_FAILED}/{state.process_id}", reason)
-        _leave(sentence, linger=True)
+    except (Exception, KeyboardInterrupt) as error:
+        _fail(error)
+    finally:
+        # Beats until all are here; a thread inside JAX as Python ends would crash the process.
+        jax.distributed.shutdown()
+        parted.set()
+        watch.join()
+        signal.signal(signal.SIGABRT, signal.SIG_DFL)

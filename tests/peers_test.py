@@ -21,11 +21,13 @@ from dmlcsr_jax.errors import UserError
 
 peers._SILENCE_SECONDS = 10.0  # half a minute in earnest
 port, count, index, fate = sys.argv[1], int(sys.argv[2]), int(sys.argv[3]), sys.argv[4]
+if fate == "ends while looking":
+    peers._BEAT_SECONDS = 0.0  # always inside JAX's runtime
 preemption.start_distributed(f"127.0.0.1:{port}", count, index)
 mesh = sharding.make_mesh()
 add = jax.jit(jnp.sum, out_shardings=sharding.replicated(mesh))
 with peers.watched():
-    for step in range(10 if fate in ("ends", "ends late") else 10**6):
+    for step in range(10 if fate.startswith("ends") else 10**6):
         batch = sharding.put_batch(np.full((1,), index, np.float32), mesh)
         assert float(add(batch)) == count * (count - 1) / 2
         time.sleep(0.1)
@@ -37,6 +39,8 @@ with peers.watched():
                 raise UserError("the file faces.png is broken.")
             if fate == "error":
                 raise RuntimeError("a mistake")
+            if fate == "is interrupted":
+                os.kill(os.getpid(), 2)
     if fate == "ends late":
         time.sleep(4)
 print("out", flush=True)
@@ -80,7 +84,10 @@ def run(*fates):
     ]
 
 
-@pytest.mark.parametrize("fates", [("ends", "ends late"), ("ends late", "ends"), ("ends",)])
+@pytest.mark.parametrize(
+    "fates",
+    [("ends", "ends late"), ("ends late", "ends"), ("ends",), ("ends while looking",) * 2],
+)
 def test_processes_that_end_at_different_times_end_well(fates):
     for status, output, _ in run(*fates):
         assert status == 0, output
@@ -126,3 +133,11 @@ def test_a_mistake_in_the_program_is_shown_where_it_happened():
     assert "Traceback" in other_output
     assert "error: RuntimeError: a mistake\n" in other_output
     assert "error: process 1 has failed (RuntimeError: a mistake); this one stops" in output
+
+
+def test_the_others_end_with_one_that_is_interrupted():
+    (status, output, _), (other_status, other_output, _) = run("is interrupted", "goes on")
+    assert status == other_status == 1
+    assert "error: interrupted\n" in output
+    assert "Traceback" not in output
+    assert "error: process 0 has failed (interrupted); this one stops" in other_output
