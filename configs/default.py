@@ -78,7 +78,7 @@ def get_config() -> ConfigDict:
 
     config.checkpoint = ConfigDict()
     config.checkpoint.every_epochs = 1
-    config.checkpoint.keep = 2  # newest training checkpoints; best and teachers are kept apart
+    config.checkpoint.keep = 2  # newest of the run, 2 or more; best and teachers are kept apart
 
     config.log = ConfigDict()
     config.log.every_steps = 50

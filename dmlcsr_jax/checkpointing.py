@@ -25,6 +25,9 @@ from dmlcsr_jax.metadata import Metadata
 from dmlcsr_jax.train_state import TrainState
 
 _MANY = 10**6
+# How Orbax tells an unfinished checkpoint: by its name, in a bucket by a file that it lacks.
+_UNFINISHED_SUFFIX = ".orbax-checkpoint-tmp"
+_COMMIT_FILE = "commit_success.txt"
 
 
 def abstract_variables(metadata: Metadata, dtype: str = "float32") -> dict[str, Any]:
@@ -213,6 +216,17 @@ def load_model(
     return metadata, variables
 
 
+def _withdraw(path: epath.Path) -> None:
+    """Makes a whole checkpoint an unfinished one at a stroke, as which no reader takes it.
+
+    Orbax removes its files one by one; what a kill left of them would still look whole.
+    """
+    if "://" in os.fspath(path):
+        (path / _COMMIT_FILE).unlink(missing_ok=True)
+    else:
+        path.rename(path.with_name(path.name + _UNFINISHED_SUFFIX))
+
+
 class _Manager(ocp.CheckpointManager):
     """Saves when it is told to, and leaves it to `preemption.PreemptionWatch` to ask for SIGTERM.
 
@@ -291,6 +305,8 @@ class RunCheckpoints:
         try:
             manager.wait_until_finished()
             if step in manager.all_steps():
+                if jax.process_index() == 0:
+                    _withdraw(manager.directory / str(step))
                 manager.delete(step)
             manager.save(step, args=ocp.args.Composite(**items), force=True)
         except Exception as error:

@@ -94,7 +94,8 @@ _RULES = {
         "a tuple of numbers above 0",
     ),
     "checkpoint.every_epochs": _POSITIVE,
-    "checkpoint.keep": _POSITIVE,
+    # While a checkpoint is replaced, the one before it is the newest.
+    "checkpoint.keep": (lambda keep: keep >= 2, "2 or more"),
     "log.every_steps": _POSITIVE,
     "log.panels_every_epochs": _POSITIVE,
     "log.panel_images": _POSITIVE,

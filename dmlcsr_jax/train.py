@@ -117,6 +117,7 @@ class Training:
         self.progress = Progress()
         self.state, self.state_sharding = self._initial_or_restored_state()
         self.step, self.cycle = int(self.state.step), int(self.state.cycle)
+        self._saved = None if self.checkpoints.latest_step() is None else self._stand()
 
         # 5. The compiled steps and the record.
         self._compile_steps()
@@ -214,8 +215,7 @@ class Training:
                     self._end_cycle()
                 else:
                     break
-            if self.checkpoints.latest_step() != self.step:
-                self.save()
+            self.save()
         except Preempted:
             log.warning("preempted: saving step %d; the same command goes on from there", self.step)
             self.save()
@@ -448,8 +448,14 @@ class Training:
         self.checkpoints.save_teacher(self.cycle, self.metadata, teacher)
         self.save()
 
+    def _stand(self) -> tuple:
+        return self.step, self.cycle, *dataclasses.astuple(self.progress)
+
     def save(self) -> None:
-        """Saves the run as it stands; the record is written out with it."""
+        """Saves the run as it stands, unless it is saved; the record is written out with it."""
+        if self._saved == self._stand():
+            return
+        self._saved = self._stand()
         progress = dataclasses.asdict(self.progress) | {
             "config": config_lib.fixed_fields(self.config),
             "data": {"num_examples": len(self.train_source)},

@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import os
+import pathlib
 import shutil
 import subprocess
 import sys
@@ -178,6 +179,34 @@ def test_a_run_comes_back_bit_for_bit_with_its_progress(tmp_path):
         )
         assert_same(restored, replaced)
     checkpoints.close()
+
+
+def test_a_kill_while_a_checkpoint_is_replaced_leaves_the_one_before_it(tmp_path, monkeypatch):
+    checkpoints = checkpointing.RunCheckpoints(tmp_path, keep=2)
+    states = {step: make_state(step, step) for step in (4, 8)}
+    for step, state in states.items():
+        checkpoints.save_run(state, METADATA, {"note": step})
+    checkpoints.wait()
+
+    def killed_in_the_middle(manager, step):
+        [replaced] = pathlib.Path(manager.directory).glob(f"{step}*")
+        next(path for path in sorted(replaced.rglob("*")) if path.is_file()).unlink()
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(checkpointing._Manager, "delete", killed_in_the_middle)
+        with pytest.raises(KeyboardInterrupt):
+            checkpoints.save_run(states[8], METADATA, {"note": "again"})
+    assert checkpointing.resolve("latest", tmp_path).name == "4"
+
+    checkpoints = checkpointing.RunCheckpoints(tmp_path, keep=2)
+    assert checkpoints.read_progress() == {"note": 4}
+    abstract = jax.eval_shape(lambda: states[4])
+    in_one_piece = sharding.state_sharding(abstract, sharding.make_mesh(), fsdp=False)
+    assert_same(checkpoints.restore_run(abstract, in_one_piece), states[4])
+    checkpoints.save_run(states[8], METADATA, {"note": 8})
+    checkpoints.close()
+    assert sorted(path.name for path in (tmp_path / "checkpoints").iterdir()) == ["4", "8"]
 
 
 def test_checkpoints_are_found_by_name_and_by_path(tmp_path):

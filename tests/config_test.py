@@ -83,7 +83,7 @@ def test_every_free_field_exists():
         ("csr.start_epoch", 13),
         ("csr.cycle_epochs", 3),
         ("eval.scales", ()),
-        ("checkpoint.keep", 0),
+        ("checkpoint.keep", 1),
         ("log.every_steps", 0),
     ],
 )
