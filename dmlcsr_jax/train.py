@@ -230,10 +230,11 @@ class Training:
 
     def _close(self) -> None:
         self._bar.close()
+        # First what a kill could still take.
+        self.checkpoints.close()
+        self.record.close()
         if "_train_batches" in self.__dict__:
             self._train_batches.close()
-        self.record.close()
-        self.checkpoints.close()
 
     def _every(self, epochs: int) -> bool:
         return self.step % (epochs * self.steps_per_epoch) == 0

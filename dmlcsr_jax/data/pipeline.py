@@ -5,12 +5,13 @@ photographs and must not start an accelerator.
 """
 
 import atexit
+import contextlib
 import ctypes
+import logging
 import multiprocessing
 import os
 import shutil
 import signal
-import sys
 import threading
 import weakref
 from collections.abc import Iterator, Sequence
@@ -32,10 +33,13 @@ from dmlcsr_jax.data.transforms import (
 )
 from dmlcsr_jax.errors import UserError
 
+log = logging.getLogger(__name__)
+
 # Batches made ahead of the one in use, in each worker.
 _AHEAD = 2
-# Arrays smaller than this travel from a worker through its pipe; the larger in shared memory.
-_MIN_SHARED_BYTES = 2**20
+# Larger arrays travel from a worker in shared memory: what goes through its pipe must be so small
+# as to lie in there whole, or a worker that is told to end waits for a reader that waits for it.
+_MIN_SHARED_BYTES = 2**12
 _SHARED_MEMORY = "/dev/shm"
 # From glibc's malloc.h.
 _M_TRIM_THRESHOLD = -1
@@ -59,7 +63,10 @@ class Batches(Iterator[dict[str, Any]]):
         if self._iterator is None:
             raise StopIteration
         try:
-            return next(self._iterator)
+            # Workers start in here, and inherit it: clusters that ask a run to save may signal all
+            # of its processes, and the main one cannot go on without its workers.
+            with _sigterm_held_back():
+                return next(self._iterator)
         except BaseException:
             self.close()
             raise
@@ -77,6 +84,15 @@ class Batches(Iterator[dict[str, Any]]):
     def __exit__(self, *exception):
         """Closes."""
         self.close()
+
+
+@contextlib.contextmanager
+def _sigterm_held_back():
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 _open_batches: weakref.WeakSet[Batches] = weakref.WeakSet()
@@ -195,15 +211,16 @@ def eval_batches(
       ignore label where mask is False); "name" list of b strings ("" where mask is False).
 
     Raises:
-      UserError: on iteration where an example is broken.
+      UserError: where an example is broken, at the latest on iteration.
     """
     num_rows = _rows_per_process(batch_size, process_count)
     num_steps = -(-len(source) // batch_size)
     examples = _PaddedViews(source, num_steps * batch_size, image_size, label_set.ignore_label)
     rows = _ProcessRows(grain.MapDataset.source(examples), batch_size, 0, num_rows, process_index)
-    return _iterate(
-        rows.batch(num_rows, batch_fn=_stack_views), num_workers, num_rows * image_size**2 * 4
-    )
+    # Labels come at their own sizes; the first one's is taken for all.
+    label_bytes = source[0]["label"].nbytes if num_workers and len(source) else 0
+    view_bytes = image_size**2 * 3 + label_bytes
+    return _iterate(rows.batch(num_rows, batch_fn=_stack_views), num_workers, num_rows * view_bytes)
 
 
 def _rows_per_process(batch_size: int, process_count: int) -> int:
@@ -309,29 +326,38 @@ def _stack_views(views: Sequence[dict[str, Any]]) -> dict[str, Any]:
 
 def _iterate(batches: grain.MapDataset, num_workers: int, batch_bytes: int) -> Batches:
     """Returns an iterator over `batches` that works ahead in threads or in processes."""
+    num_threads = _AHEAD
+    if num_workers and not _shared_memory_holds(num_workers * (_AHEAD + 2) * batch_bytes):
+        log.warning(
+            "reading in %d threads instead of as many processes, which is slower: %s has no room "
+            "for their batches (in Docker, give more by --shm-size)",
+            num_workers,
+            _SHARED_MEMORY,
+        )
+        num_threads, num_workers = max(num_workers, _AHEAD), 0
+    if not num_workers:
+        options = grain.ReadOptions(num_threads, prefetch_buffer_size=num_threads)
+        return Batches(iter(batches.to_iter_dataset(options)))
+    # Grain reads its settings from absl's flags, which a script without absl never parses.
+    if not flags.FLAGS.is_parsed():
+        flags.FLAGS.mark_as_parsed()
     # Decoding and warping run without Python's lock; a worker is meant for one core.
-    num_threads = 1 if num_workers else _AHEAD
-    options = grain.ReadOptions(num_threads=num_threads, prefetch_buffer_size=_AHEAD)
-    dataset = batches.to_iter_dataset(options)
-    if num_workers:
-        # Grain reads its settings from absl's flags, which a script without absl never parses.
-        if not flags.FLAGS.is_parsed():
-            flags.FLAGS.mark_as_parsed()
-        # A worker that finds shared memory full dies of a bus error: rather the slower pipe.
-        in_flight = num_workers * (_AHEAD + 2) * batch_bytes
-        shared = os.path.isdir(_SHARED_MEMORY) and (
-            2 * in_flight < shutil.disk_usage(_SHARED_MEMORY).free
-        )
-        dataset = grain.experimental.WithOptionsIterDataset(
-            dataset,
-            grain.experimental.DatasetOptions(
-                min_shm_size=_MIN_SHARED_BYTES if shared else sys.maxsize
-            ),
-        ).mp_prefetch(
-            grain.MultiprocessingOptions(num_workers=num_workers, per_worker_buffer_size=_AHEAD),
-            worker_init_fn=_start_worker,
-        )
+    options = grain.ReadOptions(num_threads=1, prefetch_buffer_size=_AHEAD)
+    dataset = grain.experimental.WithOptionsIterDataset(
+        batches.to_iter_dataset(options),
+        grain.experimental.DatasetOptions(min_shm_size=_MIN_SHARED_BYTES),
+    ).mp_prefetch(
+        grain.MultiprocessingOptions(num_workers=num_workers, per_worker_buffer_size=_AHEAD),
+        worker_init_fn=_start_worker,
+    )
     return Batches(iter(dataset))
+
+
+def _shared_memory_holds(num_bytes: int) -> bool:
+    """Returns whether there is room: a worker that finds none dies of a bus error."""
+    return os.path.isdir(_SHARED_MEMORY) and (
+        2 * num_bytes < shutil.disk_usage(_SHARED_MEMORY).free
+    )
 
 
 def _start_worker(worker_index: int, worker_count: int):

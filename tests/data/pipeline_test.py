@@ -7,6 +7,8 @@ import signal
 import subprocess
 import sys
 import textwrap
+import threading
+import time
 
 import cv2
 import numpy as np
@@ -21,11 +23,17 @@ SOURCE = synthetic.SyntheticSource(22, 48, seed=1)
 STILL = transforms.Augmentation(scale_std=0, rotation_prob=0, mirror_prob=0)
 
 
-def open_train(source=SOURCE, augmentation=transforms.Augmentation(), seed=3, **options):  # noqa: B008
+def open_train(
+    source=SOURCE,
+    augmentation=transforms.Augmentation(),  # noqa: B008
+    seed=3,
+    image_size=40,
+    **options,
+):
     return pipeline.train_batches(
         source,
         label_set=HELEN,
-        image_size=40,
+        image_size=image_size,
         augmentation=augmentation,
         batch_size=8,
         seed=seed,
@@ -73,12 +81,14 @@ def test_two_workers_give_the_same_batches():
     assert not multiprocessing.active_children()
 
 
-def test_one_worker_without_shared_memory_gives_the_same_batches(monkeypatch):
+def test_without_shared_memory_threads_give_the_same_batches(monkeypatch, caplog):
     usage = pipeline.shutil.disk_usage("/")._replace(free=1000)
     monkeypatch.setattr(pipeline.shutil, "disk_usage", lambda path: usage)
-    batches = train(2, num_workers=1)
-    assert type(batches[0]["image"]) is np.ndarray
-    np.testing.assert_array_equal(stacked(batches), stacked(train(2)))
+    with open_train(num_workers=3) as batches:
+        found = [next(batches) for _ in range(2)]
+        assert not multiprocessing.active_children()
+    assert "reading in 3 threads" in caplog.text
+    np.testing.assert_array_equal(stacked(found), stacked(train(2)))
 
 
 def test_seed_decides_order_and_augmentation():
@@ -211,6 +221,60 @@ def test_closed_batches_are_at_an_end():
     batches.close()
     batches.close()
     assert list(batches) == []
+
+
+class LargeLabels:
+    """Labels that fill a pipe."""
+
+    def __len__(self):
+        return 64
+
+    def __getitem__(self, index):
+        image, _ = synthetic.draw_face(index % 2, 48)
+        return {"image": image, "label": np.zeros((130, 130), np.uint8), "name": "x"}
+
+
+@pytest.mark.parametrize("kind", ["train", "eval"])
+def test_workers_with_full_buffers_end_by_themselves(kind):
+    for _ in range(4):
+        if kind == "train":
+            batches = open_train(image_size=64, num_workers=2)
+        else:
+            batches = pipeline.eval_batches(
+                LargeLabels(), label_set=HELEN, image_size=32, batch_size=8, num_workers=2
+            )
+        with batches:
+            for _ in range(3):
+                next(batches)
+            workers = multiprocessing.active_children()
+            assert len(workers) == 2
+            time.sleep(0.5)  # They work ahead, and wait for somebody to read on.
+        # One that did not end when told is killed, if its half message has not kept us waiting.
+        assert [worker.exitcode for worker in workers] == [0, 0]
+
+
+def test_a_sigterm_to_all_processes_leaves_the_workers():
+    """As Slurm and systemd send it; from a worker's first moment on."""
+    expected = train(12)
+    done, num_sent = threading.Event(), 0
+
+    def signal_the_workers():
+        nonlocal num_sent
+        while not done.wait(0.01):
+            for child in multiprocessing.active_children():
+                os.kill(child.pid, signal.SIGTERM)
+                num_sent += 1
+
+    sender = threading.Thread(target=signal_the_workers)
+    sender.start()
+    try:
+        found = train(12, num_workers=2)
+    finally:
+        done.set()
+        sender.join()
+    assert num_sent > 10
+    np.testing.assert_array_equal(stacked(found), stacked(expected))
+    assert signal.SIGTERM not in signal.pthread_sigmask(signal.SIG_BLOCK, ())
 
 
 def run_script(body, **environment):
