@@ -79,7 +79,8 @@ credentials() {
 }
 
 image() {
-  run docker build --file="$launch_dir/Dockerfile" --tag="${settings[IMAGE]}" "$root"
+  # The TPU's hosts are amd64, the machine that builds may not be.
+  run docker build --platform=linux/amd64 --file="$launch_dir/Dockerfile" --tag="${settings[IMAGE]}" "$root"
   run docker push "${settings[IMAGE]}"
 }
 
@@ -87,12 +88,19 @@ create() {
   local options=()
   case ${settings[PROVISIONING]} in
     spot) options+=(--spot) ;;
-    reserved) options+=(--reservation-affinity=any) ;;
+    reserved)
+      if [[ -n ${settings[GKE_RESERVATION]:-} ]]; then
+        options+=(--reservation-affinity=specific --reservation="${settings[GKE_RESERVATION]}")
+      else
+        options+=(--reservation-affinity=any)
+      fi
+      ;;
   esac
+  # GKE refuses the topology for a slice of a single host: the machine type says it already.
+  ((settings[GKE_HOSTS] == 1)) || options+=(--tpu-topology="${settings[GKE_TOPOLOGY]}")
   run gcloud container node-pools create "${settings[GKE_NODE_POOL]}" "${cluster[@]}" \
     --cluster="${settings[GKE_CLUSTER]}" --node-locations="${settings[GKE_ZONE]}" \
-    --machine-type="${settings[GKE_MACHINE_TYPE]}" --tpu-topology="${settings[GKE_TOPOLOGY]}" \
-    --num-nodes="${settings[GKE_HOSTS]}" "${options[@]}"
+    --machine-type="${settings[GKE_MACHINE_TYPE]}" --num-nodes="${settings[GKE_HOSTS]}" "${options[@]}"
 }
 
 start() {
@@ -123,7 +131,8 @@ stop() {
 
 teardown() {
   confirm "Delete the job $job and the node pool ${settings[GKE_NODE_POOL]} of ${settings[GKE_CLUSTER]} in ${settings[PROJECT]}?"
-  stop
+  # The node pool is what costs money.
+  stop || say "the job $job was not deleted; its node pool is. launch/gke.sh stop deletes the job once kubectl can."
   run gcloud container node-pools delete "${settings[GKE_NODE_POOL]}" "${cluster[@]}" \
     --cluster="${settings[GKE_CLUSTER]}" --quiet
 }

@@ -16,12 +16,12 @@ launch_dir=$(cd -- "$(dirname -- "${BASH_SOURCE[0]}")" && pwd)
 root=$(dirname -- "$launch_dir")
 
 readonly setting_names=(
-  CONFIG WORKDIR MAX_FAILURES
-  PROJECT PROVISIONING
+  CONFIG WORKDIR
+  PROJECT PROVISIONING MAX_FAILURES
   ZONE TPU_NAME ACCELERATOR_TYPE RUNTIME_VERSION SERVICE_ACCOUNT NETWORK SUBNETWORK
   PYTHON_VERSION POLL_SECONDS
   GKE_CLUSTER GKE_LOCATION GKE_NODE_POOL GKE_ZONE GKE_MACHINE_TYPE GKE_ACCELERATOR GKE_TOPOLOGY
-  GKE_HOSTS GKE_CHIPS_PER_HOST GKE_NAMESPACE GKE_SERVICE_ACCOUNT GKE_JOB IMAGE
+  GKE_HOSTS GKE_CHIPS_PER_HOST GKE_RESERVATION GKE_NAMESPACE GKE_SERVICE_ACCOUNT GKE_JOB IMAGE
   SLURM_JOB SLURM_NODES SLURM_GPUS_PER_NODE SLURM_CPUS_PER_GPU SLURM_PROCESS_PER SLURM_TIME
   SLURM_PARTITION SLURM_ACCOUNT SLURM_PYTHON SLURM_LOGS
 )
@@ -91,6 +91,11 @@ confirm() {
   [[ $answer == [yY] || $answer == [yY][eE][sS] ]] || fail "not confirmed, nothing was done."
 }
 
+# Refuses a text that has the placeholder of the examples; $1 says where it stands.
+_refuse_placeholder() {
+  [[ $2 != *gs://BUCKET* ]] || fail "$1 still says gs://BUCKET; put the name of your bucket there."
+}
+
 _read_settings() {
   local line name value number=0
   [[ -f $settings_file ]] || fail "there is no settings file $settings_file; copy $launch_dir/settings.env."
@@ -106,6 +111,7 @@ _read_settings() {
     if [[ ${#value} -ge 2 && ($value == \'*\' || $value == \"*\") ]]; then
       value=${value:1:-1}
     fi
+    _refuse_placeholder "$settings_file, line $number: $name" "$value"
     if [[ $name == ARGUMENT ]]; then
       main_arguments+=("$value")
       continue
@@ -119,6 +125,7 @@ _read_settings() {
 
 # Reads the command line and the settings file: fills words, settings and main_arguments.
 read_command_line() {
+  local argument
   while (($#)); do
     case $1 in
       --settings=*) settings_file=${1#*=} ;;
@@ -144,6 +151,9 @@ read_command_line() {
     shift
   done
   _read_settings
+  for argument in "${behind_dashes[@]}"; do
+    _refuse_placeholder "the argument $argument" "$argument"
+  done
   main_arguments=("--config=${settings[CONFIG]:-}" "--workdir=${settings[WORKDIR]:-}"
     "${main_arguments[@]}" "${behind_dashes[@]}")
 }

@@ -6,10 +6,12 @@ usage() {
 usage: launch/slurm.sh [--settings FILE] [--dry_run] [--yes] SUBCOMMAND [-- ARGUMENT...]
 
   start      submit launch/slurm.sbatch: one process for each GPU or node; it saves and goes back
-             into the queue before its time limit, and after a preemption or a dead node
+             into the queue before its time limit, and after a preemption or a dead node. It
+             keeps the settings of now: a copy of FILE in SLURM_LOGS
   status     the job in the queue
   logs       follow the log of the newest job
-  stop       let the run save and end; it does not go back into the queue
+  stop       let the run save and end; it does not go back into the queue, and leaves it if it
+             waits there
   teardown   cancel the job at once, after asking: what was not saved is lost
 
   --settings FILE   read FILE (launch/settings.env)
@@ -27,24 +29,31 @@ require CONFIG WORKDIR SLURM_JOB SLURM_TIME SLURM_PYTHON SLURM_LOGS
 require_number SLURM_NODES SLURM_GPUS_PER_NODE SLURM_CPUS_PER_GPU
 require_choice SLURM_PROCESS_PER gpu node
 
+# The job runs in another folder.
+logs_dir=$(realpath --canonicalize-missing --no-symlinks -- "${settings[SLURM_LOGS]}")
+mine=(--user="$(id -un)" --name="${settings[SLURM_JOB]}")
+
 start() {
-  local options=() tasks=1 settings_path
+  local options=() tasks=1 kept_settings
   if [[ ${settings[SLURM_PROCESS_PER]} == gpu ]]; then
     tasks=${settings[SLURM_GPUS_PER_NODE]}
   fi
   [[ -z ${settings[SLURM_PARTITION]:-} ]] || options+=(--partition="${settings[SLURM_PARTITION]}")
   [[ -z ${settings[SLURM_ACCOUNT]:-} ]] || options+=(--account="${settings[SLURM_ACCOUNT]}")
-  settings_path=$(cd -- "$(dirname -- "$settings_file")" && pwd)/$(basename -- "$settings_file")
-  run mkdir -p "${settings[SLURM_LOGS]}"
+  # Named by its content: two jobs share it only where they agree.
+  kept_settings=$logs_dir/settings-$(sha256sum <"$settings_file" | cut -c 1-12).env
+  run mkdir -p "$logs_dir"
+  run cp "$settings_file" "$kept_settings"
   run sbatch --job-name="${settings[SLURM_JOB]}" --chdir="$root" \
-    --output="${settings[SLURM_LOGS]}/%j.log" --time="${settings[SLURM_TIME]}" \
+    --output="$logs_dir/%j.log" --time="${settings[SLURM_TIME]}" \
     --nodes="${settings[SLURM_NODES]}" --ntasks-per-node="$tasks" \
     --gpus-per-node="${settings[SLURM_GPUS_PER_NODE]}" \
     --cpus-per-task="$((settings[SLURM_GPUS_PER_NODE] * settings[SLURM_CPUS_PER_GPU] / tasks))" \
-    "${options[@]}" "$launch_dir/slurm.sbatch" --settings="$settings_path" -- "${behind_dashes[@]}"
+    "${options[@]}" "$launch_dir/slurm.sbatch" --settings="$kept_settings" -- "${behind_dashes[@]}"
   if $dry_run; then
     say "the job runs:"
-    (cd "$root" && bash launch/slurm.sbatch --settings="$settings_path" --dry_run -- "${behind_dashes[@]}")
+    kept_settings=$(realpath -- "$settings_file") # there is no copy of it
+    (cd "$root" && bash launch/slurm.sbatch --settings="$kept_settings" --dry_run -- "${behind_dashes[@]}")
   fi
 }
 
@@ -55,22 +64,23 @@ status() {
 logs() {
   local newest
   if $dry_run; then
-    run tail -n 200 -F "${settings[SLURM_LOGS]}/JOB.log"
+    run tail -n 200 -F "$logs_dir/JOB.log"
     return
   fi
-  newest=$(find "${settings[SLURM_LOGS]}" -maxdepth 1 -name '*.log' -printf '%T@ %p\n' | sort -n | tail -n 1 | cut -d ' ' -f 2-)
-  [[ -n $newest ]] || fail "there is no log in ${settings[SLURM_LOGS]} yet."
+  newest=$(find "$logs_dir" -maxdepth 1 -name '*.log' -printf '%T@ %p\n' | sort -n | tail -n 1 | cut -d ' ' -f 2-)
+  [[ -n $newest ]] || fail "there is no log in $logs_dir yet."
   run tail -n 200 -F "$newest"
 }
 
 stop() {
-  # To the tasks alone: the batch script must live to see them save.
-  run scancel --user="$(id -un)" --name="${settings[SLURM_JOB]}" --signal=TERM
+  run scancel "${mine[@]}" --state=PENDING
+  # To the batch script alone: it stops the tasks, and knows that it is not to come back.
+  run scancel "${mine[@]}" --state=RUNNING --batch --signal=USR2
 }
 
 teardown() {
   confirm "Cancel the job ${settings[SLURM_JOB]} at once?"
-  run scancel --user="$(id -un)" --name="${settings[SLURM_JOB]}"
+  run scancel "${mine[@]}"
 }
 
 "${words[0]}"

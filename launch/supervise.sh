@@ -7,7 +7,7 @@ usage() {
   cat <<'USAGE'
 usage: launch/supervise.sh STATE_FILE COMMAND [ARGUMENT...]
 
-Runs COMMAND and passes SIGTERM on to it. STATE_FILE holds one line, always whole:
+Runs COMMAND and passes SIGTERM on to it. STATE_FILE (-: none) holds one line, always whole:
   running PID     PID is this script's
   finished        COMMAND ended with status 0 by itself; so does this script
   stopped         COMMAND ended after a SIGTERM; this script ends with status 143
@@ -27,6 +27,7 @@ state_file=$1
 shift
 
 write_state() {
+  [[ $state_file != - ]] || return 0
   printf '%s\n' "$1" >"$state_file.new"
   mv -f -- "$state_file.new" "$state_file"
 }
@@ -51,13 +52,14 @@ if $stopped; then
   kill -TERM "$child" 2>/dev/null || true
 fi
 
-# A trap ends `wait` early; 127 says that an earlier `wait` has had the status already.
+# A trap ends `wait` early, with status 143. Where an earlier `wait` has had the status already, or it
+# was lost because the child died together with the trap, `wait` says 127 or -1.
 status=127
 while true; do
   interrupted=false
   code=0
   wait "$child" || code=$?
-  if ((code != 127)); then
+  if ((code >= 0 && code != 127)); then
     status=$code
   fi
   $interrupted || break

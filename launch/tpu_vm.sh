@@ -11,10 +11,11 @@ usage: launch/tpu_vm.sh [--settings FILE] [--dry_run] [--yes] SUBCOMMAND [-- ARG
   start       start training on every machine, in the background
   logs [N]    follow the log of machine N (0)
   stop        let the run save and end; the slice stays
-  watch       wait until the run has finished; when the slice is preempted, delete it, create it
-              anew, provision and start; start a failed run again, MAX_FAILURES times
+  watch       wait until the run has finished or was stopped by `stop`; when the slice is preempted,
+              delete it, create it anew, provision and start; try again what fails, the run too,
+              MAX_FAILURES times. It starts the run with its own arguments: give it those of `start`
   teardown    delete the slice, after asking; checkpoints and data stay where they are
-  run         create, provision, start, watch, teardown
+  run         create, provision, start, watch and, once the run has finished, teardown
 
   --settings FILE   read FILE (launch/settings.env)
   --dry_run         print every command and run none
@@ -35,6 +36,8 @@ require_number POLL_SECONDS MAX_FAILURES
 name=${settings[TPU_NAME]}
 where=(--project="${settings[PROJECT]}" --zone="${settings[ZONE]}")
 readonly healthy_polls=10 # so many looks at a running run, and earlier failures are forgiven
+failures=0                # of the run, and of steps that `watch` takes
+remaking=false            # this script has deleted the slice, or it may not be listed yet
 
 # State of the queued resource; nothing where there is none.
 slice_state() {
@@ -57,19 +60,24 @@ run_states() {
     --command="$state_command"
 }
 
+# Says why a request has failed: no quota, or no such type in the zone.
+describe_request() {
+  run gcloud compute tpus queued-resources describe "$name" "${where[@]}" >&2 || true
+}
+
 await_active() {
   local state shown=''
   while true; do
-    state=$(slice_state)
+    state=$(slice_state) || state='no answer'
     case $state in
       ACTIVE) return 0 ;;
-      FAILED | SUSPENDING | SUSPENDED)
-        run gcloud compute tpus queued-resources describe "$name" "${where[@]}" >&2
+      FAILED | SUSPENDED)
+        describe_request
         fail "the request for $name has become $state; its description stands above."
         ;;
     esac
     if [[ $state != "$shown" ]]; then
-      say "$name: ${state:-not listed yet}"
+      say "$name: ${state:-not listed}"
       shown=$state
     fi
     sleep "${settings[POLL_SECONDS]}"
@@ -94,12 +102,16 @@ discard() {
   run gcloud compute tpus queued-resources delete "$name" "${where[@]}" --force --quiet
 }
 
-create() {
+refuse_a_second() {
   local state
   if ! $dry_run; then
     state=$(slice_state)
     [[ -z $state ]] || fail "$name exists already and is $state; watch it, or tear it down first."
   fi
+}
+
+create() {
+  refuse_a_second
   request
   await_active
 }
@@ -138,49 +150,53 @@ logs() {
     --command="tail -n 200 -F dmlcsr_jax_run/log"
 }
 
-recover() {
-  if $dry_run || [[ -n $(slice_state) ]]; then
-    discard
-  fi
+remake() {
+  discard
   request
-  await_active
+}
+
+provision_and_start() {
   provision
   start
 }
 
-# Prints what there is to do: wait, recover, provision, start, failed, finished or requested.
+# Prints in a word how the slice and the run on it are; `wait` is followed by the slice's state.
 verdict() {
   local slice node states
   slice=$(slice_state) || return 1
   case $slice in
     ACTIVE) ;;
-    '' | FAILED | SUSPENDING | SUSPENDED | DELETING)
-      printf 'recover\n'
-      return
-      ;;
-    *)
-      printf 'wait\n'
-      return
-      ;;
+    '') echo gone && return ;;
+    DELETING) echo deleting && return ;;
+    FAILED) echo refused && return ;;
+    SUSPENDED) echo lost && return ;;
+    *) echo "wait $slice" && return ;;
   esac
   # The node can be known to be lost before its queued resource is.
   node=$(node_state) || return 1
   case $node in
-    PREEMPTED | TERMINATED | STOPPED | STOPPING | DELETING)
-      printf 'recover\n'
-      return
-      ;;
+    DELETING) echo deleting && return ;;
+    PREEMPTED | TERMINATED | STOPPED | STOPPING) echo lost && return ;;
   esac
   states=$(run_states) || return 1
   case $'\n'$states$'\n' in
-    *$'\n'requested$'\n'*) printf 'requested\n' ;;
-    *$'\n'running$'\n'*) printf 'wait running\n' ;;
-    *$'\n'absent$'\n'*) printf 'provision\n' ;;
-    *$'\n'failed$'\n'*) printf 'failed\n' ;;
-    *$'\n'stopped$'\n'* | *$'\n'lost$'\n'*) printf 'start\n' ;;
-    *$'\n'finished$'\n'*) printf 'finished\n' ;;
+    # First: while a stop is under way some machines still save.
+    *$'\n'running$'\n'*) echo running ;;
+    *$'\n'requested$'\n'*) echo requested ;;
+    *$'\n'absent$'\n'*) echo absent ;;
+    *$'\n'failed$'\n'*) echo failed ;;
+    *$'\n'stopped$'\n'* | *$'\n'lost$'\n'*) echo stopped ;;
+    *$'\n'finished$'\n'*) echo finished ;;
     *) return 1 ;;
   esac
+}
+
+# One failure too many ends this script, but not the slice.
+count_failure() {
+  failures=$((failures + 1))
+  ((failures <= settings[MAX_FAILURES])) ||
+    fail "$1; that is failure $failures, and MAX_FAILURES is ${settings[MAX_FAILURES]}. What there is of $name stays and may cost money: $(quote launch/tpu_vm.sh --settings "$settings_file" teardown) deletes it."
+  say "$1 (failure $failures, MAX_FAILURES is ${settings[MAX_FAILURES]}); it is tried again."
 }
 
 # Takes steps as a command of its own, so that one that fails ends them but not the watch.
@@ -193,62 +209,77 @@ attempt() {
   )
   result=$?
   set -e
-  ((result == 0)) || say "that did not work; it is looked at again in ${settings[POLL_SECONDS]} s."
-}
-
-provision_and_start() {
-  provision
-  start
+  ((result == 0)) || count_failure "that did not work"
 }
 
 watch() {
-  local now failures=0 running=0
+  local now shown='' running=0
   if $dry_run; then
     say "every ${settings[POLL_SECONDS]} s, until the run has finished:"
     verdict >/dev/null
+    say "where the machines are new:"
+    provision_and_start
     say "where the slice is lost:"
-    recover
-    say "where the run was stopped, or has failed for at most ${settings[MAX_FAILURES]} times:"
+    remake
+    say "where the run was stopped from outside, or has failed:"
     start
     return
   fi
   while true; do
     now=$(verdict) || now=unknown
+    if [[ $now == wait* && $now != "$shown" ]]; then
+      say "$name: ${now#wait }"
+    fi
+    shown=$now
+    [[ $now == running ]] || running=0
     case $now in
+      running)
+        running=$((running + 1))
+        ((running < healthy_polls)) || failures=0
+        ;;
       finished)
         say "the run has finished."
         return 0
         ;;
       requested)
-        say "the run was stopped on request; start it to go on."
-        return 0
+        say "the run was stopped on request; the slice $name stays and costs money: start goes on, teardown deletes it."
+        exit 0
         ;;
-      recover)
+      gone)
+        $remaking || fail "the slice $name is gone: it was deleted, and not by this script; create makes a new one."
+        attempt request
+        ;;
+      lost)
         say "the slice $name is lost; a new one is asked for."
-        attempt recover
+        # What failed just before may have failed for that.
+        $remaking || failures=0
+        remaking=true
+        attempt remake
         ;;
-      provision) attempt provision_and_start ;;
-      start)
+      refused)
+        describe_request
+        remaking=true
+        count_failure "the request for $name has failed; its description stands above"
+        attempt remake
+        ;;
+      absent)
+        say "the machines of $name are new; they are provisioned, and the run is started."
+        attempt provision_and_start
+        ;;
+      stopped)
         say "the run was stopped; it is started again."
         attempt start
         ;;
       failed)
-        failures=$((failures + 1))
-        ((failures <= settings[MAX_FAILURES])) ||
-          fail "the run has failed $failures times; see launch/tpu_vm.sh logs."
-        say "the run has failed; it is started again ($failures of ${settings[MAX_FAILURES]})."
+        count_failure "the run has failed; launch/tpu_vm.sh logs says why"
         attempt start
         ;;
       unknown) say "$name did not answer; it is asked again." ;;
     esac
-    if [[ $now == "wait running" ]]; then
-      running=$((running + 1))
-      if ((running >= healthy_polls)); then
-        failures=0
-      fi
-    else
-      running=0
-    fi
+    case $now in
+      gone | deleting | lost | refused | unknown) ;;
+      *) remaking=false ;;
+    esac
     sleep "${settings[POLL_SECONDS]}"
   done
 }
@@ -259,9 +290,9 @@ teardown() {
 }
 
 run_all() {
-  create
-  provision
-  start
+  refuse_a_second
+  request
+  remaking=true
   watch
   teardown
 }

@@ -61,9 +61,9 @@ FILLED = {
     "ACCELERATOR_TYPE": "v5litepod-16",
     "RUNTIME_VERSION": "v2-alpha-tpuv5-lite",
     "PROVISIONING": "spot",
+    "MAX_FAILURES": "2",
     "PYTHON_VERSION": "3.12",
     "POLL_SECONDS": "60",
-    "MAX_FAILURES": "2",
     "GKE_CLUSTER": "faces",
     "GKE_LOCATION": "us-east5",
     "GKE_NODE_POOL": "slice",
@@ -284,11 +284,10 @@ class TestCalls:
         expected = [START, ssh(tail, 0), ssh(tail, 3), ssh(f"{WORKER} stop")]
         assert bench.calls() == expected
 
-    def test_tpu_run_does_it_all(self, bench):
-        bench.answer({"list": ["", "ACTIVE"], "describe": ["READY"], "state;": ["finished"]})
-        bench.run("tpu_vm.sh", "--yes", "run")
-        expected = [LIST, [*CREATE, "--spot"], LIST, *provision(bench), START]
-        assert bench.calls() == [*expected, LIST, NODE, STATE, DELETE]
+    def test_tpu_create_asks_again_where_the_cloud_does_not_answer(self, bench):
+        bench.answer({"list": ["", [1, ""], "ACTIVE"]})
+        assert "no answer" in bench.run("tpu_vm.sh", "create").stderr
+        assert bench.calls() == [LIST, [*CREATE, "--spot"], LIST, LIST]
 
     def test_gke(self, bench):
         for words in (
@@ -300,15 +299,15 @@ class TestCalls:
         assert bench.calls() == [
             ["gcloud", "container", "clusters", "get-credentials", "faces", *CLUSTER],
             [
-                "docker", "build", f"--file={bench.root}/launch/Dockerfile", f"--tag={image}",
-                str(bench.root),
+                "docker", "build", "--platform=linux/amd64",
+                f"--file={bench.root}/launch/Dockerfile", f"--tag={image}", str(bench.root),
             ],
             ["docker", "push", image],
             [
                 "gcloud", "container", "node-pools", "create", "slice", *CLUSTER,
                 "--cluster=faces", "--node-locations=us-east5-b",
-                "--machine-type=ct6e-standard-4t", "--tpu-topology=4x4", "--num-nodes=4",
-                "--spot",
+                "--machine-type=ct6e-standard-4t", "--num-nodes=4", "--spot",
+                "--tpu-topology=4x4",
             ],
             [*KUBECTL, "apply", f"--filename={bench.root}/build/helen.yaml"],
             [*KUBECTL, "get", "jobset", "helen"],
@@ -320,6 +319,27 @@ class TestCalls:
             DELETE_JOB,
         ]  # fmt: skip
 
+    def test_gke_takes_no_topology_for_a_single_host(self, bench):
+        bench.settings(GKE_HOSTS="1", GKE_TOPOLOGY="2x2")
+        bench.run("gke.sh", "create")
+        [call] = bench.calls()
+        assert call[-2:] == ["--num-nodes=1", "--spot"]
+        assert "topology" not in " ".join(call)
+
+    @pytest.mark.parametrize(
+        ("reservation", "flags"),
+        [
+            ("", ["--reservation-affinity=any"]),
+            ("faces", ["--reservation-affinity=specific", "--reservation=faces"]),
+        ],
+    )
+    def test_gke_reservations(self, bench, reservation, flags):
+        bench.settings(PROVISIONING="reserved", GKE_RESERVATION=reservation)
+        bench.run("gke.sh", "create")
+        [call] = bench.calls()
+        assert [word for word in call if word.startswith("--reservation")] == flags
+        assert "--spot" not in call
+
     @pytest.mark.parametrize(("per", "tasks", "cpus"), [("gpu", "4", "8"), ("node", "1", "32")])
     def test_slurm(self, bench, per, tasks, cpus):
         bench.settings("SLURM_PARTITION=gpu", "SLURM_ACCOUNT=faces", SLURM_PROCESS_PER=per)
@@ -327,18 +347,38 @@ class TestCalls:
         bench.run("slurm.sh", "status")
         bench.run("slurm.sh", "stop")
         me = subprocess.run(["id", "-un"], capture_output=True, text=True).stdout.strip()
+        [kept] = bench.logs.iterdir()
         assert bench.calls() == [
             [
                 "sbatch", "--job-name=helen", f"--chdir={bench.root}",
                 f"--output={bench.logs}/%j.log", "--time=24:00:00", "--nodes=2",
                 f"--ntasks-per-node={tasks}", "--gpus-per-node=4", f"--cpus-per-task={cpus}",
                 "--partition=gpu", "--account=faces", f"{bench.root}/launch/slurm.sbatch",
-                f"--settings={bench.folder}/my settings.env", "--", "--mode=eval",
+                f"--settings={kept}", "--", "--mode=eval",
             ],
             ["squeue", "--me", "--name=helen"],
-            ["scancel", f"--user={me}", "--name=helen", "--signal=TERM"],
+            ["scancel", f"--user={me}", "--name=helen", "--state=PENDING"],
+            [
+                "scancel", f"--user={me}", "--name=helen", "--state=RUNNING", "--batch",
+                "--signal=USR2",
+            ],
         ]  # fmt: skip
-        assert bench.logs.is_dir()
+
+    def test_a_queued_job_keeps_its_settings(self, bench):
+        def submit():
+            bench.run("slurm.sh", "start", cwd=bench.folder)
+            [call] = bench.calls()
+            return pathlib.Path(next(w for w in call if "settings" in w).partition("=")[2])
+
+        bench.settings(SLURM_LOGS="here")
+        first = submit()
+        text = first.read_text()
+        assert first.parent == bench.folder / "here"  # the job runs in the checkout
+        bench.settings(SLURM_LOGS="here", WORKDIR="gs://faces/another")
+        assert submit() != first
+        assert first.read_text() == text
+        bench.settings(SLURM_LOGS="here")
+        assert submit() == first
 
 
 TEARDOWNS = {
@@ -374,13 +414,19 @@ class TestTeardown:
         assert "[y/N]" not in bench.run(script, "--yes", "teardown").stderr
         assert bench.calls() == TEARDOWNS[script]
 
+    def test_the_node_pool_goes_where_the_job_cannot_be_deleted(self, bench):
+        bench.answer({"delete jobset": [[1, ""]]})
+        result = bench.run("gke.sh", "--yes", "teardown")
+        assert "the job helen was not deleted" in result.stderr
+        assert bench.calls() == TEARDOWNS["gke.sh"]
+
 
 class TestWatch:
     """Cloud TPU: what happens to a run whose slice comes and goes."""
 
-    def watch(self, bench, slices, nodes, states, check=True):
-        bench.answer({"list": slices, "describe": nodes, "state;": states})
-        result = bench.run("tpu_vm.sh", "watch", check=check)
+    def watch(self, bench, slices, nodes, states, word="watch", check=True, **more):
+        bench.answer({"list": slices, "describe": nodes, "state;": states} | more)
+        result = bench.run("tpu_vm.sh", "--yes", word, check=check)
         return result, bench.calls()
 
     def test_waits_until_all_have_finished(self, bench):
@@ -389,50 +435,74 @@ class TestWatch:
         assert "finished" in result.stderr
         assert calls == [LIST, NODE, STATE] * 3
 
-    @pytest.mark.parametrize("lost", ["SUSPENDED", "FAILED", "SUSPENDING"])
-    def test_a_preempted_slice_is_made_anew_and_started(self, bench, lost):
-        slices = ["ACTIVE", lost, lost, "WAITING_FOR_RESOURCES", "PROVISIONING", "ACTIVE"]
-        _, calls = self.watch(bench, slices, ["READY"], ["running", "finished"])
-        remade = [DELETE, [*CREATE, "--spot"], LIST, LIST, LIST, *provision(bench), START]
-        assert calls == [LIST, NODE, STATE, LIST, LIST, *remade, LIST, NODE, STATE]
+    def test_a_preempted_slice_is_made_anew_and_started(self, bench):
+        slices = [
+            "ACTIVE", "SUSPENDING", "SUSPENDED", "WAITING_FOR_RESOURCES", "PROVISIONING", "ACTIVE",
+        ]  # fmt: skip
+        result, calls = self.watch(bench, slices, ["READY"], ["running", "absent", "finished"])
+        assert calls == [
+            LIST, NODE, STATE, LIST, LIST, DELETE, [*CREATE, "--spot"], LIST, LIST,
+            LIST, NODE, STATE, *provision(bench), START, LIST, NODE, STATE,
+        ]  # fmt: skip
+        assert "helen-1: WAITING_FOR_RESOURCES" in result.stderr
 
     def test_a_preempted_node_of_an_active_request_too(self, bench):
         _, calls = self.watch(bench, ["ACTIVE"], ["PREEMPTED", "READY"], ["finished"])
-        remade = [DELETE, [*CREATE, "--spot"], LIST, *provision(bench), START]
-        assert calls == [LIST, NODE, LIST, *remade, LIST, NODE, STATE]
+        assert calls == [LIST, NODE, DELETE, [*CREATE, "--spot"], LIST, NODE, STATE]
 
-    def test_a_slice_that_is_gone_is_not_deleted_first(self, bench):
-        _, calls = self.watch(bench, ["", "", "ACTIVE"], ["READY"], ["finished"])
-        remade = [[*CREATE, "--spot"], LIST, *provision(bench), START]
-        assert calls == [LIST, LIST, *remade, LIST, NODE, STATE]
+    def test_a_slice_torn_down_elsewhere_is_not_rented_again(self, bench):
+        slices = ["ACTIVE", "ACTIVE", "DELETING", ""]
+        nodes = ["READY", "DELETING"]
+        result, calls = self.watch(bench, slices, nodes, ["running"], check=False)
+        assert result.returncode == 1
+        assert "the slice helen-1 is gone" in result.stderr
+        assert calls == [LIST, NODE, STATE, LIST, NODE, LIST, LIST]
 
-    def test_a_slice_lost_during_recovery_is_recovered_again(self, bench):
-        slices = ["SUSPENDED", "SUSPENDED", "SUSPENDED", "", "", "ACTIVE"]
-        result, calls = self.watch(bench, slices, ["READY"], ["finished"])
+    def test_neither_is_one_that_this_watch_has_made(self, bench):
+        slices = ["SUSPENDED", "WAITING_FOR_RESOURCES", ""]
+        result, calls = self.watch(bench, slices, ["READY"], ["running"], check=False)
+        assert "the slice helen-1 is gone" in result.stderr
+        assert calls == [LIST, DELETE, [*CREATE, "--spot"], LIST, LIST]
+
+    def test_a_request_that_fails_after_the_slice_is_deleted_is_made_again(self, bench):
+        result, calls = self.watch(
+            bench, ["SUSPENDED", "DELETING", [1, ""], "", "ACTIVE"], ["READY"], ["finished"],
+            create=[[1, ""], ""],
+        )  # fmt: skip
         assert "that did not work" in result.stderr
-        assert calls.count([*CREATE, "--spot"]) == 2
-        assert calls[-3:] == [LIST, NODE, STATE]
+        asked = [*CREATE, "--spot"]
+        assert calls == [LIST, DELETE, asked, LIST, LIST, LIST, asked, LIST, NODE, STATE]
 
     @pytest.mark.parametrize("state", ["stopped\nfinished", "lost\nlost"])
     def test_a_run_stopped_from_outside_is_started_again(self, bench, state):
         _, calls = self.watch(bench, ["ACTIVE"], ["READY"], [state, "finished"])
         assert calls == [LIST, NODE, STATE, START, LIST, NODE, STATE]
 
+    def test_it_starts_with_its_own_arguments(self, bench):
+        bench.answer({"list": ["ACTIVE"], "describe": ["READY"], "state;": ["lost", "finished"]})
+        bench.run("tpu_vm.sh", "watch", "--", "--mode=eval")
+        assert [*START[:-1], f"{START[-1]} --mode=eval"] in bench.calls()
+
     def test_a_machine_without_the_checkout_is_provisioned(self, bench):
         _, calls = self.watch(bench, ["ACTIVE"], ["READY"], ["absent", "finished"])
         assert calls == [LIST, NODE, STATE, *provision(bench), START, LIST, NODE, STATE]
 
-    def test_a_run_stopped_on_request_ends_the_watch(self, bench):
-        result, calls = self.watch(bench, ["ACTIVE"], ["READY"], ["requested\nstopped"])
+    @pytest.mark.parametrize("word", ["watch", "run"])
+    def test_a_run_stopped_on_request_ends_the_watch_and_the_slice_stays(self, bench, word):
+        first = [""] if word == "run" else []
+        states = ["running\nrunning", "requested\nrunning", "requested\nstopped"]
+        result, calls = self.watch(bench, [*first, "ACTIVE"], ["READY"], states, word)
         assert "on request" in result.stderr
-        assert calls == [LIST, NODE, STATE]
+        assert calls[-9:] == [LIST, NODE, STATE] * 3
+        assert DELETE not in calls
 
     def test_failures_are_few(self, bench):
         result, calls = self.watch(
             bench, ["ACTIVE"], ["READY"], ["failed\nlost", "running", "failed"], check=False
         )
         assert result.returncode == 1
-        assert "the run has failed 3 times" in result.stderr
+        assert "the run has failed" in result.stderr.splitlines()[-1]
+        assert "failure 3, and MAX_FAILURES is 2" in result.stderr
         assert calls.count(START) == 2
 
     def test_failures_long_ago_are_forgiven(self, bench):
@@ -440,6 +510,64 @@ class TestWatch:
         states = ["failed", "failed", *healthy, "failed", "finished"]
         _, calls = self.watch(bench, ["ACTIVE"], ["READY"], states)
         assert calls.count(START) == 3
+
+    def test_steps_that_fail_are_counted_too(self, bench):
+        result, calls = self.watch(
+            bench, ["ACTIVE"], ["READY"], ["absent"], check=False, **{"worker.sh prov": [[1, ""]]}
+        )
+        assert result.returncode == 1
+        assert calls == [LIST, NODE, STATE, *provision(bench)] * 3
+        last = result.stderr.splitlines()[-1]
+        assert "failure 3, and MAX_FAILURES is 2" in last
+        teardown = f"launch/tpu_vm.sh --settings '{bench.folder}/my settings.env' teardown"
+        assert f"helen-1 stays and may cost money: {teardown}" in last
+        assert DELETE not in calls
+
+    def test_a_step_that_failed_for_a_preemption_is_no_failure(self, bench):
+        slices = ["ACTIVE", "ACTIVE", "SUSPENDED", "ACTIVE"]
+        states = ["absent"] * 5 + ["finished"]
+        broken = {"worker.sh prov": [*[[1, ""]] * 4, ""]}
+        _, calls = self.watch(bench, slices, ["READY"], states, **broken)
+        assert calls.count([*CREATE, "--spot"]) == 1
+        assert calls.count(START) == 1
+
+    def test_a_request_without_quota_is_not_made_for_ever(self, bench):
+        result, calls = self.watch(
+            bench, ["", "FAILED"], ["no quota for v5litepod"], [], "run", check=False
+        )
+        assert result.returncode == 1
+        assert "no quota for v5litepod" in result.stderr
+        assert calls.count([*CREATE, "--spot"]) == 3
+        assert "failure 3, and MAX_FAILURES is 2" in result.stderr.splitlines()[-1]
+
+    def test_a_slice_that_cannot_be_deleted_is_not_tried_for_ever(self, bench):
+        result, calls = self.watch(
+            bench, ["SUSPENDED"], [], [], check=False, **{"resources delete": [[1, ""]]}
+        )
+        assert result.returncode == 1
+        assert calls == [LIST, DELETE] * 3
+
+    def test_run_does_it_all(self, bench):
+        slices = ["", "ACTIVE"]
+        _, calls = self.watch(bench, slices, ["READY"], ["absent", "finished"], "run")
+        assert calls == [
+            LIST, [*CREATE, "--spot"], LIST, NODE, STATE, *provision(bench), START,
+            LIST, NODE, STATE, DELETE,
+        ]  # fmt: skip
+
+    def test_run_lives_through_what_goes_wrong_before_the_start(self, bench):
+        slices = ["", [1, ""], "WAITING_FOR_RESOURCES", [1, ""], "SUSPENDED", "ACTIVE"]
+        result, calls = self.watch(
+            bench, slices, ["READY"], [[255, ""], "absent", "absent", "finished"], "run",
+            scp=[[1, ""], ""],
+        )  # fmt: skip
+        copy, unpack = provision(bench)
+        assert calls == [
+            LIST, [*CREATE, "--spot"], LIST, LIST, LIST, LIST, DELETE, [*CREATE, "--spot"],
+            LIST, NODE, STATE, LIST, NODE, STATE, copy, LIST, NODE, STATE, copy, unpack, START,
+            LIST, NODE, STATE, DELETE,
+        ]  # fmt: skip
+        assert result.stderr.count("did not answer") == 3
 
     def test_a_cloud_that_does_not_answer_is_asked_again(self, bench):
         result, calls = self.watch(bench, [[1, ""], "ACTIVE"], ["READY"], [[255, ""], "finished"])
@@ -477,19 +605,18 @@ class TestDryRun:
             shown = shown.partition("# the job runs:")[0]
         commands = [shlex.split(line) for line in shown.splitlines() if line[0] != "#"]
         bench.answer({"list": ["", "ACTIVE"] if word in ("create", "run") else ["ACTIVE"],
-                      "describe": ["READY"], "state;": ["finished"]})  # fmt: skip
+                      "describe": ["READY"], "state;": ["absent", "finished"]})  # fmt: skip
         bench.run(script, "--yes", *arguments)
         made = bench.calls()
         if word in ("create", "run") and script == "tpu_vm.sh":
             del made[0]  # the look whether the slice exists already
         if word == "run":  # the watch is shown with what it does in an emergency
-            begin, end = (shown.splitlines().index(line) for line in (
-                "# where the slice is lost:", "# where the run was stopped, or has failed for at "
-                "most 2 times:"))  # fmt: skip
-            lines = shown.splitlines()
-            calm = lines[:begin] + lines[end + 2 :]
+            begin = shown.index("# where the slice is lost:")
+            calm = [*shown[:begin].splitlines(), shown.splitlines()[-1]]
             commands = [shlex.split(line) for line in calm if line[0] != "#"]
-        assert [command for command in commands if command[0] not in ("mkdir", "git")] == made
+            del made[-4:-1]  # the second look
+        commands = [words for words in commands if words[0] not in ("mkdir", "git", "cp")]
+        assert commands == made
 
     def test_local_prints_what_would_run(self, bench):
         shown = bench.run("local.sh", "--dry_run", "--devices=3", "--port=5000", "2", "--", *NASTY)
@@ -544,6 +671,27 @@ class TestSettings:
         for word in words:
             assert word in result.stderr
         assert bench.calls() == []
+
+    @pytest.mark.parametrize(
+        ("changes", "lines", "arguments", "named"),
+        [
+            ({"WORKDIR": "gs://BUCKET/runs/helen"}, [], [], "line 2: WORKDIR"),
+            ({}, ["ARGUMENT=--config.data.root=gs://BUCKET/data"], [],
+             f"line {len(FILLED) + 1}: ARGUMENT"),
+            ({}, [], ["--workdir=gs://BUCKET/a"], "the argument --workdir=gs://BUCKET/a"),
+        ],
+    )  # fmt: skip
+    def test_a_placeholder_is_refused(self, bench, changes, lines, arguments, named):
+        bench.settings(*lines, **changes)
+        result = bench.run("tpu_vm.sh", "start", "--", *arguments, check=False)
+        assert result.returncode == 1
+        assert f"{named} still says gs://BUCKET" in result.stderr
+        assert bench.calls() == []
+
+    def test_the_shipped_file_has_no_placeholder(self, bench):
+        shutil.copy(LAUNCH / "settings.env", bench.folder / "my settings.env")
+        result = bench.run("local.sh", "1", check=False)
+        assert "lacks WORKDIR:" in result.stderr  # all else is in order
 
     def test_a_missing_file_is_named(self, bench):
         (bench.folder / "my settings.env").unlink()
@@ -610,9 +758,10 @@ class TestQuoting:
             ["bash", *arguments[script:]], cwd=bench.root, env=bench.env, check=True, timeout=30
         )
         [call] = bench.calls()
-        python = ["/opt/venv/bin/python", "-m", "dmlcsr_jax.main", "--distributed"]
         assert call == [
-            "srun", "--kill-on-bad-exit=1", "--cpus-per-task=8", *python, *TRAIN, *NASTY, *NASTY,
+            "srun", "--kill-on-bad-exit=0", "--cpus-per-task=8", "bash", "launch/supervise.sh",
+            "-", "/opt/venv/bin/python", "-m", "dmlcsr_jax.main", "--distributed",
+            *TRAIN, *NASTY, *NASTY,
         ]  # fmt: skip
 
 
@@ -638,6 +787,10 @@ class TestManifest:
         [container] = pod["containers"]
         assert container["image"] == FILLED["IMAGE"]
         assert container["resources"]["limits"] == {"google.com/tpu": 4}
+        [mount] = container["volumeMounts"]
+        [volume] = pod["volumes"]
+        assert mount == {"name": volume["name"], "mountPath": "/dev/shm"}
+        assert volume["emptyDir"] == {"medium": "Memory"}
         assert "@" not in json.dumps(manifest)
 
     def test_on_demand_selects_no_spot_nodes(self, bench):
@@ -654,13 +807,14 @@ class TestManifest:
 # Stands for a training process: says what it was told, then does as the file `plan` beside it says.
 PROCESS = f"""#!{sys.executable} -SE
 import json, os, signal, sys, time
-number = next((a.split("=")[1] for a in sys.argv if a.startswith("--process_id=")), "0")
+number = next((a.split("=")[1] for a in sys.argv if a.startswith("--process_id=")),
+              os.environ.get("SLURM_PROCID", "0"))
 home = os.environ["STAND_IN_DIR"]
 plan = json.load(open(home + "/plan"))[int(number)]
 def saved(*_):
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
-    print("saved", flush=True)
     time.sleep(plan.get("save", 0))
+    print("saved", flush=True)
     sys.exit(plan.get("saved_status", 0))
 if plan.get("deaf"):
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
@@ -670,6 +824,8 @@ print("arguments", json.dumps(sys.argv[1:]), flush=True)
 print("flags", os.environ.get("XLA_FLAGS"), os.environ.get("JAX_PLATFORMS"), flush=True)
 print("on stderr", file=sys.stderr, flush=True)
 open(home + "/up" + number, "w").write(str(os.getpid()))
+while not all(os.path.exists(home + "/up" + other) for other in plan.get("after", "")):
+    time.sleep(0.02)
 time.sleep(plan.get("seconds", 0))
 print("no line end", end="", flush=True)
 if plan.get("signal"):
@@ -723,6 +879,13 @@ class TestSupervise:
         assert self.state(bench) == state
         assert "saved" in process.stdout.read()
 
+    def test_it_keeps_no_state_where_none_is_asked_for(self, bench):
+        plan(bench, {})
+        command = self.command(bench)
+        command[2] = "-"
+        subprocess.run(command, env=bench.env, cwd=bench.home, check=True, timeout=30)
+        assert list(bench.home.iterdir()) == []
+
     def test_a_second_sigterm_while_it_saves_changes_nothing(self, bench):
         plan(bench, {"seconds": 60, "save": 1.0})
         process = bench.start(self.command(bench))
@@ -732,6 +895,19 @@ class TestSupervise:
         process.terminate()
         wait_for(lambda: process.poll() is not None)
         assert process.returncode == 143
+
+    def test_one_that_dies_at_once_of_a_sigterm_to_the_group_was_stopped(self, bench):
+        # Bash can lose the status of a child that dies while a trap runs; many at once make it.
+        ups = [bench.folder / f"up{number}" for number in range(20)]
+        script = [*self.command(bench)[:2], "-", "bash", "-c"]
+        processes = [
+            bench.start([*script, f"touch '{up}'; exec tail -f /dev/null"], start_new_session=True)
+            for up in ups
+        ]
+        wait_for(lambda: all(up.exists() for up in ups))
+        for process in processes:
+            os.killpg(process.pid, signal.SIGTERM)
+        assert {process.wait(20) for process in processes} == {143}
 
     def test_a_killed_process_has_failed(self, bench):
         plan(bench, {"signal": signal.SIGKILL})
@@ -824,14 +1000,60 @@ class TestWorker:
         assert self.state(bench) == "lost"
 
 
+# Runs its command as two tasks, each a session of its own; SIGTERM makes it kill them.
+SRUN = f"""#!{sys.executable} -SE
+import json, os, signal, subprocess, sys, time
+home = os.environ["STAND_IN_DIR"]
+words = sys.argv[1:]
+options = [word for word in words if word.startswith("--")][:2]
+tasks = []
+def kill(*_):
+    for task in tasks:
+        os.killpg(task.pid, signal.SIGKILL)
+    os._exit(143)
+signal.signal(signal.SIGTERM, kill)
+open(home + "/srun", "w").write(str(os.getpid()))
+time.sleep(float(os.environ.get("SRUN_DELAY", 0)))
+for number in range(2):
+    task = subprocess.Popen(words[len(options):], start_new_session=True,
+                            env=os.environ | {{"SLURM_PROCID": str(number)}})
+    tasks.append(task)
+open(home + "/step.new", "w").write(json.dumps([task.pid for task in tasks]))
+os.rename(home + "/step.new", home + "/step")
+while None in [task.poll() for task in tasks]:
+    if "--kill-on-bad-exit=1" in options and any(task.poll() for task in tasks):
+        kill()
+    time.sleep(0.02)
+sys.exit(max(task.returncode if task.returncode >= 0 else 128 - task.returncode for task in tasks))
+"""
+
+# Signals every process of the step, where there is one, as `scancel --signal` does.
+SCANCEL = f"""#!{sys.executable} -SE
+import json, os, signal, sys
+assert sys.argv[1:] == ["--signal=TERM", "77"], sys.argv
+step = os.environ["STAND_IN_DIR"] + "/step"
+for pid in json.load(open(step)) if os.path.exists(step) else ():
+    try:
+        os.killpg(pid, signal.SIGTERM)
+    except ProcessLookupError:
+        pass
+"""
+
+
 class TestSlurmJob:
-    """launch/slurm.sbatch as Slurm runs it, with stand-ins for srun and scontrol."""
+    """launch/slurm.sbatch as Slurm runs it, with stand-ins for Slurm's own programs."""
 
     @pytest.fixture
     def bench(self, tmp_path):
         bench = Bench(tmp_path)
         executable(bench.bin / "scontrol", STAND_IN)
-        executable(bench.bin / "srun", PROCESS)
+        executable(bench.bin / "srun", SRUN)
+        executable(bench.bin / "scancel", SCANCEL)
+        executable(bench.bin / "train", PROCESS)
+        (bench.bin / "sleep").unlink()
+        script = bench.root / "launch" / "slurm.sbatch"
+        script.write_text(script.read_text().replace("sleep 5", "sleep 0.1"))
+        bench.settings(SLURM_PYTHON="train")
         bench.env["SLURM_JOB_ID"] = "77"
         return bench
 
@@ -839,39 +1061,70 @@ class TestSlurmJob:
         settings = f"--settings={bench.folder}/my settings.env"
         return ["bash", "launch/slurm.sbatch", settings]
 
-    @pytest.mark.parametrize("status", [0, 5])
-    def test_ends_as_the_run_ends(self, bench, status):
-        plan(bench, {"status": status})
-        result = subprocess.run(self.command(bench), env=bench.env, cwd=bench.root, timeout=30)
-        assert result.returncode == status
+    def start(self, bench, *plans, **keywords):
+        plan(bench, *plans)
+        return bench.start(self.command(bench), cwd=bench.root, **keywords)
+
+    def end(self, process):
+        output, _ = process.communicate(timeout=20)
+        return process.returncode, output.count("saved")
+
+    @pytest.mark.parametrize("statuses", [(0, 0), (5, 1)])
+    def test_ends_as_the_run_ends(self, bench, statuses):
+        process = self.start(bench, *({"status": status} for status in statuses))
+        assert self.end(process) == (max(statuses), 0)
         assert bench.calls() == []
 
     def test_near_the_time_limit_it_saves_and_goes_back_into_the_queue(self, bench):
-        plan(bench, {"seconds": 60, "save": 0.5})
-        process = bench.start(self.command(bench), cwd=bench.root)
-        wait_for(lambda: is_up(bench))
+        process = self.start(bench, {"seconds": 60, "save": 0.2}, {"seconds": 60, "save": 1.0})
+        wait_for(lambda: is_up(bench, 0) and is_up(bench, 1))
         process.send_signal(signal.SIGUSR1)
-        wait_for(lambda: process.poll() is not None)
-        assert process.returncode == 0
-        assert "saved" in process.stdout.read()
+        assert self.end(process) == (143, 2)
         assert bench.calls() == [["scontrol", "requeue", "77"]]
 
-    def test_a_cancelled_job_saves_and_is_not_put_back(self, bench):
-        plan(bench, {"seconds": 60, "save": 0.5})
-        process = bench.start(self.command(bench), cwd=bench.root)
-        wait_for(lambda: is_up(bench))
-        process.terminate()
-        wait_for(lambda: process.poll() is not None)
-        assert "saved" in process.stdout.read()
+    def test_a_signal_before_the_tasks_are_up_is_not_lost(self, bench):
+        bench.env["SRUN_DELAY"] = "1"
+        process = self.start(bench, {"seconds": 60}, {"seconds": 60})
+        wait_for(lambda: (bench.folder / "srun").exists())
+        process.send_signal(signal.SIGUSR1)
+        assert self.end(process)[0] == 143
+        assert bench.calls() == [["scontrol", "requeue", "77"]]
+
+    def test_stopped_by_a_preemption_with_a_grace_time_it_goes_back_into_the_queue(self, bench):
+        process = self.start(bench, {"seconds": 60, "save": 0.2}, {"seconds": 60, "save": 1.0})
+        wait_for(lambda: is_up(bench, 0) and is_up(bench, 1))
+        # Slurm signals the tasks alone.
+        subprocess.run([bench.bin / "scancel", "--signal=TERM", "77"], env=bench.env, check=True)
+        assert self.end(process) == (143, 2)
+        assert bench.calls() == [["scontrol", "requeue", "77"]]
+
+    @pytest.mark.parametrize(("saved_status", "status"), [(0, 0), (3, 3)])
+    def test_stopped_on_request_it_saves_and_is_not_put_back(self, bench, saved_status, status):
+        fate = {"seconds": 60, "saved_status": saved_status}
+        process = self.start(bench, fate | {"save": 0.2}, fate | {"save": 1.0})
+        wait_for(lambda: is_up(bench, 0) and is_up(bench, 1))
+        process.send_signal(signal.SIGUSR2)
+        assert self.end(process) == (status, 2)
+        assert bench.calls() == []
+
+    def test_a_cancelled_job_is_not_put_back(self, bench):
+        fate = {"seconds": 60, "save": 60}
+        process = self.start(bench, fate, fate)
+        wait_for(lambda: is_up(bench, 0) and is_up(bench, 1))
+        for pid in (process.pid, int((bench.folder / "srun").read_text())):
+            os.kill(pid, signal.SIGTERM)
+        assert self.end(process)[0] != 0
         assert bench.calls() == []
 
     def test_one_process_for_each_node_sees_all_its_gpus(self, bench):
         bench.settings(SLURM_PROCESS_PER="node")
-        plan(bench, {})
-        result = subprocess.run(
-            self.command(bench), env=bench.env, cwd=bench.root, capture_output=True, text=True
-        )
-        assert '"--cpus-per-task=32", "env", "JAX_LOCAL_DEVICE_IDS=0,1,2,3"' in result.stdout
+        executable(bench.bin / "srun", STAND_IN)
+        subprocess.run(self.command(bench), env=bench.env, cwd=bench.root, check=True)
+        [call] = bench.calls()
+        assert call[:6] == [
+            "srun", "--kill-on-bad-exit=0", "--cpus-per-task=32", "env",
+            "JAX_LOCAL_DEVICE_IDS=0,1,2,3", "bash",
+        ]  # fmt: skip
 
     def test_slurm_reads_its_options(self):
         lines = (LAUNCH / "slurm.sbatch").read_text().splitlines()
@@ -914,7 +1167,7 @@ class TestLocal:
         ],
     )
     def test_one_that_fails_ends_the_others(self, bench, fate, words):
-        plan(bench, {"seconds": 60}, {"seconds": 0.5} | fate, {"seconds": 60})
+        plan(bench, {"seconds": 60}, {"after": "02"} | fate, {"seconds": 60})
         begin = time.monotonic()
         result = bench.run("local.sh", "3", check=False)
         assert time.monotonic() - begin < 15
@@ -926,7 +1179,7 @@ class TestLocal:
     def test_one_that_does_not_listen_is_killed(self, bench):
         script = bench.root / "launch" / "local.sh"
         script.write_text(script.read_text().replace("grace_seconds=60", "grace_seconds=1"))
-        plan(bench, {"seconds": 60, "deaf": True}, {"seconds": 0.5, "status": 1})
+        plan(bench, {"seconds": 60, "deaf": True}, {"after": "0", "status": 1})
         result = bench.run("local.sh", "2", check=False, timeout=20)
         assert result.returncode == 1
         assert "process 1 ended with status 1" in result.stderr
