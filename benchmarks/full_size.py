@@ -15,7 +15,8 @@ import jax
 import numpy as np
 import tabulate
 
-from dmlcsr_jax import checkpointing, inference, optim, steps, train
+from dmlcsr_jax import checkpointing, inference, optim, steps
+from dmlcsr_jax.metadata import Metadata
 from dmlcsr_jax.train_state import TrainState
 
 
@@ -27,7 +28,7 @@ def main() -> None:
     parser.add_argument("--dtype", default="float32", help="of the computation")
     args = parser.parse_args()
     config = runpy.run_path(args.config)["get_config"]()
-    metadata = train.metadata_of(config)
+    metadata = Metadata.from_config(config)
     model = inference.build_model(metadata, args.dtype)
     optimizer = optim.optimizer(lambda step: 1e-3, config.optim.momentum, config.optim.weight_decay)
     size = metadata.image_size

@@ -18,8 +18,8 @@ import jax.numpy as jnp
 import orbax.checkpoint as ocp
 from etils import epath
 
-from dmlcsr_jax import sharding
-from dmlcsr_jax.errors import UserError
+from dmlcsr_jax import peers, sharding
+from dmlcsr_jax.errors import NO_ROOM, UserError
 from dmlcsr_jax.inference import build_model
 from dmlcsr_jax.metadata import Metadata
 from dmlcsr_jax.train_state import TrainState
@@ -227,16 +227,45 @@ def _withdraw(path: epath.Path) -> None:
         path.rename(path.with_name(path.name + _UNFINISHED_SUFFIX))
 
 
-class _Manager(ocp.CheckpointManager):
-    """Saves when it is told to, and leaves it to `preemption.PreemptionWatch` to ask for SIGTERM.
+def _cannot_save(workdir: epath.Path, error: Exception) -> Exception:
+    """Returns what to raise where a save has failed: a sentence, if it is the storage's fault."""
+    causes = (error, error.__cause__, error.__context__)
+    reason = next((cause for cause in causes if isinstance(cause, OSError)), None)
+    text, mend = str(error).splitlines()[0], "mend that"
+    # TensorStore tells a full disk in words alone.
+    if re.search("no space|quota|RESOURCE_EXHAUSTED", str(error), re.I):
+        text, mend = "No space left on device", "make room"
+    elif reason is None:
+        return error
+    elif reason.errno in NO_ROOM:
+        text, mend = reason.strerror, "make room"
+    newest = _newest(workdir / "checkpoints")
+    whole = f"that of step {newest.name} is the newest" if newest else "there is none"
+    return UserError(
+        f"cannot save a checkpoint in {workdir}: {text}; {whole} that is whole: {mend} and start "
+        "again."
+    )
 
-    JAX agrees on the next number it is asked with; asked with the numbers of checkpoints too, it
-    would wait for one that never comes.
-    """
+
+class _Manager(ocp.CheckpointManager):
+    """Saves when it is told to, and where that fails leaves no other process waiting."""
 
     def reached_preemption(self, step: int) -> bool:
-        """Returns False."""
+        """Returns False: `preemption.PreemptionWatch` alone asks for SIGTERM.
+
+        JAX agrees on the next number it is asked with; asked with the numbers of checkpoints too,
+        it would wait for one that never comes.
+        """
         return False
+
+    def _wait_for_checkpointers(self):
+        try:
+            super()._wait_for_checkpointers()
+        except Exception as error:
+            # The others are at a barrier of this save, where Orbax lets them wait for 20 minutes.
+            if jax.process_count() > 1:
+                peers.fail(_cannot_save(self.directory.parent, error))
+            raise
 
 
 class RunCheckpoints:
@@ -310,31 +339,19 @@ class RunCheckpoints:
                 manager.delete(step)
             manager.save(step, args=ocp.args.Composite(**items), force=True)
         except Exception as error:
-            raise self._cannot_save(error) from error
-
-    def _cannot_save(self, error: Exception) -> Exception:
-        reason = next(
-            (e for e in (error, error.__cause__, error.__context__) if isinstance(e, OSError)), None
-        )
-        text = str(reason.strerror if reason and reason.strerror else error)
-        if reason is None and not re.search("no space|quota|RESOURCE_EXHAUSTED", text, re.I):
-            return error
-        return UserError(
-            f"cannot save a checkpoint in {self._workdir}: {text.splitlines()[0]}; the newest "
-            f"whole checkpoint is that of step {self.latest_step()}: make room and start again."
-        )
+            raise _cannot_save(self._workdir, error) from error
 
     def wait(self) -> None:
         """Waits until all that was saved is whole on disk.
 
         Raises:
-          UserError: where a save failed for want of room.
+          UserError: where the storage has failed, or has no room.
         """
         for manager in (self._run, self._best, self._teachers):
             try:
                 manager.wait_until_finished()
             except Exception as error:
-                raise self._cannot_save(error) from error
+                raise _cannot_save(self._workdir, error) from error
 
     def read_progress(self) -> dict[str, Any] | None:
         """Returns `progress` of the newest checkpoint of the run, or None without one.

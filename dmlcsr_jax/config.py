@@ -7,7 +7,8 @@ from typing import Any
 import jax
 import ml_collections
 
-from dmlcsr_jax.errors import UserError
+from dmlcsr_jax.data.label_sets import LabelSet
+from dmlcsr_jax.errors import UserError, differences
 from dmlcsr_jax.models.dmlcsr import DTYPES
 from dmlcsr_jax.models.resnet import ARCHITECTURES, STEMS
 
@@ -151,35 +152,35 @@ def flatten(config: ml_collections.ConfigDict) -> dict[str, Any]:
     return flat
 
 
-def fixed_fields(config: ml_collections.ConfigDict) -> dict[str, Any]:
-    """Returns the flat fields that decide a run's parameters, as JSON would give them back."""
+def fixed_fields(config: ml_collections.ConfigDict, label_set: LabelSet) -> dict[str, Any]:
+    """Returns the flat fields that decide a run's parameters, as JSON would give them back.
+
+    Args:
+      config: the run's config.
+      label_set: what `data.label_set` stands for: the file that it may name can change.
+    """
     flat = {
         name: value
         for name, value in flatten(config).items()
         if not any(name == free or name.startswith(free + ".") for free in _FREE_ON_RESUME)
     }
+    flat |= {f"label_set.{name}": value for name, value in label_set.to_json().items()}
     return json.loads(json.dumps(flat))
 
 
-def require_same(saved: dict[str, Any], config: ml_collections.ConfigDict, path) -> None:
+def require_same(saved: dict[str, Any], fixed: dict[str, Any], path) -> None:
     """Refuses to resume a checkpoint that another config wrote.
 
     Args:
       saved: what `fixed_fields` returned when the checkpoint was written.
-      config: the config of this run.
+      fixed: what it returns now.
       path: the checkpoint, for the message.
 
     Raises:
       UserError: names every field that differs, with both values.
     """
-    now = fixed_fields(config)
-    differing = [
-        f"{name} ({saved.get(name)!r} there, {now.get(name)!r} here)"
-        for name in sorted(saved | now)
-        if saved.get(name) != now.get(name)
-    ]
-    if differing:
+    if differing := differences(saved, fixed):
         raise UserError(
-            f"the checkpoint {path} was written by another config: {'; '.join(differing)}; "
-            "use that config or another --workdir."
+            f"the checkpoint {path} was written by another config: {differing}; use that config "
+            "or another --workdir."
         )

@@ -2,17 +2,33 @@
 
 import errno
 import functools
+import signal
 import sys
+from collections.abc import Mapping
+from typing import Any
 
-_NO_ROOM = (errno.ENOSPC, errno.EDQUOT)
+# Of an OSError: the disk, or one's share of it, is full.
+NO_ROOM = (errno.ENOSPC, errno.EDQUOT)
 
 
 class UserError(ValueError):
     """Bad input: its message is one sentence that names the file or value and the mend."""
 
 
+def differences(there: Mapping[str, Any], here: Mapping[str, Any]) -> str:
+    """Returns every field that two descriptions do not agree on, with both values; "" if none."""
+    return "; ".join(
+        f"{name} ({there.get(name)!r} there, {here.get(name)!r} here)"
+        for name in sorted(there.keys() | here.keys())
+        if there.get(name) != here.get(name)
+    )
+
+
 def exit_on_user_error(main):
-    """Wraps an entry point: a `UserError` or a full disk becomes one line and exit status 1."""
+    """Wraps an entry point: a `UserError` or a full disk becomes one line and exit status 1.
+
+    Ctrl-C becomes one line too, and exit status 130.
+    """
 
     @functools.wraps(main)
     def wrapped(*args, **kwargs):
@@ -21,10 +37,13 @@ def exit_on_user_error(main):
         except UserError as error:
             sentence = str(error)
         except OSError as error:
-            if error.errno not in _NO_ROOM:
+            if error.errno not in NO_ROOM:
                 raise
             what = error.filename or "the output"
             sentence = f"cannot write {what}: {error.strerror}; make room and start again."
+        except KeyboardInterrupt:
+            print("interrupted", file=sys.stderr)
+            sys.exit(128 + signal.SIGINT)
         print(f"error: {sentence}", file=sys.stderr)
         sys.exit(1)
 

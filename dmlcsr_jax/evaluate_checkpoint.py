@@ -3,6 +3,7 @@
 import logging
 import re
 from collections.abc import Callable
+from typing import Any
 
 import jax
 import ml_collections
@@ -11,7 +12,9 @@ from etils import epath
 from dmlcsr_jax import checkpointing, evaluate, inputs, report, sharding
 from dmlcsr_jax import config as config_lib
 from dmlcsr_jax.data import label_maps, label_sets
+from dmlcsr_jax.errors import differences
 from dmlcsr_jax.inference import build_model, make_predict_fn
+from dmlcsr_jax.metadata import Metadata
 
 log = logging.getLogger(__name__)
 
@@ -22,6 +25,12 @@ def results_folder(
     """Returns where the results of a checkpoint on the data of `config` are written."""
     name = f"{checkpoint} {config.data.label_set} {config.data.eval_split}"
     return epath.Path(workdir) / "eval" / re.sub(r"[^\w.-]+", "_", name).strip("_")
+
+
+def _network(metadata: Metadata) -> dict[str, Any]:
+    """Returns what a config says of a network too, but for the label set, which is the data's."""
+    fields = metadata.to_json()
+    return {name: fields[name] for name in fields if name not in ("label_set", "edge_branch")}
 
 
 def evaluate_checkpoint(
@@ -55,6 +64,8 @@ def evaluate_checkpoint(
     sharding.check_batch_size("eval.batch_size", config.eval.batch_size, mesh)
     path = checkpointing.resolve(checkpoint, workdir)
     metadata, variables = checkpointing.load_model(path)
+    if differing := differences(*map(_network, (metadata, Metadata.from_config(config)))):
+        log.info("the network is the checkpoint's (there), not the config's (here): %s", differing)
     data_labels = label_sets.get(config.data.label_set)
     source = inputs.open_source(config, "eval", data_labels)
 

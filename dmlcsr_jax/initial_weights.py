@@ -9,7 +9,7 @@ import numpy as np
 
 from dmlcsr_jax import checkpointing
 from dmlcsr_jax.convert_torch import load_encoder
-from dmlcsr_jax.errors import UserError
+from dmlcsr_jax.errors import UserError, differences
 from dmlcsr_jax.metadata import Metadata
 
 log = logging.getLogger(__name__)
@@ -61,14 +61,15 @@ def _from_checkpoint(
 ) -> dict[str, Any]:
     """Takes every tensor that fits; those of another class count stay fresh, and are named."""
     theirs, loaded = checkpointing.load_model(checkpoint)
-    for name, section in _MUST_AGREE.items():
-        there, here = getattr(theirs, name), getattr(metadata, name)
-        if there != here:
-            field = f"config.{section}.{name}"
-            raise UserError(
-                f"the checkpoint {checkpoint} has {name} {there!r} where {field} is {here!r}; "
-                f"set --{field} to the checkpoint's."
-            )
+    there, here = (
+        {f"config.{section}.{name}": getattr(which, name) for name, section in _MUST_AGREE.items()}
+        for which in (theirs, metadata)
+    )
+    if differing := differences(there, here):
+        raise UserError(
+            f"the checkpoint {checkpoint} is of another network than config.model.init_from needs: "
+            f"{differing}; set these fields as they are there."
+        )
     tensors, fresh = checkpointing.named_leaves(loaded), []
 
     def choose(path, leaf):

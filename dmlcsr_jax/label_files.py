@@ -12,7 +12,7 @@ import cv2
 import numpy as np
 import PIL.Image
 import PIL.PngImagePlugin
-from array_record.python.array_record_module import ArrayRecordWriter
+from array_record.python.array_record_module import ArrayRecordReader, ArrayRecordWriter
 from etils import epath
 
 from dmlcsr_jax import atomic_file, pictures
@@ -221,6 +221,26 @@ class ShardOutput:
         """Returns a shard's file."""
         name = f"labels.array_record-{shard:05d}-of-{self.num_shards:05d}"
         return self._out / "labels" / name
+
+    def unread(self, shard: int) -> set[int]:
+        """Returns the pictures of a written shard, by index, that could not be read.
+
+        Raises:
+          UserError: where the shard is damaged.
+        """
+        path, length = self.path(shard), self.length(shard)
+        try:
+            reader = ArrayRecordReader(os.fspath(path))
+            # Of a file that is cut off it finds no records.
+            if (found := reader.num_records()) != length:
+                raise ValueError(f"{found} records instead of {length}")
+            start = shard * self._records_per_shard
+            return {start + place for place in range(length) if not reader.read()}
+        except Exception as error:
+            reason = str(error).splitlines()[0]
+            raise UserError(
+                f"{path} cannot be read: {reason}; remove it to have it made again."
+            ) from error
 
     def write(self, shard: int, records: list[bytes]) -> None:
         """Writes a shard, whole or not at all.

@@ -3,6 +3,9 @@
 import dataclasses
 from typing import Any
 
+import ml_collections
+
+from dmlcsr_jax.data import label_sets
 from dmlcsr_jax.data.label_sets import LabelSet
 from dmlcsr_jax.errors import UserError
 
@@ -35,6 +38,22 @@ class Metadata:
     label_set: LabelSet
     edge_branch: bool
     crop_margin: float | None = None
+
+    @classmethod
+    def from_config(cls, config: ml_collections.ConfigDict) -> "Metadata":
+        """Returns the description of the network that `config` trains."""
+        return cls(
+            encoder=config.model.encoder,
+            stem=config.model.stem,
+            width=float(config.model.width),
+            image_size=config.data.image_size,
+            channel_order=config.data.channel_order,
+            mean=tuple(map(float, config.data.mean)),
+            std=tuple(map(float, config.data.std)),
+            label_set=label_sets.get(config.data.label_set),
+            edge_branch=True,
+            crop_margin=config.data.crop_margin,
+        )
 
     def to_json(self) -> dict[str, Any]:
         """Returns the metadata as a JSON-serialisable dict."""

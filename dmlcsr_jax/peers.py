@@ -24,26 +24,28 @@ from dmlcsr_jax.errors import UserError
 # Below JAX's own heartbeat timeout, which would abort first.
 _SILENCE_SECONDS = 25.0
 _BEAT_SECONDS = 1.0
+_MEETING_MILLISECONDS = 60_000
 _ALIVE = "dmlcsr_jax/alive"
 _FAILED = "dmlcsr_jax/failed"
-_GO_ON = "start the run again to go on from its newest checkpoint"
+_GO_ON = "start it again to go on from what is saved"
 
 
-_leaving = threading.Event()
+# Held by the thread that ends this process: one reason is enough.
+_leaving = threading.Lock()
 
 
-def _leave(sentence: str, *, linger: bool) -> None:
-    """Ends this process without the orderly end, which would wait for the one that is gone.
-
-    Args:
-      sentence: printed as an error.
-      linger: stays for a few seconds, so that the others read the notes before they lose it.
-    """
-    _leaving.set()
+def _say(sentence: str) -> None:
+    """Prints why this process ends; a thread that comes second stays in here."""
+    _leaving.acquire()
     sys.stdout.flush()
-    print(f"error: {sentence}", file=sys.stderr, flush=True)
-    if linger:
-        time.sleep(3 * _BEAT_SECONDS)
+    # A progress bar may stand on the line.
+    print(f"\nerror: {sentence}", file=sys.stderr, flush=True)
+
+
+def _leave() -> None:
+    """Ends this process without the orderly end, which would wait for the one that is gone."""
+    # The others read the notes first: their collectives fail as soon as this process is gone.
+    time.sleep(3 * _BEAT_SECONDS)
     os._exit(1)
 
 
@@ -51,22 +53,25 @@ def _watch(parted: threading.Event) -> None:
     """Says that this process lives, once a second, and looks after the others."""
     state = distributed.global_state
     client, me = state.client, state.process_id
-    # Process 0 holds the notes.
-    linger = me == 0
-    last_beats = {process: ("", time.monotonic()) for process in range(state.num_processes)}
+    now = time.monotonic()
+    last_beats = {process: ("", now) for process in range(state.num_processes)}
     for beat in itertools.count():
+        before, now = now, time.monotonic()
+        if now - before > _SILENCE_SECONDS / 3:
+            # It is this process that stood still: the others have had no chance to be heard.
+            last_beats = {process: (value, now) for process, (value, _) in last_beats.items()}
         try:
             client.key_value_set(f"{_ALIVE}/{me}", str(beat), allow_overwrite=True)
             beats = client.key_value_dir_get(_ALIVE)
             failures = client.key_value_dir_get(_FAILED)
         except Exception:
-            return  # The notes are gone with process 0; JAX aborts, see `_on_abort`.
+            # A moment without network; or process 0 is gone for good: JAX aborts, see `_on_abort`.
+            beats = failures = []
         for key, reason in failures:
             process = int(key.rpartition("/")[2])
             if process != me:
-                sentence = f"process {process} has failed ({reason}); this one stops: {_GO_ON}."
-                _leave(sentence, linger=linger)
-        now = time.monotonic()
+                _say(f"process {process} has failed ({reason}); this one stops: {_GO_ON}.")
+                _leave()
         for key, value in beats:
             process = int(key.rpartition("/")[2])
             if value != last_beats[process][0]:
@@ -76,14 +81,16 @@ def _watch(parted: threading.Event) -> None:
         ]
         if silent:
             names = " and ".join(f"process {process}" for process in silent)
-            sentence = f"{names} has died, or its machine; this one stops: {_GO_ON}."
-            _leave(sentence, linger=linger)
+            _say(f"{names} has died, or its machine; this one stops: {_GO_ON}.")
+            _leave()
         if parted.wait(_BEAT_SECONDS):
             return
 
 
 def _on_abort(_: int) -> None:
     """Says why JAX aborts where it is because process 0, which holds its service, has died."""
+    if _leaving.locked():
+        os._exit(1)  # It has been said.
     host, _, port = distributed.global_state.coordinator_address.rpartition(":")
     with contextlib.suppress(OSError), socket.create_connection((host, int(port)), timeout=5):
         return  # It lives; the abort is about something else.
@@ -96,23 +103,36 @@ def _on_abort(_: int) -> None:
 _ABORT_HANDLER = ctypes.CFUNCTYPE(None, ctypes.c_int)(_on_abort)
 
 
-def _fail(error: BaseException) -> None:
-    """Prints an exception of this process, tells it to the others, and ends this process."""
+def meet(name: str) -> None:
+    """Waits until all processes are here, or for a minute where one does not come.
+
+    Args:
+      name: of this meeting, the only one so called in a run.
+    """
+    state = distributed.global_state
+    if state.num_processes not in (None, 1):
+        with contextlib.suppress(Exception):
+            state.client.wait_at_barrier(name, _MEETING_MILLISECONDS)
+
+
+def fail(error: BaseException) -> None:
+    """Prints an exception of this process, tells it to the others, and ends all with status 1."""
     sentence = str(error)
     if isinstance(error, KeyboardInterrupt):
         sentence = "interrupted"
     elif not isinstance(error, UserError):
         sentence = f"{type(error).__name__}: {error}"
-        if not _leaving.is_set():
+        if not _leaving.locked():
             traceback.print_exception(error)
         # A collective fails where the other process is gone, which is then what to say: the
         # watching thread knows it by now, or in half a minute, and ends this process.
         time.sleep(_SILENCE_SECONDS + 3 * _BEAT_SECONDS)
+    _say(sentence)
     reason = " ".join(sentence.split())[:500].rstrip(".")
     state = distributed.global_state
     with contextlib.suppress(Exception):
         state.client.key_value_set(f"{_FAILED}/{state.process_id}", reason)
-    _leave(sentence, linger=True)
+    _leave()
 
 
 @contextlib.contextmanager
@@ -138,7 +158,7 @@ def watched() -> Iterator[None]:
     try:
         yield
     except (Exception, KeyboardInterrupt) as error:
-        _fail(error)
+        fail(error)
     finally:
         # Beats until all are here; a thread inside JAX as Python ends would crash the process.
         jax.distributed.shutdown()

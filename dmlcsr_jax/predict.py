@@ -15,7 +15,8 @@ again, so that a run that was stopped goes on by the same command.
 
 Labelling of very many photographs is split over processes by `--process_index` and
 `--process_count`, or by JAX's distributed runtime with `--distributed`; `--shards`, and any
-ArrayRecord input, gives `labels/labels.array_record-00000-of-NNNNN` instead of a file each.
+ArrayRecord input, gives `labels/labels.array_record-00000-of-NNNNN` instead of a file each. What
+could not be read has an empty record there, and is tried again where its shard is removed.
 """
 
 import argparse
@@ -33,7 +34,7 @@ import jax
 import numpy as np
 from tqdm import tqdm
 
-from dmlcsr_jax import atomic_file, checkpointing, label_files
+from dmlcsr_jax import checkpointing, label_files, peers, preemption
 from dmlcsr_jax.errors import UserError, exit_on_user_error
 from dmlcsr_jax.face_parser import FaceParser, Photograph
 from dmlcsr_jax.inference import convention
@@ -123,7 +124,7 @@ def _parse_arguments(argv: Sequence[str] | None) -> argparse.Namespace:
         raise UserError(
             f"--records_per_shard is {arguments.records_per_shard}; it must be 1 or more."
         )
-    _set_processes(arguments)
+    _check_processes(arguments)
     return arguments
 
 
@@ -135,8 +136,7 @@ def _numbers(text: str) -> tuple[float, ...]:
         raise argparse.ArgumentTypeError(message) from error
 
 
-def _set_processes(arguments: argparse.Namespace) -> None:
-    """Fills in which of how many processes this is."""
+def _check_processes(arguments: argparse.Namespace) -> None:
     index, count = arguments.process_index, arguments.process_count
     if (index is None) != (count is None):
         raise UserError("--process_index and --process_count go together; give both.")
@@ -145,12 +145,6 @@ def _set_processes(arguments: argparse.Namespace) -> None:
             raise UserError("--distributed finds --process_index and --process_count; leave them.")
         if not 0 <= index < count:
             raise UserError(f"--process_index is {index}; it must be 0 to {count - 1}.")
-        return
-    if arguments.distributed:
-        jax.distributed.initialize(shutdown_timeout_seconds=_SHUTDOWN_SECONDS)
-        # JAX takes SIGTERM for a request to save; here all that is finished is saved already.
-        signal.signal(signal.SIGTERM, signal.SIG_DFL)
-    arguments.process_index, arguments.process_count = jax.process_index(), jax.process_count()
 
 
 def _open_source(arguments: argparse.Namespace) -> PhotoFiles | RecordFiles:
@@ -172,13 +166,18 @@ def _fingerprint(variables) -> str:
     return digest.hexdigest()[:16]
 
 
-def _count(source: Iterable[Picture]) -> tuple[int, int]:
-    """Returns the number of pictures and a check sum of their names, holding one at a time."""
-    number = checksum = 0
+def _share(picture: Picture, process_count: int) -> int:
+    """Returns the process that labels a picture, by its name: files may come and go meanwhile."""
+    return zlib.crc32(picture.name.encode(errors="surrogateescape")) % process_count
+
+
+def _count(source: Iterable[Picture], process_count: int) -> tuple[list[int], int]:
+    """Returns each process's number of pictures and a check sum of all names, holding one."""
+    numbers, checksum = [0] * process_count, 0
     for picture in source:
-        number += 1
+        numbers[_share(picture, process_count)] += 1
         checksum = zlib.crc32(picture.name.encode(errors="surrogateescape"), checksum)
-    return number, checksum
+    return numbers, checksum
 
 
 class _Prediction:
@@ -186,6 +185,10 @@ class _Prediction:
 
     def __init__(self, arguments: argparse.Namespace):
         self._arguments = arguments
+        if arguments.process_index is None:
+            # The first look at the devices, at which processes wait for each other.
+            arguments.process_index = jax.process_index()
+            arguments.process_count = jax.process_count()
         self._source = _open_source(arguments)
         self._boxes = read_boxes(arguments.boxes) if arguments.boxes else {}
         self._parser = FaceParser(
@@ -199,7 +202,8 @@ class _Prediction:
         self._is_sharded = arguments.shards or isinstance(self._source, RecordFiles)
         has_overlay = not (arguments.no_overlay or self._is_sharded)
         self._alpha = arguments.overlay_alpha if has_overlay else None
-        self._num_pictures, names_checksum = _count(self._source)
+        numbers, names_checksum = _count(self._source, arguments.process_count)
+        self._num_pictures, self._num_own = sum(numbers), numbers[arguments.process_index]
         if self._num_pictures == 0:
             raise UserError(f"{self._source.base} holds no photograph.")
         metadata = self._parser.metadata
@@ -265,17 +269,12 @@ class _Prediction:
         arguments = self._arguments
         output = label_files.FileOutput(self._out, self._parser.label_set, self._alpha)
 
-        def own():
-            # By name: the share stays the same while files come and go.
-            for picture in self._source:
-                share = zlib.crc32(picture.name.encode(errors="surrogateescape"))
-                if share % arguments.process_count == arguments.process_index:
-                    yield picture
-
         videos = []
 
         def photographs():
-            for picture in own():
+            for picture in self._source:
+                if _share(picture, arguments.process_count) != arguments.process_index:
+                    continue
                 if picture.is_video:
                     videos.append(picture)
                 else:
@@ -289,7 +288,7 @@ class _Prediction:
         def finish(picture, photograph, label):
             output.write(picture, photograph.image, label)
 
-        with self._bar(sum(1 for _ in own())) as bar:
+        with self._bar(self._num_own) as bar:
             for _, result in self._parser.stream(photographs(), load, finish):
                 self._tally.add(result)
                 bar.update()
@@ -327,18 +326,26 @@ class _Prediction:
     def _run_shards(self) -> None:
         arguments = self._arguments
         output = label_files.ShardOutput(self._out, self._num_pictures, arguments.records_per_shard)
-        finished = set()
+        # Of finished shards, the pictures that could not be read then.
+        unread: dict[int, set[int]] = {}
 
         def own():
             for picture in self._source:
                 shard = output.shard_of(picture.index)
                 if shard % arguments.process_count != arguments.process_index:
                     continue
-                if picture.index % arguments.records_per_shard == 0 and output.path(shard).exists():
-                    finished.add(shard)
-                    self._tally.num_skipped += output.length(shard)
-                if shard not in finished:
+                path = output.path(shard)
+                if picture.index % arguments.records_per_shard == 0 and path.exists():
+                    unread[shard] = output.unread(shard)
+                if shard not in unread:
                     yield picture
+                    continue
+                if picture.index in unread[shard]:
+                    sentence = f"{picture.name} could not be read when {path} was written; "
+                    self._tally.add(UserError(sentence + "remove that shard to try again."))
+                else:
+                    self._tally.num_skipped += 1
+                bar.update()
 
         def load(picture):
             if picture.is_video:
@@ -385,7 +392,7 @@ class _Prediction:
             print(f"error: {sentence}", file=sys.stderr)
         if (more := len(tally.failed) - _MAX_PRINTED) > 0:
             print(f"error: {more} more stand in {self._out / name}", file=sys.stderr)
-        atomic_file.write_text(self._out / name, "\n".join(tally.failed) + "\n")
+        label_files.write(self._out / name, ("\n".join(tally.failed) + "\n").encode())
 
 
 @exit_on_user_error
@@ -395,8 +402,17 @@ def main(argv: Sequence[str] | None = None) -> None:
     Args:
       argv: the arguments; None: the process's.
     """
+    arguments = _parse_arguments(argv)
     try:
-        is_whole = _Prediction(_parse_arguments(argv)).run()
+        if arguments.distributed:
+            preemption.start_distributed(
+                detect_cluster=True, shutdown_timeout_seconds=_SHUTDOWN_SECONDS
+            )
+            # There is nothing to save that is not saved already: both end the process.
+            signal.signal(signal.SIGTERM, signal.SIG_DFL)
+            signal.signal(signal.SIGINT, signal.default_int_handler)
+        with peers.watched():
+            is_whole = _Prediction(arguments).run()
     except KeyboardInterrupt:
         print("stopped; the same command goes on from here", file=sys.stderr)
         sys.exit(130)

@@ -1,10 +1,21 @@
-"""SIGTERM, noticed by every process at the same point of the program."""
+"""SIGTERM or Ctrl-C, noticed by every process at the same point of the program."""
 
+import logging
+import os
+import signal
 import socket
+import sys
+import threading
 
 import jax
 from jax.experimental import multihost_utils
 
+from dmlcsr_jax.errors import UserError
+
+log = logging.getLogger(__name__)
+
+# JAX waits so long for processes that are not there at the start.
+_START_SECONDS = 300
 # JAX aborts where a process is silent for so long; `peers` notices sooner, and says who it is.
 _HEARTBEAT_TIMEOUT_SECONDS = 100
 
@@ -25,8 +36,12 @@ def start_distributed(
     process_id: int | None = None,
     *,
     detect_cluster: bool = False,
+    shutdown_timeout_seconds: int = 300,
 ) -> None:
     """Starts JAX's distributed runtime, also for a lone process: it is what listens to SIGTERM.
+
+    The first Ctrl-C does then as SIGTERM does. Where a process is missing, the others end with
+    status 1 and a sentence.
 
     Must run before JAX's first computation.
 
@@ -35,18 +50,52 @@ def start_distributed(
       num_processes: processes in the run.
       process_id: this process's number, from 0.
       detect_cluster: lets JAX find its cluster (Cloud TPU, GKE, Slurm, Open MPI).
+      shutdown_timeout_seconds: how long a process that is done waits for the others.
+
+    Raises:
+      UserError: where there is no cluster to detect.
     """
-    if detect_cluster:
-        jax.distributed.initialize(heartbeat_timeout_seconds=_HEARTBEAT_TIMEOUT_SECONDS)
-        return
-    if coordinator_address is None:
+    if coordinator_address is None and not detect_cluster:
         coordinator_address, num_processes, process_id = f"localhost:{_free_port()}", 1, 0
-    jax.distributed.initialize(
-        coordinator_address,
-        num_processes,
-        process_id,
-        heartbeat_timeout_seconds=_HEARTBEAT_TIMEOUT_SECONDS,
+    # Where one is missing JAX aborts, with a stack trace.
+    missing = threading.Timer(_START_SECONDS, _end_for_missing_process, [num_processes])
+    missing.start()
+    try:
+        jax.distributed.initialize(
+            coordinator_address,
+            num_processes,
+            process_id,
+            initialization_timeout=_START_SECONDS + 60,
+            heartbeat_timeout_seconds=_HEARTBEAT_TIMEOUT_SECONDS,
+            shutdown_timeout_seconds=shutdown_timeout_seconds,
+        )
+    except ValueError as error:
+        if not detect_cluster:
+            raise
+        raise UserError(
+            f"no cluster was found ({str(error).rstrip('.')}); --distributed is for Cloud TPU, GKE "
+            "and Slurm."
+        ) from error
+    finally:
+        missing.cancel()
+    signal.signal(signal.SIGINT, _on_interrupt)
+
+
+def _end_for_missing_process(num_processes: int | None) -> None:
+    """Ends this process, whose main thread is inside JAX."""
+    names = "the processes of this run" if num_processes is None else f"{num_processes} processes"
+    sys.stderr.write(
+        f"error: not all of {names} were there within {_START_SECONDS} s; start them together, "
+        "and see the log of each for why it is not there.\n"
     )
+    os._exit(1)
+
+
+def _on_interrupt(*_) -> None:
+    """Takes the first Ctrl-C for a SIGTERM."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    log.warning("interrupted: stopping at the next step; Ctrl-C again ends at once")
+    os.kill(os.getpid(), signal.SIGTERM)
 
 
 class PreemptionWatch:

@@ -192,7 +192,7 @@ def training_panel(
 def write_report(
     out: epath.PathLike, result: EvaluationResult, about: Mapping[str, Any] | None = None
 ) -> str:
-    """Writes `metrics.json`, `table.txt`, `confusion.png` and `worst.png`.
+    """Writes `table.txt`, `confusion.png`, `worst.png`, and `metrics.json` when these are there.
 
     Args:
       out: the folder, local or remote; it is made.
@@ -229,7 +229,6 @@ def _write_report(out: epath.Path, result: EvaluationResult, about: Mapping[str,
         ],
     }
     text = json.dumps(content, indent=2, allow_nan=False)
-    atomic_file.write_text(out / "metrics.json", text + "\n")
     atomic_file.write_text(out / "table.txt", table + "\n")
     atomic_file.write_bytes(
         out / "confusion.png", confusion_picture(result.confusion, result.label_set)
@@ -237,4 +236,6 @@ def _write_report(out: epath.Path, result: EvaluationResult, about: Mapping[str,
     if result.worst:
         sheet = worst_sheet(result.worst, result.label_set)
         atomic_file.write_bytes(out / "worst.png", pictures.png_bytes(sheet))
+    # A run whose folder has it is finished.
+    atomic_file.write_text(out / "metrics.json", text + "\n")
     return table

@@ -3,6 +3,7 @@
 import contextlib
 import dataclasses
 import functools
+import io
 import itertools
 import logging
 import sys
@@ -16,17 +17,19 @@ from etils import epath
 from tqdm import tqdm
 
 from dmlcsr_jax import (
+    atomic_file,
     checkpointing,
     inputs,
     models,
     optim,
+    peers,
     report,
     run_log,
     sharding,
     steps,
 )
 from dmlcsr_jax import config as config_lib
-from dmlcsr_jax.data import label_sets, pipeline
+from dmlcsr_jax.data import pipeline
 from dmlcsr_jax.errors import UserError
 from dmlcsr_jax.evaluate import evaluate
 from dmlcsr_jax.evaluate_checkpoint import evaluate_checkpoint
@@ -37,22 +40,6 @@ from dmlcsr_jax.preemption import Preempted, PreemptionWatch
 from dmlcsr_jax.train_state import TrainState
 
 log = logging.getLogger(__name__)
-
-
-def metadata_of(config: ml_collections.ConfigDict) -> Metadata:
-    """Returns the description of the network that `config` trains."""
-    return Metadata(
-        encoder=config.model.encoder,
-        stem=config.model.stem,
-        width=float(config.model.width),
-        image_size=config.data.image_size,
-        channel_order=config.data.channel_order,
-        mean=tuple(map(float, config.data.mean)),
-        std=tuple(map(float, config.data.std)),
-        label_set=label_sets.get(config.data.label_set),
-        edge_branch=True,
-        crop_margin=config.data.crop_margin,
-    )
 
 
 @dataclasses.dataclass
@@ -79,7 +66,7 @@ class Training:
         """
         # 1. What the network is told apart by, and the devices.
         self.config, self.workdir = config, epath.Path(workdir)
-        self.metadata = metadata_of(config)
+        self.metadata = Metadata.from_config(config)
         self.mesh = sharding.make_mesh()
         sharding.check_batch_size("train.batch_size", config.train.batch_size, self.mesh)
         sharding.check_batch_size("eval.batch_size", config.eval.batch_size, self.mesh)
@@ -123,7 +110,10 @@ class Training:
         self._compile_steps()
         self.watch = PreemptionWatch()
         self.record = run_log.RunLog(
-            workdir, step=self.step, evaluated_step=self.progress.evaluated_step
+            workdir,
+            step=self.step,
+            evaluated_step=self.progress.evaluated_step,
+            teacher_step=self._cycle_end_step(self.cycle - 1) if self.cycle else 0,
         )
 
     def _initial_or_restored_state(self) -> tuple[TrainState, Any]:
@@ -136,7 +126,7 @@ class Training:
         progress = self.checkpoints.read_progress()
         if progress is not None:
             path = self.workdir / "checkpoints" / str(self.checkpoints.latest_step())
-            config_lib.require_same(progress.pop("config"), config, path)
+            config_lib.require_same(progress.pop("config"), self._fixed_fields(), path)
             data = progress.pop("data")
             if data["num_examples"] != len(self.train_source):
                 raise UserError(
@@ -151,6 +141,9 @@ class Training:
         variables = models.initial_variables(self.model, config.seed, config.data.image_size)
         variables = initial_weights(config, self.metadata, variables)
         return jax.jit(create, out_shardings=state_sharding)(variables), state_sharding
+
+    def _fixed_fields(self) -> dict[str, Any]:
+        return config_lib.fixed_fields(self.config, self.metadata.label_set)
 
     def _compile_steps(self) -> None:
         config = self.config
@@ -206,15 +199,13 @@ class Training:
           UserError: where a loss is not finite or a checkpoint cannot be saved.
         """
         try:
-            while True:
-                if self.step < self.num_steps and not self._pending():
-                    self._train_to(self._next_stop())
-                elif self._evaluation_pending():
+            while not self.is_finished:
+                if self._evaluation_pending():
                     self._evaluate_student()
                 elif self._cycle_end_pending():
                     self._end_cycle()
                 else:
-                    break
+                    self._train_to(self._next_stop())
             self.save()
         except Preempted:
             log.warning("preempted: saving step %d; the same command goes on from there", self.step)
@@ -230,27 +221,32 @@ class Training:
 
     def _close(self) -> None:
         self._bar.close()
-        # First what a kill could still take.
-        self.checkpoints.close()
-        self.record.close()
-        if "_train_batches" in self.__dict__:
-            self._train_batches.close()
+        with contextlib.ExitStack() as stack:
+            # The last is closed first: what a kill could still take.
+            if "_train_batches" in self.__dict__:
+                stack.callback(self._train_batches.close)
+            stack.callback(self.record.close)
+            stack.callback(self.checkpoints.close)
 
     def _every(self, epochs: int) -> bool:
         return self.step % (epochs * self.steps_per_epoch) == 0
+
+    @property
+    def is_finished(self) -> bool:
+        """Whether nothing is left to do but the final evaluation."""
+        return self.step == self.num_steps and not self._pending()
 
     def _evaluation_pending(self) -> bool:
         due = self._every(self.config.eval.every_epochs) or self.step == self.num_steps
         return due and self.step > self.progress.evaluated_step
 
-    def _cycles_due(self, step: int) -> int:
-        """Returns how many averages must have been made when `step` steps are done."""
+    def _cycle_end_step(self, cycle: int) -> int:
+        """Returns the step at which cycle number `cycle`, from 0, ends."""
         csr = self.config.csr
-        since_start = step - csr.start_epoch * self.steps_per_epoch
-        return max(0, since_start // (csr.cycle_epochs * self.steps_per_epoch))
+        return (csr.start_epoch + (cycle + 1) * csr.cycle_epochs) * self.steps_per_epoch
 
     def _cycle_end_pending(self) -> bool:
-        return self.cycle < self._cycles_due(self.step)
+        return self.step >= self._cycle_end_step(self.cycle)
 
     def _pending(self) -> bool:
         return self._evaluation_pending() or self._cycle_end_pending()
@@ -264,12 +260,8 @@ class Training:
             config.checkpoint.every_epochs,
             config.log.panels_every_epochs,
         )
-        stops = [(epoch // stride + 1) * stride for stride in strides]
-        stops += [
-            config.csr.start_epoch + (cycle + 1) * config.csr.cycle_epochs
-            for cycle in range(self.cycle, self.cycle + 1)
-        ]
-        return min(self.num_steps, min(stops) * self.steps_per_epoch)
+        stops = [(epoch // stride + 1) * stride * self.steps_per_epoch for stride in strides]
+        return min(self.num_steps, self._cycle_end_step(self.cycle), *stops)
 
     @functools.cached_property
     def _train_batches(self) -> pipeline.Batches:
@@ -352,12 +344,19 @@ class Training:
         # The data is a function of the step, so the batch need not have been kept.
         with self._read(self.config.seed, step - 1) as batches:
             batch = next(batches)
-        with path.open("wb") as file:
-            np.savez_compressed(file, **batch)
+        data = io.BytesIO()
+        np.savez_compressed(data, **batch)
+        try:
+            atomic_file.write_bytes(path, data.getvalue())
+            where = f"its batch stands in {path}"
+        except OSError as error:
+            where = f"its batch could not be written to {path} ({error.strerror or error})"
+        # The first to leave ends the others.
+        peers.meet("a batch of a loss that is not finite is written")
         terms = ", ".join(f"{name} {value:g}" for name, value in scalars.items())
         raise UserError(
-            f"the loss or its gradient is not finite at step {step} ({terms}); its batch stands in "
-            f"{path}: look at it, or lower config.optim.base_rate."
+            f"the loss or its gradient is not finite at step {step} ({terms}); {where}: look at "
+            "it, or lower config.optim.base_rate and start with another --workdir."
         )
 
     def _log_panels(self, batch, local_batch) -> None:
@@ -458,12 +457,13 @@ class Training:
             return
         self._saved = self._stand()
         progress = dataclasses.asdict(self.progress) | {
-            "config": config_lib.fixed_fields(self.config),
+            "config": self._fixed_fields(),
             "data": {"num_examples": len(self.train_source)},
         }
         self.checkpoints.wait()
-        self.checkpoints.save_run(self.state, self.metadata, progress)
+        # Before the checkpoint: what it has more than that is left out on resuming.
         self.record.flush()
+        self.checkpoints.save_run(self.state, self.metadata, progress)
 
 
 def train_and_evaluate(config: ml_collections.ConfigDict, workdir: epath.PathLike) -> None:
@@ -479,12 +479,12 @@ def train_and_evaluate(config: ml_collections.ConfigDict, workdir: epath.PathLik
     config_lib.validate(config)
     training = Training(config, workdir)
     results = training.workdir / "metrics.json"
-    if training.step == training.num_steps and results.exists():
+    if training.is_finished and results.exists():
         log.info("this run is finished; its results stand in %s", results)
         return
     try:
         training.run()
-        shipped = "teacher" if training.cycle else "latest"
+        shipped = f"teacher:{training.cycle}" if training.cycle else "latest"
         evaluate_checkpoint(config, workdir, shipped, out=workdir, tick=training.watch.tick)
     except Preempted:
         return

@@ -173,7 +173,7 @@ def test_a_run_lives_in_a_bucket(bucket, prepared):
     records = read(bucket, "gs://faces/run/scalars.jsonl").splitlines()
     steps = [json.loads(line)["step"] for line in records if '"kind": "train"' in line]
     assert steps == [1, 2, 3, 4]
-    assert "tfevents" in read(bucket, "gs://faces/run/tensorboard")
+    assert "tfevents" in read(bucket, "gs://faces/run/tensorboard/train")
     # Once more: it stays as it is.
     python(bucket, *run)
     assert read(bucket, "gs://faces/run/scalars.jsonl").splitlines() == records

@@ -48,6 +48,7 @@ SMALL = (
     "--config.log.panels_every_epochs=7",
     "--config.log.panel_images=1",
 )
+ENVIRONMENT = {"JAX_PLATFORMS": "cpu", "JAX_CPU_COLLECTIVES_IMPLEMENTATION": "gloo"}
 # Compiling is most of the time of such a small run; the result is the same for all processes.
 QUICK_COMPILATION = "--xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true"
 # JAX looks once a second whether a SIGTERM has come; the step in which it comes lasts longer.
@@ -65,7 +66,8 @@ def tick(self):
         with open(path, "a") as file:
             file.write(sys._getframe(1).f_code.co_name + "\\n")
     if point == int(os.environ.get("FAULT_POINT", 0)):
-        os.kill(os.getpid(), int(os.environ["FAULT_SIGNAL"]))
+        # To a group of its own, readers included, as Slurm and systemd send it.
+        os.killpg(0, int(os.environ["FAULT_SIGNAL"]))
         time.sleep(2.5)
     original(self)
 
@@ -76,7 +78,7 @@ runpy.run_module("dmlcsr_jax.main", run_name="__main__", alter_sys=True)
 
 @dataclasses.dataclass
 class Fault:
-    """A signal that processes send to themselves as they pass a point."""
+    """A signal that processes send to themselves and their readers as they pass a point."""
 
     point: int
     number: signal.Signals
@@ -91,13 +93,15 @@ class Run:
         self.processes = []
         port = free_port()
         for index in range(processes):
-            environment = os.environ | {
-                "JAX_PLATFORMS": "cpu",
-                "JAX_CPU_COLLECTIVES_IMPLEMENTATION": "gloo",
-                "XLA_FLAGS": f"{QUICK_COMPILATION} "
-                f"--xla_force_host_platform_device_count={devices}",
-                **dict(env),
-            }
+            environment = (
+                os.environ
+                | ENVIRONMENT
+                | {
+                    "XLA_FLAGS": f"{QUICK_COMPILATION} "
+                    f"--xla_force_host_platform_device_count={devices}",
+                    **dict(env),
+                }
+            )
             if fault and index in fault.processes:
                 environment |= {
                     "FAULT_POINT": str(fault.point),
@@ -124,6 +128,7 @@ class Run:
                         env=environment,
                         stdout=file,
                         stderr=subprocess.STDOUT,
+                        start_new_session=True,
                     )
                 )
 
@@ -282,6 +287,41 @@ def test_every_layout_gives_the_same_run(tmp_path, cache, dtype, rate, relative,
         )
 
 
+def arrays_and_their_splits(workdir, step) -> dict:
+    """Returns name to shape and saved partition of every array of the model and the momentum."""
+    found = {}
+    for item in ("model", "train"):
+        with ocp.PyTreeCheckpointer() as checkpointer:
+            tree = checkpointer.metadata(workdir / "checkpoints" / str(step) / item)
+        for path, leaf in jax.tree_util.tree_leaves_with_path(tree.item_metadata.tree):
+            split = leaf.sharding.partition_spec
+            found[f"{item}{jax.tree_util.keystr(path)}"] = leaf.shape, "data" in str(split)
+    return found
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("processes", "devices"), [(1, 2), (2, 4)])
+def test_a_sharded_run_is_the_replicated_one(tmp_path, cache, processes, devices):
+    """Interrupted on the way; the width is such that most arrays are large enough to be split."""
+    wide, fsdp = "--config.model.width=1", "--config.mesh.fsdp=True"
+    layout = {"processes": processes, "devices": devices, "env": cache}
+    Run(tmp_path / "replicated", wide, **layout).finish()
+    fault = Fault(9, signal.SIGTERM, (0,))
+    Run(tmp_path / "sharded", wide, fsdp, fault=fault, **layout).finish()
+    Run(tmp_path / "sharded", wide, fsdp, **layout).finish()
+    assert_close(tmp_path / "sharded", tmp_path / "replicated", 1e-3, 1e-2)
+    for name, is_split in (("sharded", True), ("replicated", False)):
+        arrays = arrays_and_their_splits(tmp_path / name, NUM_STEPS)
+        sizes = {array: int(np.prod(shape)) for array, (shape, _) in arrays.items()}
+        split = {array for array, (_, has_data) in arrays.items() if has_data}
+        assert bool(split) == is_split
+        if is_split:
+            # Parameters, momentum and teacher alike.
+            for part in ("['params']", "trace", "['teacher']"):
+                total = sum(sizes[array] for array in sizes if part in array)
+                assert sum(sizes[array] for array in split if part in array) > 0.8 * total, part
+
+
 # Interruptions ------------------------------------------------------------------------------------
 
 
@@ -337,6 +377,30 @@ def test_sigterm_at_random_points_of_one_process(tmp_path, cache, uninterrupted,
 def test_sigterm_at_random_points_of_two_processes(tmp_path, cache, uninterrupted, seed):
     points = random_points(uninterrupted(2)[1], 5, seed)
     check_sigterm(tmp_path, cache, uninterrupted, 2, points, seed)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("caller", ["_train_to", "_end_cycle", "evaluate"])
+def test_reading_processes_are_left_out_of_a_sigterm(tmp_path, cache, uninterrupted, caller):
+    reference, callers = uninterrupted(1)
+    workdir, workers = tmp_path / "run", "--config.data.num_workers=2"
+    fault = Fault(callers.index(caller) + 1, signal.SIGTERM, (0,))
+    run = Run(workdir, workers, env=cache, fault=fault).finish()
+    assert "preempted" in run.output()
+    Run(workdir, workers, env=cache).finish()
+    assert_same_bits(workdir, reference)
+
+
+def test_ctrl_c_saves_as_sigterm_does(tmp_path, cache, uninterrupted):
+    reference, callers = uninterrupted(1)
+    run = Run(
+        tmp_path / "run", env=cache, fault=Fault(callers.index("evaluate") + 2, signal.SIGINT, (0,))
+    )
+    run.finish()
+    assert "interrupted" in run.output()
+    assert "preempted" in run.output()
+    Run(tmp_path / "run", env=cache).finish()
+    assert_same_bits(tmp_path / "run", reference)
 
 
 @pytest.mark.slow
@@ -420,36 +484,53 @@ def test_a_run_goes_on_with_other_processes_and_devices(
 
 
 @pytest.mark.slow
-def test_a_full_disk_leaves_the_checkpoint_before_it(tmp_path, cache, uninterrupted):
+@pytest.mark.parametrize("processes", [1, 2])
+def test_a_full_disk_leaves_the_checkpoint_before_it(tmp_path, cache, uninterrupted, processes):
     """In a namespace of its own, with a small disk that grows later."""
     if subprocess.run(["unshare", "-rm", "true"], capture_output=True).returncode:
         pytest.skip("unshare may not make a mount namespace here")
-    reference, _ = uninterrupted(1)
+    reference, _ = uninterrupted(processes)
     checkpoint = reference / "checkpoints" / str(NUM_STEPS)
     size = sum(path.stat().st_size for path in checkpoint.rglob("*") if path.is_file())
     disk = tmp_path / "disk"
     disk.mkdir()
+    together = f"--num_processes={processes} --process_id=$i --coordinator_address=127.0.0.1:$1"
+    run = f"""
+    i=0
+    while [ $i -lt {processes} ]; do
+      "${{@:2}}" {together if processes > 1 else ""} 2>&1 &
+      i=$((i + 1))
+    done
+    while true; do
+      wait -n; status=$?
+      [ $status -ne 127 ] || break
+      echo "status $status"
+    done
+    """
     command = f"""
     mount -t tmpfs -o size={int(size * 1.6)} none {disk}
-    "$@" 2>&1; echo "status $?"; ls {disk}/run/checkpoints
+    {run}
+    echo "then"
     mount -o remount,size=1g {disk}
-    "$@" 2>&1; echo "status $?"; cp -r {disk}/run {tmp_path}/run
+    {run}
+    cp -r {disk}/run {tmp_path}/run
     """
-    environment = os.environ | cache | {"JAX_PLATFORMS": "cpu", "XLA_FLAGS": QUICK_COMPILATION}
+    environment = os.environ | cache | ENVIRONMENT | {"XLA_FLAGS": QUICK_COMPILATION}
     main = [sys.executable, "-m", "dmlcsr_jax.main", f"--workdir={disk}/run", *SMALL]
     result = subprocess.run(
-        ["unshare", "-rm", "bash", "-c", command, "bash", *main],
+        ["unshare", "-rm", "bash", "-c", command, "bash", str(free_port()), *main],
         cwd=ROOT,
         env=environment,
         capture_output=True,
         text=True,
         timeout=900,
     )
-    statuses = re.findall(r"^status (\d+)$", result.stdout, re.M)
-    assert statuses == ["1", "0"], result.stdout + result.stderr
-    [sentence] = re.findall(r"^error: .*$", result.stdout, re.M)
-    assert f"{disk}/run" in sentence
-    assert "step" in sentence
+    full, grown = result.stdout.split("then\n")
+    assert re.findall(r"^status (\d+)$", full, re.M) == ["1"] * processes, result.stdout
+    assert re.findall(r"^status (\d+)$", grown, re.M) == ["0"] * processes, result.stdout
+    # Of each its own sentence, or that the other has failed with this one.
+    sentence = rf"{disk}/run: No space left on device; that of step \d+ is the newest .* make room"
+    assert len(re.findall(sentence, full)) == processes, full
     assert_same_bits(tmp_path / "run", reference)
 
 
@@ -474,8 +555,9 @@ def test_local_script_runs_the_same(tmp_path, cache, uninterrupted):
     interrupted.terminate()
     assert interrupted.wait(300) == 0
     assert not (tmp_path / "run" / "metrics.json").exists()
-    result = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=900)
-    assert result.returncode == 0, result.stdout + result.stderr
-    # A progress bar begins its line anew, which is no new line.
-    assert {line[:4] for line in result.stdout.rstrip("\n").split("\n")} == {"[0] ", "[1] "}
+    result = subprocess.run(command, env=environment, capture_output=True, timeout=900)
+    # Not as text: a progress bar begins its line anew, which is no new line.
+    output = result.stdout.decode()
+    assert result.returncode == 0, output + result.stderr.decode()
+    assert {line[:4] for line in output.rstrip("\n").split("\n")} == {"[0] ", "[1] "}
     assert_same_bits(tmp_path / "run", uninterrupted(2)[0])

@@ -14,16 +14,21 @@ from ports import free_port
 ROOT = pathlib.Path(__file__).resolve().parents[1]
 # Each adds up a number of each process, ten times a second, until its fate overtakes it.
 PROCESS = """
-import os, sys, time
+import os, signal, sys, time
 import jax, jax.numpy as jnp, numpy as np
 from dmlcsr_jax import peers, preemption, sharding
 from dmlcsr_jax.errors import UserError
 
-peers._SILENCE_SECONDS = 10.0  # half a minute in earnest
+peers._SILENCE_SECONDS, peers._BEAT_SECONDS = 8.0, 0.3  # half a minute and a second in earnest
 port, count, index, fate = sys.argv[1], int(sys.argv[2]), int(sys.argv[3]), sys.argv[4]
 if fate == "ends while looking":
     peers._BEAT_SECONDS = 0.0  # always inside JAX's runtime
+if fate == "waits":
+    preemption._START_SECONDS = 3
+if fate == "is not there":
+    sys.exit()
 preemption.start_distributed(f"127.0.0.1:{port}", count, index)
+signal.signal(signal.SIGINT, signal.default_int_handler)
 mesh = sharding.make_mesh()
 add = jax.jit(jnp.sum, out_shardings=sharding.replicated(mesh))
 with peers.watched():
@@ -105,9 +110,7 @@ def test_the_others_name_the_one_that_died(dying, count):
     for index, (status, output, over) in enumerate(results):
         if index != dying:
             assert status == 1, output
-            assert re.search(
-                rf"^error: process {dying} has died.*start the run again", output, re.M
-            )
+            assert re.search(rf"^error: process {dying} has died.*start it again", output, re.M)
             assert over - results[dying][2] < 60
 
 
@@ -141,3 +144,10 @@ def test_the_others_end_with_one_that_is_interrupted():
     assert "error: interrupted\n" in output
     assert "Traceback" not in output
     assert "error: process 0 has failed (interrupted); this one stops" in other_output
+
+
+@pytest.mark.parametrize("fates", [("waits", "is not there"), ("is not there", "waits")])
+def test_a_process_that_does_not_come_ends_the_others_with_a_sentence(fates):
+    status, output, _ = run(*fates)[fates.index("waits")]
+    assert status == 1
+    assert output.splitlines()[-1].startswith("error: not all of 2 processes were there within 3 s")

@@ -1,9 +1,12 @@
 import collections
+import contextlib
 import io
 import os
 import pathlib
+import random
 import re
 import signal
+import socket
 import subprocess
 import sys
 import textwrap
@@ -355,6 +358,74 @@ def test_array_record_gives_shards_in_the_order_of_its_records(run, tmp_path):
     assert read_shards(tmp_path / "out")[1] == labels
 
 
+def test_what_could_not_be_read_stays_failed_until_its_shard_is_removed(run, tmp_path):
+    photos, out = tmp_path / "photos", tmp_path / "out"
+    for i in range(5):
+        save(photos / f"{i}.png", picture(np.full((2, 2), i)))
+    (photos / "1.png").write_bytes(b"broken")
+    options = ("--shards", "--records_per_shard=3")
+    assert run(photos, *options, out=out)[0] == 1
+    save(photos / "1.png", picture(np.full((2, 2), 7)))
+    for _ in range(2):
+        status, output, errors = run(photos, *options, out=out)
+        assert status == 1
+        assert "0 labelled" in output
+        assert "4 were labelled before, 1 failed" in output
+        [sentence] = [line for line in errors.splitlines() if line.startswith("error: ")]
+        shard = out / "labels" / "labels.array_record-00000-of-00002"
+        assert sentence == (
+            f"error: 1.png could not be read when {shard} was written; remove that shard to try "
+            "again."
+        )
+        assert (out / "failed.txt").read_text() == sentence.removeprefix("error: ") + "\n"
+    shard.unlink()
+    status, output, _ = run(photos, *options, out=out)
+    assert status == 0
+    assert "3 labelled" in output
+    assert "2 were labelled before, 0 failed" in output
+    assert not (out / "failed.txt").exists()
+    with PIL.Image.open(io.BytesIO(read_shards(out)[1][1])) as label:
+        assert set(np.unique(np.asarray(label))) == {7}
+
+
+@pytest.mark.parametrize("damage", ["cut off", "changed"])
+def test_a_damaged_shard_is_named(run, tmp_path, damage):
+    photos, out = tmp_path / "photos", tmp_path / "out"
+    save(photos / "a.png", picture(CELLS))
+    assert run(photos, "--shards", out=out)[0] == 0
+    [shard] = (out / "labels").iterdir()
+    data = bytearray(shard.read_bytes())
+    place = data.index(b"IDAT")
+    data[place] ^= 1
+    shard.write_bytes(data[:place] if damage == "cut off" else data)
+    status, _, errors = run(photos, "--shards", out=out)
+    assert status == 1
+    [sentence] = [line for line in errors.splitlines() if line.startswith("error: ")]
+    assert sentence.startswith(f"error: {shard} cannot be read: ")
+    assert sentence.endswith("; remove it to have it made again.")
+    shard.unlink()
+    assert run(photos, "--shards", out=out)[0] == 0
+
+
+def test_progress_reaches_the_end_of_every_picture(run, tmp_path, monkeypatch):
+    photos = tmp_path / "photos"
+    for i in range(5):
+        save(photos / f"{i}.png", picture(np.full((2, 2), i)))
+    bars = []
+
+    class Bar(predict.tqdm):
+        def close(self):
+            bars.append((self.n, self.total))
+            super().close()
+
+    monkeypatch.setattr(predict, "tqdm", Bar)
+    for options in ((), ("--shards", "--records_per_shard=2")):
+        for _ in range(2):
+            bars.clear()
+            run(photos, *options, out=tmp_path / "-".join(("out", *options)))
+            assert set(bars) == {(5, 5)}
+
+
 def test_shards_of_a_folder_refuse_another_listing(run, tmp_path):
     for i in range(5):
         save(tmp_path / "photos" / f"{i}.png", picture(np.full((2, 2), i)))
@@ -376,8 +447,9 @@ _PROCESS = """
 import sys, time
 sys.path.insert(0, {tests!r})
 import colour_network
-from dmlcsr_jax import atomic_file, predict
+from dmlcsr_jax import atomic_file, peers, predict
 colour_network.install(setattr)
+peers._SILENCE_SECONDS = 8.0  # half a minute in earnest
 delay = float(sys.argv.pop(1))
 write_bytes = atomic_file.write_bytes
 def slow(path, data):
@@ -388,7 +460,7 @@ predict.main(sys.argv[1:])
 """
 
 
-def start(*arguments, delay=0.0):
+def start(*arguments, delay=0.0, env=()):
     tests = str(pathlib.Path(__file__).parent)
     code = textwrap.dedent(_PROCESS).format(tests=tests)
     return subprocess.Popen(
@@ -396,7 +468,7 @@ def start(*arguments, delay=0.0):
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
-        env=os.environ | {"JAX_PLATFORMS": "cpu", "XLA_FLAGS": ""},
+        env=os.environ | {"JAX_PLATFORMS": "cpu", "XLA_FLAGS": "", **dict(env)},
     )
 
 
@@ -455,3 +527,82 @@ def test_two_processes_write_every_shard_once(two_hundred, tmp_path):
             names[label.text["name"]] += 1
             assert set(np.unique(np.asarray(label))) == {i % 11}
     assert names == {f"all.array_record:{i}": 1 for i in range(200)}
+
+
+def slurm_job():
+    """Returns the number of a Slurm job whose port, which JAX takes from it, is free."""
+    for job in random.sample(range(4096), 100):
+        with contextlib.suppress(OSError), socket.socket() as sock:
+            sock.bind(("127.0.0.1", 65535 - 4095 + job))
+            return job
+    raise AssertionError("no free port")
+
+
+@pytest.fixture
+def slurm():
+    """Starts tasks of one job of two, told by their environment which they are; leaves none."""
+    job, processes = slurm_job(), []
+
+    def start_task(index, *arguments, delay=0.0):
+        environment = {
+            "SLURM_JOB_ID": str(job),
+            "SLURM_STEP_NODELIST": "127.0.0.1",
+            "SLURM_NTASKS": "2",
+            "SLURM_PROCID": str(index),
+            "SLURM_LOCALID": "0",
+            "JAX_CPU_COLLECTIVES_IMPLEMENTATION": "gloo",
+        }
+        processes.append(start(*arguments, "--distributed", delay=delay, env=environment))
+        return processes[-1]
+
+    yield start_task
+    for process in processes:
+        process.kill()
+        process.wait()
+
+
+def test_distributed_processes_label_every_photograph_once(two_hundred, tmp_path, slurm):
+    arguments = (two_hundred / "photos", f"--out={tmp_path}", "--no_overlay")
+    # One is done before the other.
+    processes = [slurm(i, *arguments, delay=0.1 * i) for i in range(2)]
+    (first, *others), (second, *more_others) = [finish(process) for process in processes]
+    assert [*others, *more_others] == [0, 0, 0, 0]
+    assert first + second == 200
+    assert 50 < second < 150
+    labels = tmp_path / "labels"
+    assert files_below(labels) == sorted(f"{i % 3}/{i:03d}.png" for i in range(200))
+    for i in range(200):
+        assert set(np.unique(read_label(labels / f"{i % 3}/{i:03d}.png"))) == {i % 11}
+
+
+@pytest.mark.parametrize("killed", [0, 1])
+def test_a_distributed_process_names_the_one_that_died(two_hundred, tmp_path, slurm, killed):
+    arguments = (two_hundred / "photos", f"--out={tmp_path}", "--no_overlay")
+    processes = [slurm(i, *arguments, delay=0.3) for i in range(2)]
+    while sum(1 for _ in (tmp_path / "labels").rglob("*.png")) < 3:
+        assert all(process.poll() is None for process in processes)
+        time.sleep(0.01)
+    processes[killed].send_signal(signal.SIGKILL)
+    _, errors = processes[1 - killed].communicate(timeout=60)
+    assert processes[1 - killed].returncode == 1
+    assert re.search(rf"error: process {killed} has died.*; this one stops: ", errors)
+    assert "Traceback" not in errors
+
+
+def test_a_distributed_process_names_the_one_that_failed_and_why(two_hundred, tmp_path, slurm):
+    arguments = (two_hundred / "photos", f"--out={tmp_path}", "--no_overlay")
+    well, failing = slurm(0, *arguments, delay=0.3), slurm(1, *arguments, "--boxes=nowhere.csv")
+    _, errors = well.communicate(timeout=60)
+    _, other_errors = failing.communicate(timeout=60)
+    assert well.returncode == failing.returncode == 1
+    assert "error: process 1 has failed (the face boxes nowhere.csv" in errors
+    assert "error: the face boxes nowhere.csv cannot be read" in other_errors
+    assert "Traceback" not in errors + other_errors
+
+
+def test_distributed_without_a_cluster_ends_in_one_sentence(two_hundred, tmp_path):
+    process = start(two_hundred / "photos", f"--out={tmp_path}", "--distributed")
+    _, errors = process.communicate(timeout=60)
+    assert process.returncode == 1
+    assert errors.startswith("error: no cluster was found")
+    assert errors.count("\n") == 1

@@ -5,7 +5,7 @@ import PIL.Image
 import pytest
 import sklearn.metrics
 
-from dmlcsr_jax import report
+from dmlcsr_jax import atomic_file, report
 from dmlcsr_jax.data import label_sets
 from dmlcsr_jax.errors import UserError
 from dmlcsr_jax.evaluate import EvaluationResult, ImageRecord
@@ -111,9 +111,24 @@ def test_report_replaces_an_older_one(result, tmp_path):
         assert json.loads((tmp_path / "metrics.json").read_text())["num_images"] == 30
 
 
-def test_a_failed_write_leaves_the_older_file(result, tmp_path, monkeypatch):
+@pytest.mark.parametrize("name", ["table.txt", "confusion.png", "worst.png", "metrics.json"])
+def test_metrics_are_there_only_when_all_else_is(result, tmp_path, monkeypatch, name):
+    real_write = atomic_file.write_bytes
+
+    def write(path, data):
+        if path.name == name:
+            raise OSError(28, "No space left on device")
+        real_write(path, data)
+
+    monkeypatch.setattr(atomic_file, "write_bytes", write)
+    with pytest.raises(UserError, match="No space"):
+        report.write_report(tmp_path, result)
+    assert not (tmp_path / "metrics.json").exists()
+
+
+def test_a_failed_write_leaves_the_older_files(result, tmp_path, monkeypatch):
     report.write_report(tmp_path, result)
-    before = (tmp_path / "metrics.json").read_bytes()
+    before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
     real_write = type(report.epath.Path(tmp_path)).write_bytes
 
     def full_disk(path, data):
@@ -123,8 +138,7 @@ def test_a_failed_write_leaves_the_older_file(result, tmp_path, monkeypatch):
     monkeypatch.setattr(type(report.epath.Path(tmp_path)), "write_bytes", full_disk)
     with pytest.raises(UserError, match="No space"):
         report.write_report(tmp_path, result, {"checkpoint": "other"})
-    assert (tmp_path / "metrics.json").read_bytes() == before
-    assert not list(tmp_path.glob(".*"))
+    assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
 
 
 def test_worst_sheet_shows_what_is_wrong_in_the_labels_colour(result):

@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 from jax.sharding import Mesh
 
-from dmlcsr_jax import checkpointing, inference, optim, sharding, steps, train
+from dmlcsr_jax import checkpointing, inference, optim, sharding, steps
+from dmlcsr_jax.metadata import Metadata
 from dmlcsr_jax.train_state import TrainState
 
 
@@ -22,7 +23,7 @@ from dmlcsr_jax.train_state import TrainState
 )
 def test_full_configs_lower_over_four_devices(name):
     config = importlib.import_module(f"configs.{name}").get_config()
-    metadata = train.metadata_of(config)
+    metadata = Metadata.from_config(config)
     model = inference.build_model(metadata, config.model.dtype)
     mesh = Mesh(np.array(jax.devices()[:4]), ("data",))
     size, batch_size = config.data.image_size, config.train.batch_size
