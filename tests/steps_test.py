@@ -1,4 +1,4 @@
-"""The paper's configs trace, lower and shard at full size, without being compiled."""
+"""Training steps: the paper's configs lower and shard at full size; sharding changes no figure."""
 
 import functools
 import importlib
@@ -8,9 +8,42 @@ import numpy as np
 import pytest
 from jax.sharding import Mesh
 
-from dmlcsr_jax import checkpointing, inference, optim, sharding, steps
+from dmlcsr_jax import checkpointing, inference, models, optim, sharding, steps
 from dmlcsr_jax.metadata import Metadata
 from dmlcsr_jax.train_state import TrainState
+
+
+def schedule(step):
+    return 1e-3
+
+
+class Step:
+    """The compiled step of a config over four devices, and what it takes."""
+
+    def __init__(self, config, *, fsdp, self_regulated):
+        metadata = Metadata.from_config(config)
+        self.model = inference.build_model(metadata, config.model.dtype)
+        self.mesh = Mesh(np.array(jax.devices()[:4]), ("data",))
+        optimizer = optim.optimizer(schedule, config.optim.momentum, config.optim.weight_decay)
+        self.create = functools.partial(TrainState.create, optimizer=optimizer)
+        self.abstract = jax.eval_shape(
+            self.create, checkpointing.abstract_variables(metadata, config.model.dtype)
+        )
+        self.sharding = sharding.state_sharding(self.abstract, self.mesh, fsdp=fsdp)
+        self.step = jax.jit(
+            functools.partial(
+                steps.train_step,
+                model=self.model,
+                optimizer=optimizer,
+                schedule=schedule,
+                metadata=metadata,
+                loss_weights={key: config.loss[key] for key in config.loss if key != "edge_width"},
+                edge_width=config.loss.edge_width,
+                self_regulated=self_regulated,
+                mesh=self.mesh,
+            ),
+            out_shardings=(self.sharding, sharding.replicated(self.mesh)),
+        )
 
 
 @pytest.mark.parametrize(
@@ -23,53 +56,68 @@ from dmlcsr_jax.train_state import TrainState
 )
 def test_full_configs_lower_over_four_devices(name):
     config = importlib.import_module(f"configs.{name}").get_config()
-    metadata = Metadata.from_config(config)
-    model = inference.build_model(metadata, config.model.dtype)
-    mesh = Mesh(np.array(jax.devices()[:4]), ("data",))
     size, batch_size = config.data.image_size, config.train.batch_size
-
-    def schedule(step):
-        return 1e-3
-
-    optimizer = optim.optimizer(schedule, config.optim.momentum, config.optim.weight_decay)
-    abstract = jax.eval_shape(
-        functools.partial(TrainState.create, optimizer=optimizer),
-        checkpointing.abstract_variables(metadata, config.model.dtype),
-    )
-    num_params = sum(leaf.size for leaf in jax.tree.leaves(abstract.params))
+    step = Step(config, fsdp=True, self_regulated=True)
+    num_params = sum(leaf.size for leaf in jax.tree.leaves(step.abstract.params))
     # The specification says 68.54 M for Helen's 11 classes; more classes need a little more.
     assert num_params == pytest.approx(68.54e6, rel=2e-3)
 
-    state_sharding = sharding.state_sharding(abstract, mesh, fsdp=True)
     state = jax.tree.map(
         lambda leaf, s: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=s),
-        abstract,
-        state_sharding,
+        step.abstract,
+        step.sharding,
     )
-    split = sharding.batch_sharding(mesh)
+    split = sharding.batch_sharding(step.mesh)
     batch = {
         "image": jax.ShapeDtypeStruct((batch_size, size, size, 3), np.uint8, sharding=split),
         "label": jax.ShapeDtypeStruct((batch_size, size, size), np.uint8, sharding=split),
     }
-    step = jax.jit(
-        functools.partial(
-            steps.train_step,
-            model=model,
-            optimizer=optimizer,
-            schedule=schedule,
-            metadata=metadata,
-            loss_weights={key: config.loss[key] for key in config.loss if key != "edge_width"},
-            edge_width=config.loss.edge_width,
-            self_regulated=True,
-            mesh=mesh,
-        ),
-        out_shardings=(state_sharding, sharding.replicated(mesh)),
-    )
-    lowered = step.lower(state, batch)
+    lowered = step.step.lower(state, batch)
     next_state, scalars = lowered.out_info
     assert jax.tree.map(lambda leaf: leaf.shape, next_state) == jax.tree.map(
-        lambda leaf: leaf.shape, abstract
+        lambda leaf: leaf.shape, step.abstract
     )
     assert {leaf.shape for leaf in jax.tree.leaves(scalars)} == {()}
     # A training step of student and teacher is at least four forward passes.
     assert lowered.cost_analysis()["flops"] > 4 * batch_size * 505e9
+
+
+def bytes_on(device, state) -> int:
+    return sum(
+        shard.data.nbytes
+        for leaf in jax.tree.leaves(state)
+        for shard in leaf.addressable_shards
+        if shard.device == device
+    )
+
+
+def test_sharded_state_is_a_quarter_on_each_device_and_trains_the_same():
+    config = importlib.import_module("configs.synthetic").get_config()
+    rng = np.random.default_rng(0)
+    batches = [
+        {
+            "image": rng.integers(0, 256, (8, 32, 32, 3), np.uint8),
+            "label": rng.integers(0, 11, (8, 32, 32), np.uint8),
+        }
+        for _ in range(2)
+    ]
+    states, losses = {}, {}
+    for fsdp in (False, True):
+        step = Step(config, fsdp=fsdp, self_regulated=False)
+        variables = models.initial_variables(step.model, 0, 32)
+        state = jax.jit(step.create, out_shardings=step.sharding)(variables)
+        losses[fsdp] = []
+        for batch in batches:
+            state, scalars = step.step(state, sharding.put_batch(batch, step.mesh))
+            losses[fsdp].append({name: float(value) for name, value in scalars.items()})
+        states[fsdp] = state
+    device = jax.devices()[0]
+    whole = sum(leaf.nbytes for leaf in jax.tree.leaves(states[False]))
+    assert bytes_on(device, states[False]) == whole
+    assert bytes_on(device, states[True]) < 0.4 * whole
+    for ours, theirs in zip(losses[True], losses[False], strict=True):
+        assert ours == pytest.approx(theirs, rel=1e-4)
+    assert jax.tree.structure(states[True]) == jax.tree.structure(states[False])
+    for ours, theirs in zip(*map(jax.tree.leaves, (states[True], states[False])), strict=True):
+        ours, theirs = np.asarray(ours, np.float64), np.asarray(theirs, np.float64)
+        assert np.linalg.norm(ours - theirs) <= 1e-3 * np.linalg.norm(theirs) + 1e-6

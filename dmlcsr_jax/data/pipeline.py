@@ -7,6 +7,7 @@ photographs and must not start an accelerator.
 import atexit
 import contextlib
 import ctypes
+import gc
 import logging
 import multiprocessing
 import os
@@ -76,6 +77,9 @@ class Batches(Iterator[dict[str, Any]]):
         if self._iterator is not None:
             iterator, self._iterator = self._iterator, None
             iterator.close()
+            del iterator
+            # Grain's iterators are cycles that hold the batches made ahead: shared memory.
+            gc.collect()
 
     def __enter__(self) -> "Batches":
         """Returns itself."""

@@ -251,6 +251,11 @@ def test_workers_with_full_buffers_end_by_themselves(kind):
             time.sleep(0.5)  # They work ahead, and wait for somebody to read on.
         # One that did not end when told is killed, if its half message has not kept us waiting.
         assert [worker.exitcode for worker in workers] == [0, 0]
+        # The batches made ahead are given back at once, too.
+        end = time.monotonic() + 20
+        while "/dev/shm/psm_" in pathlib.Path("/proc/self/maps").read_text():
+            assert time.monotonic() < end
+            time.sleep(0.1)
 
 
 def test_a_sigterm_to_all_processes_leaves_the_workers():
