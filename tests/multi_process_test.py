@@ -391,6 +391,7 @@ def test_reading_processes_are_left_out_of_a_sigterm(tmp_path, cache, uninterrup
     assert_same_bits(workdir, reference)
 
 
+@pytest.mark.slow
 def test_ctrl_c_saves_as_sigterm_does(tmp_path, cache, uninterrupted):
     reference, callers = uninterrupted(1)
     run = Run(
