@@ -30,6 +30,8 @@ _FAILED = "dmlcsr_jax/failed"
 _GO_ON = "start it again to go on from what is saved"
 
 
+# When process 0, which holds the notes, last answered; by `time.monotonic`.
+_answered_at = 0.0
 # Held by the thread that ends this process: one reason is enough.
 _leaving = threading.Lock()
 
@@ -51,9 +53,10 @@ def _leave() -> None:
 
 def _watch(parted: threading.Event) -> None:
     """Says that this process lives, once a second, and looks after the others."""
+    global _answered_at
     state = distributed.global_state
     client, me = state.client, state.process_id
-    now = time.monotonic()
+    now = _answered_at = time.monotonic()
     last_beats = {process: ("", now) for process in range(state.num_processes)}
     for beat in itertools.count():
         before, now = now, time.monotonic()
@@ -64,6 +67,7 @@ def _watch(parted: threading.Event) -> None:
             client.key_value_set(f"{_ALIVE}/{me}", str(beat), allow_overwrite=True)
             beats = client.key_value_dir_get(_ALIVE)
             failures = client.key_value_dir_get(_FAILED)
+            _answered_at = now
         except Exception:
             # A moment without network; or process 0 is gone for good: JAX aborts, see `_on_abort`.
             beats = failures = []
@@ -91,9 +95,10 @@ def _on_abort(_: int) -> None:
     """Says why JAX aborts where it is because process 0, which holds its service, has died."""
     if _leaving.locked():
         os._exit(1)  # It has been said.
-    host, _, port = distributed.global_state.coordinator_address.rpartition(":")
-    with contextlib.suppress(OSError), socket.create_connection((host, int(port)), timeout=5):
-        return  # It lives; the abort is about something else.
+    if time.monotonic() - _answered_at < _SILENCE_SECONDS:
+        host, _, port = distributed.global_state.coordinator_address.rpartition(":")
+        with contextlib.suppress(OSError), socket.create_connection((host, int(port)), timeout=5):
+            return  # It lives; the abort is about something else.
     text = f"error: process 0 has died, or its machine; this one stops: {_GO_ON}.\n"
     os.write(sys.stderr.fileno(), text.encode())
     os._exit(1)

@@ -16,8 +16,9 @@ log = logging.getLogger(__name__)
 
 # JAX waits so long for processes that are not there at the start.
 _START_SECONDS = 300
-# JAX aborts where a process is silent for so long; `peers` notices sooner, and says who it is.
-_HEARTBEAT_TIMEOUT_SECONDS = 100
+# JAX aborts where a process is silent for so long. `peers` notices sooner, and says who it is, but
+# for process 0, which holds its notes.
+_HEARTBEAT_TIMEOUT_SECONDS = 40
 
 
 class Preempted(Exception):

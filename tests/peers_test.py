@@ -23,6 +23,8 @@ peers._SILENCE_SECONDS, peers._BEAT_SECONDS = 8.0, 0.3  # half a minute and a se
 port, count, index, fate = sys.argv[1], int(sys.argv[2]), int(sys.argv[3]), sys.argv[4]
 if fate == "ends while looking":
     peers._BEAT_SECONDS = 0.0  # always inside JAX's runtime
+if fate == "goes on beside a frozen one":
+    preemption._HEARTBEAT_TIMEOUT_SECONDS = 20  # forty in earnest
 if fate == "waits":
     preemption._START_SECONDS = 3
 if fate == "is not there":
@@ -40,6 +42,8 @@ with peers.watched():
             print("up", flush=True)
             if fate == "dies":
                 os.kill(os.getpid(), 9)
+            if fate == "freezes":
+                os.kill(os.getpid(), signal.SIGSTOP)
             if fate == "user error":
                 raise UserError("the file faces.png is broken.")
             if fate == "error":
@@ -52,8 +56,11 @@ print("out", flush=True)
 """
 
 
-def run(*fates):
-    """Returns, for each process, exit status, output, and when it was over, seconds."""
+def run(*fates, frozen=None):
+    """Returns, for each process, exit status, output, and when it was over, seconds.
+
+    A frozen one is killed when the others are over.
+    """
     port = free_port()
     environment = os.environ | {
         "JAX_PLATFORMS": "cpu",
@@ -76,6 +83,8 @@ def run(*fates):
     try:
         while len(over) < len(fates):
             assert time.monotonic() < end, "a process hangs"
+            if len(over) == len(fates) - 1 and frozen is not None:
+                processes[frozen].kill()
             for index, process in enumerate(processes):
                 if index not in over and process.poll() is not None:
                     over[index] = time.monotonic()
@@ -112,6 +121,17 @@ def test_the_others_name_the_one_that_died(dying, count):
             assert status == 1, output
             assert re.search(rf"^error: process {dying} has died.*start it again", output, re.M)
             assert over - results[dying][2] < 60
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("frozen", [0, 1])
+def test_the_others_name_the_one_whose_machine_stands_still(frozen):
+    """Its connections stay open, and nothing comes through them."""
+    fates = ["goes on beside a frozen one"] * 2
+    fates[frozen] = "freezes"
+    status, output, _ = run(*fates, frozen=frozen)[1 - frozen]
+    assert status == 1, output
+    assert re.search(rf"^error: process {frozen} has died, or its machine", output, re.M), output
 
 
 @pytest.mark.parametrize("failing", [0, 1])
