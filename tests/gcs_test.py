@@ -46,6 +46,33 @@ source = pickle.loads(pickle.dumps(source))
 for i in range(len(source)):
     print(hashlib.sha256(source[i]["image"].tobytes() + source[i]["label"].tobytes()).hexdigest())
 """
+# A kill between the withdrawal of a checkpoint that is replaced and the removal of its files.
+REPLACE = """
+import sys
+sys.path.insert(0, "tests")
+from checkpointing_test import METADATA, make_state
+from dmlcsr_jax import checkpointing
+workdir = "gs://faces/replaced"
+checkpoints = checkpointing.RunCheckpoints(workdir, keep=2)
+for step in (4, 8):
+    checkpoints.save_run(make_state(step, step), METADATA, {"note": step})
+checkpoints.wait()
+delete = checkpointing._Manager.delete
+def killed(manager, step):
+    raise KeyboardInterrupt
+checkpointing._Manager.delete = killed
+try:
+    checkpoints.save_run(make_state(8, 8), METADATA, {"note": "again"})
+except KeyboardInterrupt:
+    checkpointing._Manager.delete = delete
+print(checkpointing.resolve("latest", workdir).name)
+checkpoints = checkpointing.RunCheckpoints(workdir, keep=2)
+print(checkpoints.read_progress()["note"])
+for note in ("new", "replaced"):
+    checkpoints.save_run(make_state(8, 8), METADATA, {"note": note})
+checkpoints.close()
+print(checkpointing.RunCheckpoints(workdir, keep=2).read_progress()["note"])
+"""
 SMALL = (
     "--config=configs/synthetic.py",
     "--config.data.source=prepared",
@@ -160,6 +187,11 @@ def test_prepared_data_are_read_from_a_bucket(bucket, prepared):
     digests = python(bucket, "-c", DIGESTS, prepared).split()
     assert len(set(digests)) == 4
     assert python(bucket, "-c", DIGESTS, "gs://faces/data").split() == digests
+
+
+@pytest.mark.slow
+def test_a_kill_while_a_checkpoint_is_replaced_leaves_the_one_before_it(bucket):
+    assert python(bucket, "-c", REPLACE).split() == ["4", "4", "replaced"]
 
 
 @pytest.mark.slow
