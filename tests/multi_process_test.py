@@ -22,6 +22,8 @@ import orbax.checkpoint as ocp
 import pytest
 from ports import free_port
 
+from dmlcsr_jax import checkpointing
+
 ROOT = pathlib.Path(__file__).resolve().parents[1]
 # An epoch is 2 steps of 8 out of 18 faces; 5 epochs, then two cycles of one epoch. The 5 faces of
 # the evaluation set fill no batch, whatever the number of processes.
@@ -465,6 +467,24 @@ def test_one_process_dying_ends_the_other_with_its_name(tmp_path, cache, uninter
     assert re.search(rf"^error: .*process {dying}\b.*\.$", said, re.M), said
     Run(tmp_path / "run", processes=2, env=cache).finish()
     assert_same_bits(tmp_path / "run", uninterrupted(2)[0])
+
+
+@pytest.mark.slow
+def test_a_loss_that_is_not_finite_leaves_the_batch_of_each_process(tmp_path, cache, uninterrupted):
+    metadata, variables = checkpointing.load_model(uninterrupted(2)[0] / "teachers" / "2")
+    variables["params"]["parsing"]["logits"]["bias"] *= np.nan
+    checkpointing.save_model(tmp_path / "broken", metadata, **variables)
+    broken = f"--config.model.init_from={tmp_path / 'broken'}"
+    run = Run(tmp_path / "run", broken, processes=2, env=cache)
+    assert run.wait() == [1, 1], run.output()
+    for index, log in enumerate(run.logs):
+        assert re.search(
+            r"^error: .*not finite at step 1 .*cross_entropy nan", log.read_text(), re.M
+        )
+        with np.load(tmp_path / "run" / f"not_finite_step_1_process_{index}.npz") as batch:
+            assert batch["image"].shape == (4, 64, 64, 3)
+            assert batch["label"].shape == (4, 64, 64)
+    assert not any((tmp_path / "run" / "checkpoints").glob("*"))
 
 
 @pytest.mark.slow
