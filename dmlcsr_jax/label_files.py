@@ -17,7 +17,7 @@ from etils import epath
 
 from dmlcsr_jax import atomic_file, pictures
 from dmlcsr_jax.data.label_sets import LabelSet
-from dmlcsr_jax.errors import UserError
+from dmlcsr_jax.errors import UserError, differences
 from dmlcsr_jax.photographs import MARKER, OUTPUT_FOLDERS, Picture
 
 _JPEG_QUALITY = 95
@@ -121,15 +121,10 @@ def _require_same(out: epath.Path, settings: Mapping[str, Any]) -> None:
         before = json.loads((out / MARKER).read_text())["settings"]
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise UserError(f"{out / MARKER} cannot be read; give another --out.") from error
-    differing = [
-        f"{name} ({before.get(name)!r} there, {settings.get(name)!r} now)"
-        for name in sorted(before | settings)
-        if before.get(name) != settings.get(name)
-    ]
-    if differing:
+    if differing := differences(before, settings):
         raise UserError(
-            f"{out} holds predictions of other settings: {'; '.join(differing)}; give another "
-            "--out, or remove that one."
+            f"{out} holds predictions of other settings: {differing}; give another --out, or "
+            "remove that one."
         )
 
 

@@ -47,7 +47,7 @@ def test_names_and_label_set_give_the_label_set_back(tmp_path):
 def test_folder_of_the_same_settings_goes_on(tmp_path):
     for _ in range(2):
         label_files.open_folder(tmp_path, HELEN, SETTINGS, "ckpt")
-    with pytest.raises(UserError, match=r"flip \(False there, True now\); give another"):
+    with pytest.raises(UserError, match=r"flip \(False there, True here\); give another"):
         label_files.open_folder(tmp_path, HELEN, SETTINGS | {"flip": True}, "ckpt")
 
 
