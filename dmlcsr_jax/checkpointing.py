@@ -227,8 +227,11 @@ def _withdraw(path: epath.Path) -> None:
         path.rename(path.with_name(path.name + _UNFINISHED_SUFFIX))
 
 
-def _cannot_save(workdir: epath.Path, error: Exception) -> Exception:
-    """Returns what to raise where a save has failed: a sentence, if it is the storage's fault."""
+def cannot_save(workdir: epath.Path, error: Exception) -> Exception:
+    """Returns what to raise where a save in `workdir` has failed with `error`.
+
+    It is a `UserError` if that is the storage's fault: it names the newest whole checkpoint.
+    """
     causes = (error, error.__cause__, error.__context__)
     reason = next((cause for cause in causes if isinstance(cause, OSError)), None)
     text, mend = str(error).splitlines()[0], "mend that"
@@ -264,7 +267,7 @@ class _Manager(ocp.CheckpointManager):
         except Exception as error:
             # The others are at a barrier of this save, where Orbax lets them wait for 20 minutes.
             if jax.process_count() > 1:
-                peers.fail(_cannot_save(self.directory.parent, error))
+                peers.fail(cannot_save(self.directory.parent, error))
             raise
 
 
@@ -339,7 +342,7 @@ class RunCheckpoints:
                 manager.delete(step)
             manager.save(step, args=ocp.args.Composite(**items), force=True)
         except Exception as error:
-            raise _cannot_save(self._workdir, error) from error
+            raise cannot_save(self._workdir, error) from error
 
     def wait(self) -> None:
         """Waits until all that was saved is whole on disk.
@@ -351,7 +354,7 @@ class RunCheckpoints:
             try:
                 manager.wait_until_finished()
             except Exception as error:
-                raise _cannot_save(self._workdir, error) from error
+                raise cannot_save(self._workdir, error) from error
 
     def read_progress(self) -> dict[str, Any] | None:
         """Returns `progress` of the newest checkpoint of the run, or None without one.

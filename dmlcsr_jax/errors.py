@@ -24,6 +24,16 @@ def differences(there: Mapping[str, Any], here: Mapping[str, Any]) -> str:
     )
 
 
+def sentence_of(error: BaseException) -> str | None:
+    """Returns what to tell the user of a `UserError` or a full disk; None for other errors."""
+    if isinstance(error, UserError):
+        return str(error)
+    if isinstance(error, OSError) and error.errno in NO_ROOM:
+        what = error.filename or "the output"
+        return f"cannot write {what}: {error.strerror}; make room and start again."
+    return None
+
+
 def exit_on_user_error(main):
     """Wraps an entry point: a `UserError` or a full disk becomes one line and exit status 1.
 
@@ -34,13 +44,10 @@ def exit_on_user_error(main):
     def wrapped(*args, **kwargs):
         try:
             return main(*args, **kwargs)
-        except UserError as error:
-            sentence = str(error)
-        except OSError as error:
-            if error.errno not in NO_ROOM:
+        except (UserError, OSError) as error:
+            sentence = sentence_of(error)
+            if sentence is None:
                 raise
-            what = error.filename or "the output"
-            sentence = f"cannot write {what}: {error.strerror}; make room and start again."
         except KeyboardInterrupt:
             print("interrupted", file=sys.stderr)
             sys.exit(128 + signal.SIGINT)

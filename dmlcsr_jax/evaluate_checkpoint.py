@@ -11,7 +11,7 @@ from etils import epath
 
 from dmlcsr_jax import checkpointing, evaluate, inputs, report, sharding
 from dmlcsr_jax import config as config_lib
-from dmlcsr_jax.data import label_maps, label_sets
+from dmlcsr_jax.data import label_maps
 from dmlcsr_jax.errors import differences
 from dmlcsr_jax.inference import build_model, make_predict_fn
 from dmlcsr_jax.metadata import Metadata
@@ -64,9 +64,10 @@ def evaluate_checkpoint(
     sharding.check_batch_size("eval.batch_size", config.eval.batch_size, mesh)
     path = checkpointing.resolve(checkpoint, workdir)
     metadata, variables = checkpointing.load_model(path)
-    if differing := differences(*map(_network, (metadata, Metadata.from_config(config)))):
+    configured = Metadata.from_config(config)
+    if differing := differences(_network(metadata), _network(configured)):
         log.info("the network is the checkpoint's (there), not the config's (here): %s", differing)
-    data_labels = label_sets.get(config.data.label_set)
+    data_labels = configured.label_set
     source = inputs.open_source(config, "eval", data_labels)
 
     compared = label_maps.shared_label_set(data_labels, metadata.label_set)

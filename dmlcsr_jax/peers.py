@@ -19,7 +19,7 @@ from collections.abc import Iterator
 import jax
 from jax._src import distributed
 
-from dmlcsr_jax.errors import UserError
+from dmlcsr_jax.errors import sentence_of
 
 # Below JAX's own heartbeat timeout, which would abort first.
 _SILENCE_SECONDS = 25.0
@@ -115,17 +115,15 @@ def meet(name: str) -> None:
       name: of this meeting, the only one so called in a run.
     """
     state = distributed.global_state
-    if state.num_processes not in (None, 1):
+    if state.num_processes > 1:
         with contextlib.suppress(Exception):
             state.client.wait_at_barrier(name, _MEETING_MILLISECONDS)
 
 
 def fail(error: BaseException) -> None:
     """Prints an exception of this process, tells it to the others, and ends all with status 1."""
-    sentence = str(error)
-    if isinstance(error, KeyboardInterrupt):
-        sentence = "interrupted"
-    elif not isinstance(error, UserError):
+    sentence = "interrupted" if isinstance(error, KeyboardInterrupt) else sentence_of(error)
+    if sentence is None:
         sentence = f"{type(error).__name__}: {error}"
         if not _leaving.locked():
             traceback.print_exception(error)

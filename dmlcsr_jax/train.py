@@ -462,7 +462,10 @@ class Training:
         }
         self.checkpoints.wait()
         # Before the checkpoint: what it has more than that is left out on resuming.
-        self.record.flush()
+        try:
+            self.record.flush()
+        except OSError as error:
+            raise checkpointing.cannot_save(self.workdir, error) from error
         self.checkpoints.save_run(self.state, self.metadata, progress)
 
 

@@ -525,7 +525,7 @@ def test_a_full_disk_leaves_the_checkpoint_before_it(tmp_path, cache, uninterrup
     while true; do
       wait -n; status=$?
       [ $status -ne 127 ] || break
-      echo "status $status"
+      echo; echo "status $status" # a progress bar may stand on the line
     done
     """
     command = f"""
@@ -552,6 +552,7 @@ def test_a_full_disk_leaves_the_checkpoint_before_it(tmp_path, cache, uninterrup
     # Of each its own sentence, or that the other has failed with this one.
     sentence = rf"{disk}/run: No space left on device; that of step \d+ is the newest .* make room"
     assert len(re.findall(sentence, full)) == processes, full
+    assert full.count("error: ") == processes, full
     assert_same_bits(tmp_path / "run", reference)
 
 
