@@ -15,9 +15,13 @@ import jax
 import numpy as np
 import tabulate
 
-from dmlcsr_jax import checkpointing, inference, optim, steps
-from dmlcsr_jax.metadata import Metadata
-from dmlcsr_jax.train_state import TrainState
+from dmlcsr_jax.checkpoints import model as model_lib
+from dmlcsr_jax.checkpoints.metadata import Metadata
+from dmlcsr_jax.evaluation import scores
+from dmlcsr_jax.models import dmlcsr
+from dmlcsr_jax.training import optimizer as optimizer_lib
+from dmlcsr_jax.training import step as step_lib
+from dmlcsr_jax.training.state import TrainState
 
 
 def main() -> None:
@@ -29,20 +33,22 @@ def main() -> None:
     args = parser.parse_args()
     config = runpy.run_path(args.config)["get_config"]()
     metadata = Metadata.from_config(config)
-    model = inference.build_model(metadata, args.dtype)
-    optimizer = optim.optimizer(lambda step: 1e-3, config.optim.momentum, config.optim.weight_decay)
+    model = dmlcsr.build_model(metadata, args.dtype)
+    optimizer = optimizer_lib.optimizer(
+        lambda step: 1e-3, config.optim.momentum, config.optim.weight_decay
+    )
     size = metadata.image_size
     state = jax.eval_shape(
         functools.partial(TrainState.create, optimizer=optimizer),
-        checkpointing.abstract_variables(metadata, args.dtype),
+        model_lib.abstract_variables(metadata, args.dtype),
     )
     images = jax.ShapeDtypeStruct((args.batch_size, size, size, 3), np.uint8)
     label = jax.ShapeDtypeStruct((args.batch_size, size, size), np.uint8)
-    predict = inference.make_predict_fn(model, metadata)
+    predict = scores.make_predict_fn(model, metadata)
     programs = {"prediction": predict.lower(state.student, images)}
     for name, self_regulated in (("training step", False), ("self-regulated step", True)):
         step = functools.partial(
-            steps.train_step,
+            step_lib.train_step,
             model=model,
             optimizer=optimizer,
             schedule=lambda step: 1e-3,

@@ -20,7 +20,8 @@ import numpy as np
 from jax import lax
 from tabulate import tabulate
 
-from dmlcsr_jax import losses
+from dmlcsr_jax.losses import cross_entropy, lovasz
+from dmlcsr_jax.losses import objective as objective_lib
 
 WEIGHTS = {
     "cross_entropy": 2,
@@ -43,28 +44,28 @@ def neighbours_difference(is_class):
 
 def by_float_argsort(keys, steps_in_order=neighbours_difference):
     """Argsort of float errors, gather, and scatter of the steps."""
-    errors = lax.bitcast_convert_type(losses._ONE - (keys >> 1), jnp.float32)
+    errors = lax.bitcast_convert_type(lovasz._ONE - (keys >> 1), jnp.float32)
 
     def one_class(errors, is_class):
         position = jnp.argsort(-errors)
-        return losses._at_position(steps_in_order(is_class[position]), position)
+        return lovasz._at_position(steps_in_order(is_class[position]), position)
 
     return jax.vmap(one_class)(errors, (keys & 1).astype(jnp.int32))
 
 
 def by_float_argsort_closed(keys):
     """The same with the closed form, which takes keys."""
-    return by_float_argsort(keys, losses._steps_in_order)
+    return by_float_argsort(keys, lovasz._steps_in_order)
 
 
 def by_float_payload(keys):
     """One sort of float errors with class bit and position as payload."""
-    errors = lax.bitcast_convert_type(losses._ONE - (keys >> 1), jnp.float32)
+    errors = lax.bitcast_convert_type(lovasz._ONE - (keys >> 1), jnp.float32)
 
     def one_class(errors, is_class):
         position = lax.iota(jnp.int32, errors.size)
         _, is_class, position = lax.sort((-errors, is_class, position), num_keys=1)
-        return losses._at_position(losses._steps_in_order(is_class), position)
+        return lovasz._at_position(lovasz._steps_in_order(is_class), position)
 
     return jax.vmap(one_class)(errors, (keys & 1).astype(jnp.int32))
 
@@ -74,15 +75,15 @@ def by_sort(sort):
 
     def one_class(keys):
         keys, position = sort(keys)
-        return losses._at_position(losses._steps_in_order(keys), position)
+        return lovasz._at_position(lovasz._steps_in_order(keys), position)
 
     return one_class
 
 
 def by_pairs_sorted_back(keys):
     """A second sort in the place of the scatter."""
-    keys, position = losses._sort_pairs(keys)
-    return lax.sort((position, losses._steps_in_order(keys)), num_keys=1)[1]
+    keys, position = lovasz._sort_pairs(keys)
+    return lax.sort((position, lovasz._steps_in_order(keys)), num_keys=1)[1]
 
 
 def in_parts(one_class, parts=4):
@@ -97,7 +98,7 @@ def after_another(one_class):
     return functools.partial(lax.map, one_class)
 
 
-PAIRS, WIDE = by_sort(losses._sort_pairs), by_sort(losses._sort_wide_keys)
+PAIRS, WIDE = by_sort(lovasz._sort_pairs), by_sort(lovasz._sort_wide_keys)
 FORMULATIONS = {
     "float argsort, differences": by_float_argsort,
     "float argsort, closed form": by_float_argsort_closed,
@@ -134,12 +135,12 @@ def compare_formulations(shape, classes, repeats):
     truth = true_steps(np.asarray(probabilities), np.asarray(label))
     is_class = (label.ravel() == 0)[None]
     errors = jnp.where(is_class, 1 - probabilities[..., 0].ravel(), probabilities[..., 0].ravel())
-    keys = losses._rank_keys(errors, is_class, jnp.ones_like(is_class))
+    keys = lovasz._rank_keys(errors, is_class, jnp.ones_like(is_class))
 
     compiled, figures = {}, {}
     for name, formulation in FORMULATIONS.items():
-        with mock.patch.object(losses, "_jaccard_steps", formulation):
-            loss = jax.value_and_grad(lambda x: losses.lovasz_softmax(x, label))
+        with mock.patch.object(lovasz, "_jaccard_steps", formulation):
+            loss = jax.value_and_grad(lambda x: lovasz.lovasz_softmax(x, label))
             compiled[name] = jax.jit(loss).lower(logits).compile()
         steps = np.asarray(jax.jit(formulation)(keys)[0], np.float64)
         error = np.abs(steps - truth).sum() / truth.sum()
@@ -179,21 +180,25 @@ def print_memory(batch, size, classes):
     copy = batch * size * size * classes * 4
 
     def objective(outputs, label, teacher=None):
-        return losses.objective(outputs, label, weights=WEIGHTS, teacher_outputs=teacher, cycle=2)
+        return objective_lib.objective(
+            outputs, label, weights=WEIGHTS, teacher_outputs=teacher, cycle=2
+        )
 
     def at_label_size(loss):
-        return lambda outputs, label: loss(losses._at_label_size(outputs["parsing"], label), label)
+        return lambda outputs, label: loss(
+            objective_lib._at_label_size(outputs["parsing"], label), label
+        )
 
     gradient = functools.partial(jax.value_and_grad, has_aux=True)
     measured = {
         "objective, hard labels": (gradient(objective), (outputs, label)),
         "objective, soft targets": (gradient(objective), (outputs, label, outputs)),
         "cross-entropy alone": (
-            jax.value_and_grad(at_label_size(losses.cross_entropy)),
+            jax.value_and_grad(at_label_size(cross_entropy.cross_entropy)),
             (outputs, label),
         ),
         "Lovász alone": (
-            jax.value_and_grad(at_label_size(losses.lovasz_softmax)),
+            jax.value_and_grad(at_label_size(lovasz.lovasz_softmax)),
             (outputs, label),
         ),
     }
@@ -201,7 +206,7 @@ def print_memory(batch, size, classes):
     for name, (function, arguments) in measured.items():
         row = [name]
         for ranking in (after_another(WIDE), after_another(PAIRS)):
-            with mock.patch.object(losses, "_jaccard_steps", ranking):
+            with mock.patch.object(lovasz, "_jaccard_steps", ranking):
                 compiled = jax.jit(lambda *a, f=function: f(*a)).lower(*arguments).compile()
             temporary = compiled.memory_analysis().temp_size_in_bytes
             row += [temporary / 2**20, temporary / copy]

@@ -29,10 +29,11 @@ import psutil
 import tabulate
 import torch
 
-from dmlcsr_jax.data import label_sets, pipeline, prepare
+from dmlcsr_jax.data import batches as batches_lib
+from dmlcsr_jax.data import label_sets, prepare
 from dmlcsr_jax.data.builders import Options
 from dmlcsr_jax.data.prepared import PreparedSource
-from dmlcsr_jax.data.transforms import Augmentation
+from dmlcsr_jax.data.warp import Augmentation
 
 # What one accelerator takes of the full network at 473x473, images a second.
 ACCELERATOR_RATE = 260
@@ -111,7 +112,7 @@ def time_torch(root, arguments, label_set):
 
 def time_grain(source, arguments):
     """Returns examples a second, CPU seconds an example and memory in MB from time to time."""
-    batches = pipeline.train_batches(
+    batches = batches_lib.train_batches(
         source,
         label_set=source.label_set,
         image_size=arguments.image_size,

@@ -76,7 +76,10 @@ def main(_) -> None:
     """Starts the processes' runtime and does what --mode says."""
     _log_to_stderr()
     # Imported here so that a wrong flag is said at once.
-    from dmlcsr_jax import evaluate_checkpoint, inputs, peers, preemption, train
+    from dmlcsr_jax.data import inputs
+    from dmlcsr_jax.distributed import preemption, watchdog
+    from dmlcsr_jax.evaluation import evaluate_checkpoint
+    from dmlcsr_jax.training import loop
 
     config, workdir = _CONFIG.value, _WORKDIR.value
     if _MODE.value == "check_data":
@@ -88,9 +91,9 @@ def main(_) -> None:
         _PROCESS_ID.value,
         detect_cluster=_DISTRIBUTED.value,
     )
-    with peers.watched():
+    with watchdog.watched():
         if _MODE.value == "train":
-            train.train_and_evaluate(config, workdir)
+            loop.train_and_evaluate(config, workdir)
             return
         watch = preemption.PreemptionWatch()
         try:

@@ -3,7 +3,7 @@
     python -m docs.plot_schedule
 
 from the repository's root. The values are those of configs/default.py, the rate is computed by
-`dmlcsr_jax.optim.learning_rate`, which training uses.
+`dmlcsr_jax.training.optimizer.learning_rate`, which training uses.
 """
 
 import pathlib
@@ -14,7 +14,7 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from configs import default
-from dmlcsr_jax import optim
+from dmlcsr_jax.training import optimizer
 
 STEPS_PER_EPOCH = 71  # Helen: 2000 images in batches of 28
 
@@ -23,7 +23,7 @@ def main():
     """Writes the picture beside this file."""
     config = default.get_config()
     epochs, start, cycle = config.train.num_epochs, config.csr.start_epoch, config.csr.cycle_epochs
-    schedule = optim.learning_rate(
+    schedule = optimizer.learning_rate(
         base_rate=config.optim.base_rate,
         steps_per_epoch=STEPS_PER_EPOCH,
         num_epochs=epochs,

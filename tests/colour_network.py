@@ -4,9 +4,10 @@ import dataclasses
 
 import numpy as np
 
-from dmlcsr_jax import checkpointing, face_parser
+from dmlcsr_jax.checkpoints import model
+from dmlcsr_jax.checkpoints.metadata import Metadata
 from dmlcsr_jax.data import label_sets
-from dmlcsr_jax.metadata import Metadata
+from dmlcsr_jax.predict import face_parser
 
 SIZE = 32
 LABEL_SET = label_sets.HELEN
@@ -62,7 +63,7 @@ def install(patch, seed=0, crop_margin=None):
         "params": {"colours": COLOURS.astype(np.float32) / 255, "seed": np.float32(seed)},
         "batch_stats": {},
     }
-    patch(checkpointing, "load_model", lambda checkpoint: (metadata, variables))
+    patch(model, "load_model", lambda checkpoint: (metadata, variables))
     patch(face_parser, "build_model", lambda metadata, dtype: ColourNetwork())
 
 

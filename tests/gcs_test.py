@@ -50,28 +50,28 @@ for i in range(len(source)):
 REPLACE = """
 import sys
 sys.path.insert(0, "tests")
-from checkpointing_test import METADATA, make_state
-from dmlcsr_jax import checkpointing
+from small_checkpoints import METADATA, make_state
+from dmlcsr_jax.checkpoints import model, run
 workdir = "gs://faces/replaced"
-checkpoints = checkpointing.RunCheckpoints(workdir, keep=2)
+checkpoints = run.RunCheckpoints(workdir, keep=2)
 for step in (4, 8):
     checkpoints.save_run(make_state(step, step), METADATA, {"note": step})
 checkpoints.wait()
-delete = checkpointing._Manager.delete
+delete = run._Manager.delete
 def killed(manager, step):
     raise KeyboardInterrupt
-checkpointing._Manager.delete = killed
+run._Manager.delete = killed
 try:
     checkpoints.save_run(make_state(8, 8), METADATA, {"note": "again"})
 except KeyboardInterrupt:
-    checkpointing._Manager.delete = delete
-print(checkpointing.resolve("latest", workdir).name)
-checkpoints = checkpointing.RunCheckpoints(workdir, keep=2)
+    run._Manager.delete = delete
+print(model.resolve("latest", workdir).name)
+checkpoints = run.RunCheckpoints(workdir, keep=2)
 print(checkpoints.read_progress()["note"])
 for note in ("new", "replaced"):
     checkpoints.save_run(make_state(8, 8), METADATA, {"note": note})
 checkpoints.close()
-print(checkpointing.RunCheckpoints(workdir, keep=2).read_progress()["note"])
+print(run.RunCheckpoints(workdir, keep=2).read_progress()["note"])
 """
 SMALL = (
     "--config=configs/synthetic.py",

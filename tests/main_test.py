@@ -14,8 +14,9 @@ import orbax.checkpoint as ocp
 import pytest
 
 from configs import synthetic
-from dmlcsr_jax import checkpointing
-from dmlcsr_jax.data import label_sets, pipeline, sources, transforms
+from dmlcsr_jax.checkpoints import model
+from dmlcsr_jax.data import batches as batches_lib
+from dmlcsr_jax.data import label_sets, sources, warp
 
 ROOT = pathlib.Path(__file__).parents[1]
 # One epoch is 4 steps; epochs 0-1 warm up and decay, then two cycles of one epoch each.
@@ -148,10 +149,10 @@ def test_two_runs_of_one_seed_end_in_the_same_parameters(finished_run, tmp_path)
 
 
 def test_a_loss_that_is_not_finite_ends_the_run_with_its_batch(finished_run, tmp_path):
-    metadata, variables = checkpointing.load_model(finished_run[0] / "teachers" / "2")
+    metadata, variables = model.load_model(finished_run[0] / "teachers" / "2")
     logits = variables["params"]["parsing"]["logits"]
     logits["bias"] = logits["bias"].at[0].set(np.nan)
-    checkpointing.save_model(tmp_path / "broken", metadata, **variables)
+    model.save_model(tmp_path / "broken", metadata, **variables)
     workdir = tmp_path / "run"
     broken = f"--config.model.init_from={tmp_path / 'broken'}"
     result = main(f"--workdir={workdir}", *SMALL, broken, check=False)
@@ -166,11 +167,11 @@ def test_a_loss_that_is_not_finite_ends_the_run_with_its_batch(finished_run, tmp
     faces = sources.open_source(
         "synthetic", split="train", label_set=label_set, num_examples=18, size=64, seed=config.seed
     )
-    with pipeline.train_batches(
+    with batches_lib.train_batches(
         faces,
         label_set=label_set,
         image_size=48,
-        augmentation=transforms.Augmentation(**config.augmentation),
+        augmentation=warp.Augmentation(**config.augmentation),
         batch_size=4,
         seed=config.seed,
     ) as batches:

@@ -11,8 +11,11 @@ import pytest
 import reference_torch
 import torch
 
-from dmlcsr_jax import losses, models, optim, torch_names
+from dmlcsr_jax import models
+from dmlcsr_jax.convert_torch import names
 from dmlcsr_jax.data import label_sets, sources
+from dmlcsr_jax.losses import objective
+from dmlcsr_jax.training import optimizer as optimizer_lib
 
 MEAN = np.array([0.485, 0.456, 0.406])
 STD = np.array([0.229, 0.224, 0.225])
@@ -26,10 +29,10 @@ def _variables(model, state_dict):
         lambda images: model.init(jax.random.key(0), images, train=True), images
     )
     variables = {}
-    for tensor in torch_names.tensors(abstract):
+    for tensor in names.tensors(abstract):
         if tensor.torch_name in state_dict:
-            value = torch_names.from_torch_layout(tensor.path, state_dict[tensor.torch_name])
-            torch_names.insert(variables, tensor.path, value)
+            value = names.from_torch_layout(tensor.path, state_dict[tensor.torch_name])
+            names.insert(variables, tensor.path, value)
     return variables
 
 
@@ -76,7 +79,7 @@ def test_every_tensor_of_the_released_network_has_its_place(golden):
     abstract = jax.eval_shape(
         lambda images: model.init(jax.random.key(0), images, train=True), images
     )
-    named = {t.torch_name: list(t.torch_shape) for t in torch_names.tensors(abstract)}
+    named = {t.torch_name: list(t.torch_shape) for t in names.tensors(abstract)}
     assert list(named.items()) == list(shapes.items())
 
 
@@ -231,7 +234,7 @@ class _TorchTraining:
 
 
 def _jax_step(model):
-    optimizer = optim.optimizer(RATE, MOMENTUM, WEIGHT_DECAY)
+    optimizer = optimizer_lib.optimizer(RATE, MOMENTUM, WEIGHT_DECAY)
 
     @jax.jit
     def step(params, batch_stats, opt_state, images, labels):
@@ -242,7 +245,7 @@ def _jax_step(model):
                 train=True,
                 mutable=["batch_stats"],
             )
-            total, terms = losses.objective(outputs, labels, weights=reference_torch.WEIGHTS)
+            total, terms = objective.objective(outputs, labels, weights=reference_torch.WEIGHTS)
             return total, (terms, updated["batch_stats"])
 
         gradients, (terms, batch_stats_) = jax.grad(loss, has_aux=True)(params)
@@ -255,11 +258,11 @@ def _jax_step(model):
 
 def _by_torch_name(**trees):
     return {
-        tensor.torch_name: torch_names.to_torch_layout(
+        tensor.torch_name: names.to_torch_layout(
             tensor.path,
             np.asarray(functools.reduce(lambda tree, key: tree[key], tensor.path, trees)),
         )
-        for tensor in torch_names.tensors(trees)
+        for tensor in names.tensors(trees)
     }
 
 
@@ -329,7 +332,7 @@ def test_loss_terms_are_pytorchs_in_float32(shared_dir):
     @jax.jit
     def terms_of(variables, images, labels):
         outputs, _ = model.apply(variables, images, train=True, mutable=["batch_stats"])
-        return losses.objective(outputs, labels, weights=reference_torch.WEIGHTS)[1]
+        return objective.objective(outputs, labels, weights=reference_torch.WEIGHTS)[1]
 
     terms = terms_of(_variables(model, _state(network)), images, labels)
     expected, _ = _TorchTraining(network.float(), images, labels).step()

@@ -1,6 +1,6 @@
 """Views of a face instead of a whole photograph.
 
-A crop is only another matrix: where whole images are shown by `transforms.fit_matrix`, a crop is
+A crop is only another matrix: where whole images are shown by `warp.fit_matrix`, a crop is
 shown by `crop_matrix`, and predictions find back to the original pixels by the same way.
 """
 
@@ -58,7 +58,7 @@ def crop_matrix(box: np.ndarray, margin: float, size: int) -> np.ndarray:
       size: side of the input, pixels.
 
     Returns:
-      float64 `[2, 3]`, source pixel to input pixel, as all matrices of `transforms`.
+      float64 `[2, 3]`, source pixel to input pixel, as all matrices of `warp`.
 
     Raises:
       UserError: where the margin is negative or the box is empty.

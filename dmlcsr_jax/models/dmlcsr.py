@@ -2,6 +2,7 @@
 
 from flax import linen as nn
 
+from dmlcsr_jax.checkpoints.metadata import Metadata
 from dmlcsr_jax.errors import UserError
 from dmlcsr_jax.models.heads import ContextHead, EdgeBranch, ParsingHead
 from dmlcsr_jax.models.layers import storage_dtype
@@ -91,3 +92,18 @@ def build(encoder, num_classes, *, width=1.0, stem=None, dtype="float32", moment
     if width <= 0:
         raise UserError(f"width is {width}: it must be positive.")
     return DMLCSR(encoder, num_classes, width, stem, dtype, momentum)
+
+
+def build_model(metadata: Metadata, dtype: str = "float32"):
+    """Returns the network that `metadata` describes, computing in `dtype`.
+
+    Raises:
+      UserError: where there is no such network or dtype.
+    """
+    return build(
+        metadata.encoder,
+        metadata.label_set.num_classes,
+        width=metadata.width,
+        stem=metadata.stem,
+        dtype=dtype,
+    )

@@ -3,7 +3,7 @@
 import jax.numpy as jnp
 from flax import linen as nn
 
-from dmlcsr_jax.models.graph import DualGraph
+from dmlcsr_jax.models.dual_graph import DualGraph
 from dmlcsr_jax.models.layers import Conv, ConvABN, resize, storage_dtype
 from dmlcsr_jax.models.resnet import scaled
 

@@ -4,11 +4,11 @@ import cv2
 import numpy as np
 import pytest
 
+from dmlcsr_jax.data.batches import eval_batches
 from dmlcsr_jax.data.crops import CroppedSource, crop_matrix
 from dmlcsr_jax.data.label_sets import HELEN
-from dmlcsr_jax.data.pipeline import eval_batches
 from dmlcsr_jax.data.synthetic import draw_face
-from dmlcsr_jax.data.transforms import (
+from dmlcsr_jax.data.warp import (
     Augmentation,
     augment,
     fit_matrix,
@@ -18,7 +18,7 @@ from dmlcsr_jax.data.transforms import (
     warp_label,
 )
 from dmlcsr_jax.errors import UserError
-from dmlcsr_jax.inference import label_from_scores
+from dmlcsr_jax.evaluation.scores import label_from_scores
 
 
 @pytest.mark.parametrize(("height", "width"), [(100, 100), (80, 131), (217, 90)])

@@ -6,12 +6,13 @@ import cv2
 import numpy as np
 import pytest
 
-from dmlcsr_jax.data import label_sets, pipeline, prepare
+from dmlcsr_jax.data import batches as batches_lib
+from dmlcsr_jax.data import label_sets, prepare
 from dmlcsr_jax.data.builders import Options
 from dmlcsr_jax.data.prepared import PreparedSource
 from dmlcsr_jax.data.sources import FolderSource, open_source
 from dmlcsr_jax.data.synthetic import draw_face
-from dmlcsr_jax.data.transforms import Augmentation
+from dmlcsr_jax.data.warp import Augmentation
 from dmlcsr_jax.errors import UserError
 
 _NUM_EXAMPLES = 9
@@ -76,7 +77,7 @@ def test_workers_read_the_same_batches(root):
     source = PreparedSource(root, "train")
     batches = {}
     for num_workers in (0, 1):
-        iterator = pipeline.train_batches(
+        iterator = batches_lib.train_batches(
             source,
             label_set=source.label_set,
             image_size=48,

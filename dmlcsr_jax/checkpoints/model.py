@@ -1,0 +1,210 @@
+"""Orbax checkpoints: of a run, to go on with it; of a model, to evaluate, ship or fine-tune it.
+
+Every checkpoint is a folder with the items `model` (`params` and `batch_stats`) and `metadata`;
+those of a run have also `train` (optimiser, teacher, step, cycle) and `progress`, so that each
+of them can be evaluated as it is. In a workdir:
+
+    checkpoints/STEP   the run, the newest few
+    best/STEP          the model with the best mean F1 so far
+    teachers/CYCLE     the teacher made at the end of each cycle
+"""
+
+import os
+import re
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import orbax.checkpoint as ocp
+from etils import epath
+
+from dmlcsr_jax.checkpoints.metadata import Metadata
+from dmlcsr_jax.distributed import sharding
+from dmlcsr_jax.errors import UserError
+from dmlcsr_jax.models.dmlcsr import build_model
+
+
+def abstract_variables(metadata: Metadata, dtype: str = "float32") -> dict[str, Any]:
+    """Returns `{"params", "batch_stats"}` of `jax.ShapeDtypeStruct` that `metadata` implies."""
+    model = build_model(metadata, dtype)
+    size = metadata.image_size
+    images = jax.ShapeDtypeStruct((1, size, size, 3), jnp.float32)
+    variables = jax.eval_shape(
+        lambda images: model.init(jax.random.key(0), images, train=True), images
+    )
+    if not metadata.edge_branch:
+        variables = {
+            name: {module: leaves for module, leaves in tree.items() if module != "edge"}
+            for name, tree in variables.items()
+        }
+    return {"params": variables["params"], "batch_stats": variables["batch_stats"]}
+
+
+def leaf_name(path) -> str:
+    """Returns the name of a tensor, as `params/encoder/...`, from its path in the tree."""
+    return jax.tree_util.keystr(path, simple=True, separator="/")
+
+
+def named_leaves(tree) -> dict[str, Any]:
+    """Returns the tensors of a tree by name."""
+    leaves, _ = jax.tree_util.tree_flatten_with_path(tree)
+    return {leaf_name(path): leaf for path, leaf in leaves}
+
+
+def require_same_shapes(found, expected, name) -> None:
+    """Refuses a tree whose tensors are not those expected.
+
+    Args:
+      found: tree of things with a `shape`.
+      expected: the same.
+      name: file or folder that `found` is from, for the message.
+
+    Raises:
+      UserError: names the first tensor that is missing, extra or of another shape.
+    """
+    found, expected = named_leaves(found), named_leaves(expected)
+    for key in expected:
+        if key not in found:
+            raise UserError(
+                f"{name} lacks the tensor {key} of shape {tuple(expected[key].shape)}: "
+                "it is of another architecture."
+            )
+        if tuple(found[key].shape) != tuple(expected[key].shape):
+            raise UserError(
+                f"{name}: the tensor {key} has shape {tuple(found[key].shape)} where "
+                f"{tuple(expected[key].shape)} is needed: it is of another architecture or class "
+                "count."
+            )
+    if extra := sorted(set(found) - set(expected)):
+        raise UserError(
+            f"{name} has the tensor {extra[0]} of shape {tuple(found[extra[0]].shape)}, "
+            "which the network does not: it is of another architecture."
+        )
+
+
+def _model_items(metadata: Metadata, variables) -> dict[str, Any]:
+    return {
+        "model": ocp.args.StandardSave(
+            {"params": variables["params"], "batch_stats": variables["batch_stats"]}
+        ),
+        "metadata": ocp.args.JsonSave(metadata.to_json()),
+    }
+
+
+def save_model(path: epath.PathLike, metadata: Metadata, params, batch_stats) -> None:
+    """Writes a model's checkpoint, whole or not at all.
+
+    Args:
+      path: the folder to make; it must not exist.
+      metadata: stored beside the parameters.
+      params: tree of arrays.
+      batch_stats: tree of arrays.
+
+    Raises:
+      UserError: where `path` exists or cannot be written, or the trees do not fit `metadata`.
+    """
+    path = epath.Path(path)
+    variables = {"params": params, "batch_stats": batch_stats}
+    require_same_shapes(variables, abstract_variables(metadata), path)
+    if path.exists():
+        raise UserError(f"{path} exists already; name a new folder or remove it.")
+    items = ocp.args.Composite(**_model_items(metadata, variables))
+    try:
+        with ocp.Checkpointer(ocp.CompositeCheckpointHandler()) as checkpointer:
+            checkpointer.save(_absolute(path), args=items)
+    except OSError as error:
+        raise UserError(f"cannot write {path}: {error.strerror or error}.") from error
+
+
+def _absolute(path: epath.PathLike) -> epath.Path:
+    path = epath.Path(path)
+    return path if "://" in os.fspath(path) else path.absolute()
+
+
+def _newest(folder: epath.Path) -> epath.Path | None:
+    """Returns the newest whole checkpoint `folder/N`, or None."""
+    if not folder.is_dir():
+        return None
+    steps = ocp.utils.checkpoint_steps(folder)
+    return folder / str(max(steps)) if steps else None
+
+
+def resolve(checkpoint: str, workdir: epath.PathLike | None = None) -> epath.Path:
+    """Returns the folder of a model's checkpoint.
+
+    Args:
+      checkpoint: "latest", "best", "teacher" (the last), "teacher:K" (of cycle K, from 1), or the
+        path of a checkpoint, of a folder of numbered checkpoints, or of a workdir (its last
+        teacher, else its best, else its latest).
+      workdir: where the names are looked up; a path needs none.
+
+    Raises:
+      UserError: where there is no such checkpoint.
+    """
+    if teacher := re.fullmatch(r"teacher(?::(\d+))?", checkpoint):
+        folder = "teachers"
+    else:
+        folder = {"latest": "checkpoints", "best": "best"}.get(checkpoint)
+    if folder:
+        if workdir is None:
+            raise UserError(f"checkpoint {checkpoint!r} needs a workdir to look it up in.")
+        folder = _absolute(workdir) / folder
+        path = _newest(folder)
+        if path and teacher and teacher[1]:
+            path = folder / str(int(teacher[1]))
+        if path is None or not (path / "metadata").exists():
+            raise UserError(f"there is no checkpoint {checkpoint!r} in {workdir}; train it first.")
+        return path
+    path = _absolute(checkpoint)
+    if not path.is_dir():
+        raise UserError(f"{checkpoint} is not a folder; name a checkpoint or a workdir.")
+    candidates = [path, *(_newest(path / name) for name in ("teachers", "best", "checkpoints"))]
+    for candidate in [*candidates, _newest(path)]:
+        if candidate and (candidate / "metadata").exists():
+            return candidate
+    raise UserError(f"{checkpoint} holds no whole checkpoint.")
+
+
+def load_model(
+    checkpoint: epath.PathLike, workdir: epath.PathLike | None = None
+) -> tuple[Metadata, dict[str, Any]]:
+    """Restores a model, replicated over all devices.
+
+    Args:
+      checkpoint: as `resolve` takes it.
+      workdir: as `resolve` takes it.
+
+    Returns:
+      The metadata, and `{"params", "batch_stats"}` of float arrays.
+
+    Raises:
+      UserError: where there is no such checkpoint, or it is damaged or of another architecture.
+    """
+    path = resolve(os.fspath(checkpoint), workdir)
+    mesh = sharding.make_mesh()
+    try:
+        with ocp.Checkpointer(
+            ocp.CompositeCheckpointHandler(
+                model=ocp.StandardCheckpointHandler(), metadata=ocp.JsonCheckpointHandler()
+            )
+        ) as checkpointer:
+            saved = checkpointer.metadata(path).item_metadata["model"].tree
+            restored = checkpointer.restore(
+                path, args=ocp.args.Composite(metadata=ocp.args.JsonRestore())
+            )
+            metadata = Metadata.from_json(restored["metadata"])
+            require_same_shapes(saved, abstract_variables(metadata), path)
+            target = jax.tree.map(
+                lambda leaf: jax.ShapeDtypeStruct(
+                    leaf.shape, leaf.dtype, sharding=sharding.replicated(mesh)
+                ),
+                saved,
+            )
+            variables = checkpointer.restore(
+                path, args=ocp.args.Composite(model=ocp.args.StandardRestore(target))
+            )["model"]
+    except UserError:
+        raise
+    except Exception as error:
+        raise UserError(f"the checkpoint {path} cannot be read ({error}); use another.") from error
+    return metadata, variables

@@ -1,0 +1,157 @@
+"""Converts weights between the released PyTorch network and the checkpoints of this project.
+
+    python -m dmlcsr_jax.convert_torch --from=dml_csr_celebA.pth --to=DIR
+    python -m dmlcsr_jax.convert_torch --from=DIR --to=weights.safetensors
+
+What a state_dict cannot say (class names, channel order, normalisation, input size) is written to
+`FILE.json` beside it, and read from there on the way back; without it the released weights'
+conventions hold, and options say otherwise.
+"""
+
+import argparse
+import dataclasses
+import json
+import sys
+from typing import Any
+
+import jax
+from etils import epath
+
+from dmlcsr_jax.checkpoints import model
+from dmlcsr_jax.checkpoints.metadata import Metadata
+from dmlcsr_jax.convert_torch import files
+from dmlcsr_jax.convert_torch.network import from_state_dict, infer_metadata, to_state_dict
+from dmlcsr_jax.data import label_sets
+from dmlcsr_jax.errors import UserError, exit_on_user_error
+
+
+def _describe(metadata: Metadata, variables) -> str:
+    count = sum(leaf.size for leaf in jax.tree.leaves(variables["params"]))
+    label_set, edge = metadata.label_set, "with" if metadata.edge_branch else "without"
+    return (
+        f"{metadata.encoder} ({metadata.stem} stem, width {metadata.width:g}), "
+        f"{label_set.num_classes} classes ({label_set.name}), {edge} edge branch, "
+        f"{count / 1e6:.2f} M parameters; fed {metadata.channel_order.upper()} pixels of "
+        f"{metadata.image_size}x{metadata.image_size}, mean {metadata.mean}, std {metadata.std}"
+    )
+
+
+def import_weights(source, target, *, label_set=None, **pixels) -> str:
+    """Converts a state_dict file into a checkpoint.
+
+    Args:
+      source: a `.pth`, `.pt` or `.safetensors` file; `SOURCE.json` beside it is read if there.
+      target: the checkpoint's folder, which must not exist.
+      label_set: name of a label set or a label-name file; by default the file's own or guessed.
+      **pixels: `channel_order`, `mean`, `std`, `image_size`, where not those of the file or of the
+        released weights.
+
+    Returns:
+      A description of the network.
+
+    Raises:
+      UserError: where the file is damaged or does not fit; nothing is written then.
+    """
+    state_dict = files.read(source)
+    beside = files.sidecar(source)
+    if beside.exists():
+        try:
+            metadata = Metadata.from_json(json.loads(beside.read_text()))
+        except (ValueError, TypeError, AttributeError, KeyError) as error:
+            reason = str(error).rstrip(".")
+            raise UserError(
+                f"{beside} is not what was written beside {source} ({reason}); remove it."
+            ) from error
+        if label_set:
+            metadata = dataclasses.replace(metadata, label_set=label_sets.get(label_set))
+    else:
+        metadata = infer_metadata(state_dict, str(source), label_set)
+    metadata = dataclasses.replace(metadata, **pixels)
+    variables = from_state_dict(state_dict, metadata, str(source))
+    model.save_model(target, metadata, variables["params"], variables["batch_stats"])
+    return _describe(metadata, variables)
+
+
+def export_weights(source, target) -> str:
+    """Converts a checkpoint into a state_dict file, and writes its metadata to `TARGET.json`.
+
+    Args:
+      source: a checkpoint, or a workdir, as `checkpoints.model.resolve` takes it.
+      target: a `.pth`, `.pt` or `.safetensors` file, which must not exist.
+
+    Returns:
+      A description of the network.
+
+    Raises:
+      UserError: where the checkpoint cannot be read or the file cannot be written.
+    """
+    metadata, variables = model.load_model(source)
+    description = json.dumps(metadata.to_json(), indent=2) + "\n"
+    files.write(target, to_state_dict(variables), description)
+    return _describe(metadata, variables)
+
+
+def _parse(arguments: list[str]) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        prog="python -m dmlcsr_jax.convert_torch",
+        description="Converts released or own PyTorch weights into a checkpoint, and back.",
+    )
+    parser.add_argument(
+        "--from", dest="source", required=True, help="state_dict file, or checkpoint folder"
+    )
+    parser.add_argument(
+        "--to", dest="target", required=True, help="checkpoint folder, or state_dict file"
+    )
+    weights = parser.add_argument_group(
+        "for a state_dict file",
+        "where it is neither as FILE.json beside it says nor, without one, as the released weights",
+    )
+    weights.add_argument("--label_set", help="label set's name or label-name file")
+    weights.add_argument(
+        "--channel_order", choices=("bgr", "rgb"), help="in which it is fed (default: bgr)"
+    )
+    weights.add_argument(
+        "--mean", nargs=3, type=float, help="of the channels in that order, on the scale of 0 to 1"
+    )
+    weights.add_argument(
+        "--std", nargs=3, type=float, help="of the channels in that order, on the scale of 0 to 1"
+    )
+    weights.add_argument("--image_size", type=int, help="side of the input (default: 473)")
+    return parser.parse_args(arguments)
+
+
+def _check_pixels(options: dict[str, Any]) -> None:
+    if min(options.get("std", [1.0])) <= 0:
+        raise UserError(f"--std is {options['std']}; it must be three numbers above 0.")
+    if options.get("image_size", 32) < 32:
+        raise UserError(f"--image_size is {options['image_size']}; it must be 32 or more.")
+
+
+@exit_on_user_error
+def main(arguments: list[str] | None = None) -> None:
+    """Runs the command line."""
+    flags = _parse(sys.argv[1:] if arguments is None else arguments)
+    names = ("label_set", "channel_order", "mean", "std", "image_size")
+    options = {name: getattr(flags, name) for name in names if getattr(flags, name) is not None}
+    options |= {name: tuple(options[name]) for name in ("mean", "std") if name in options}
+    imports = files.is_state_dict_file(flags.source)
+    if imports == files.is_state_dict_file(flags.target):
+        raise UserError(
+            f"one of --from={flags.source} and --to={flags.target} must be a .pth, .pt or "
+            ".safetensors file and the other a checkpoint folder."
+        )
+    if imports:
+        _check_pixels(options)
+        description = import_weights(flags.source, flags.target, **options)
+    elif options:
+        raise UserError(
+            f"--{min(options)} is for state_dict files; the checkpoint {flags.source} knows its "
+            "own."
+        )
+    else:
+        description = export_weights(flags.source, flags.target)
+    print(f"wrote {epath.Path(flags.target)}: {description}")
+
+
+if __name__ == "__main__":
+    main()

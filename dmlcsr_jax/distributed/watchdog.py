@@ -1,0 +1,170 @@
+"""No process of a run waits for one that is gone: it stops, and says which.
+
+JAX's own runtime notices too, but ends a process by an abort with a stack trace that names nobody,
+and only when the other process has vanished: one that ended with an error keeps the others waiting.
+"""
+
+import contextlib
+import ctypes
+import itertools
+import os
+import signal
+import socket
+import sys
+import threading
+import time
+import traceback
+from collections.abc import Iterator
+
+import jax
+from jax._src import distributed
+
+from dmlcsr_jax.errors import sentence_of
+
+# Below JAX's own heartbeat timeout, which would abort first.
+_SILENCE_SECONDS = 25.0
+_BEAT_SECONDS = 1.0
+_MEETING_MILLISECONDS = 60_000
+_ALIVE = "dmlcsr_jax/alive"
+_FAILED = "dmlcsr_jax/failed"
+_GO_ON = "start it again to go on from what is saved"
+
+
+# When process 0, which holds the notes, last answered; by `time.monotonic`.
+_answered_at = 0.0
+# Held by the thread that ends this process: one reason is enough.
+_leaving = threading.Lock()
+
+
+def _say(sentence: str) -> None:
+    """Prints why this process ends; a thread that comes second stays in here."""
+    _leaving.acquire()
+    sys.stdout.flush()
+    # A progress bar may stand on the line.
+    print(f"\nerror: {sentence}", file=sys.stderr, flush=True)
+
+
+def _leave() -> None:
+    """Ends this process without the orderly end, which would wait for the one that is gone."""
+    # The others read the notes first: their collectives fail as soon as this process is gone.
+    time.sleep(3 * _BEAT_SECONDS)
+    os._exit(1)
+
+
+def _watch(parted: threading.Event) -> None:
+    """Says that this process lives, once a second, and looks after the others."""
+    global _answered_at
+    state = distributed.global_state
+    client, me = state.client, state.process_id
+    now = _answered_at = time.monotonic()
+    last_beats = {process: ("", now) for process in range(state.num_processes)}
+    for beat in itertools.count():
+        before, now = now, time.monotonic()
+        if now - before > _SILENCE_SECONDS / 3:
+            # It is this process that stood still: the others have had no chance to be heard.
+            last_beats = {process: (value, now) for process, (value, _) in last_beats.items()}
+        try:
+            client.key_value_set(f"{_ALIVE}/{me}", str(beat), allow_overwrite=True)
+            beats = client.key_value_dir_get(_ALIVE)
+            failures = client.key_value_dir_get(_FAILED)
+            _answered_at = now
+        except Exception:
+            # A moment without network; or process 0 is gone for good: JAX aborts, see `_on_abort`.
+            beats = failures = []
+        for key, reason in failures:
+            process = int(key.rpartition("/")[2])
+            if process != me:
+                _say(f"process {process} has failed ({reason}); this one stops: {_GO_ON}.")
+                _leave()
+        for key, value in beats:
+            process = int(key.rpartition("/")[2])
+            if value != last_beats[process][0]:
+                last_beats[process] = value, now
+        silent = [
+            process for process, (_, since) in last_beats.items() if now - since > _SILENCE_SECONDS
+        ]
+        if silent:
+            names = " and ".join(f"process {process}" for process in silent)
+            _say(f"{names} has died, or its machine; this one stops: {_GO_ON}.")
+            _leave()
+        if parted.wait(_BEAT_SECONDS):
+            return
+
+
+def _on_abort(_: int) -> None:
+    """Says why JAX aborts where it is because process 0, which holds its service, has died."""
+    if _leaving.locked():
+        os._exit(1)  # It has been said.
+    if time.monotonic() - _answered_at < _SILENCE_SECONDS:
+        host, _, port = distributed.global_state.coordinator_address.rpartition(":")
+        with contextlib.suppress(OSError), socket.create_connection((host, int(port)), timeout=5):
+            return  # It lives; the abort is about something else.
+    text = f"error: process 0 has died, or its machine; this one stops: {_GO_ON}.\n"
+    os.write(sys.stderr.fileno(), text.encode())
+    os._exit(1)
+
+
+# Python's own handlers run in the main thread between two instructions, too late for an abort.
+_ABORT_HANDLER = ctypes.CFUNCTYPE(None, ctypes.c_int)(_on_abort)
+
+
+def meet(name: str) -> None:
+    """Waits until all processes are here, or for a minute where one does not come.
+
+    Args:
+      name: of this meeting, the only one so called in a run.
+    """
+    state = distributed.global_state
+    if state.num_processes > 1:
+        with contextlib.suppress(Exception):
+            state.client.wait_at_barrier(name, _MEETING_MILLISECONDS)
+
+
+def fail(error: BaseException) -> None:
+    """Prints an exception of this process, tells it to the others, and ends all with status 1."""
+    sentence = "interrupted" if isinstance(error, KeyboardInterrupt) else sentence_of(error)
+    if sentence is None:
+        sentence = f"{type(error).__name__}: {error}"
+        if not _leaving.locked():
+            traceback.print_exception(error)
+        # A collective fails where the other process is gone, which is then what to say: the
+        # watching thread knows it by now, or in half a minute, and ends this process.
+        time.sleep(_SILENCE_SECONDS + 3 * _BEAT_SECONDS)
+    _say(sentence)
+    reason = " ".join(sentence.split())[:500].rstrip(".")
+    state = distributed.global_state
+    with contextlib.suppress(Exception):
+        state.client.key_value_set(f"{_FAILED}/{state.process_id}", reason)
+    _leave()
+
+
+@contextlib.contextmanager
+def watched() -> Iterator[None]:
+    """Looks after the other processes while its body runs; does nothing in a lone process.
+
+    Must be entered by all processes after JAX's distributed runtime has started, and ends it: none
+    leaves before all do. Where another process vanishes for half a minute or leaves its body by an
+    exception, this process ends with status 1 and a sentence that names it. An exception in this
+    process's own body is printed (a `UserError` as its sentence), told to the others, and ends this
+    process with status 1.
+    """
+    state = distributed.global_state
+    if state.num_processes == 1:
+        yield
+        return
+    if state.process_id != 0:
+        libc = ctypes.CDLL(None)
+        libc.signal(signal.SIGABRT, _ABORT_HANDLER)
+    parted = threading.Event()
+    watch = threading.Thread(target=_watch, args=(parted,), name="watchdog", daemon=True)
+    watch.start()
+    try:
+        yield
+    except (Exception, KeyboardInterrupt) as error:
+        fail(error)
+    finally:
+        # Beats until all are here; a thread inside JAX as Python ends would crash the process.
+        jax.distributed.shutdown()
+        parted.set()
+        watch.join()
+        signal.signal(signal.SIGABRT, signal.SIG_DFL)

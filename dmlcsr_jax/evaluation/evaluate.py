@@ -1,0 +1,314 @@
+"""Evaluation of a whole set at the labels' original size."""
+
+import collections
+import concurrent.futures
+import contextlib
+import dataclasses
+import os
+import sys
+import threading
+import time
+from collections.abc import Callable, Generator, Iterable, Mapping
+from typing import Any
+
+import jax
+import numpy as np
+from jax.experimental import multihost_utils
+from tqdm import tqdm
+
+from dmlcsr_jax.data import warp
+from dmlcsr_jax.data.label_sets import LabelSet
+from dmlcsr_jax.distributed import sharding
+from dmlcsr_jax.distributed.rows import local_rows
+from dmlcsr_jax.evaluation import metrics
+from dmlcsr_jax.evaluation.scores import PredictFn, label_from_scores
+
+# Batches that the devices have got and whose scores the host has not: one computes, one waits.
+_BATCHES_AHEAD = 2
+
+
+@dataclasses.dataclass(frozen=True)
+class ImageRecord:
+    """One image of the set as the network saw it, with its score.
+
+    Attributes:
+      index: place in the source.
+      name: the image's name.
+      score: its own mean F1 over the classes other than background that its label has.
+      image: uint8 `[S, S, 3]` RGB, the network's input.
+      label: uint8 `[S, S]`, truth on the input grid, the ignore label outside.
+      prediction: uint8 `[S, S]`, prediction on the input grid, the ignore label outside.
+    """
+
+    index: int
+    name: str
+    score: float
+    image: np.ndarray
+    label: np.ndarray
+    prediction: np.ndarray
+
+
+@dataclasses.dataclass(frozen=True)
+class EvaluationResult:
+    """What an evaluation found, the same in every process.
+
+    Attributes:
+      label_set: meaning of the labels that were compared.
+      confusion: int64 `[C, C]`, pixels by true (row) and predicted class, over the whole set.
+      num_images: images counted.
+      worst: the images with the lowest scores, worst first.
+      seconds: wall-clock time.
+    """
+
+    label_set: LabelSet
+    confusion: np.ndarray
+    num_images: int
+    worst: tuple[ImageRecord, ...]
+    seconds: float
+
+    @property
+    def metrics(self) -> dict[str, Any]:
+        """The figures of `metrics.summarize`."""
+        return metrics.summarize(self.confusion, self.label_set)
+
+
+def image_score(confusion: np.ndarray, label_set: LabelSet) -> float:
+    """Returns the mean F1 of one image over the classes its label has, background left out.
+
+    Args:
+      confusion: int64 `[C, C]` of the image alone.
+      label_set: says which class is background.
+
+    Returns:
+      0 to 1; not-a-number for an image whose label has none of those classes.
+    """
+    truth, predicted = confusion.sum(axis=1), confusion.sum(axis=0)
+    present = [c for c in label_set.mean_f1_classes if truth[c]]
+    if not present:
+        return float("nan")
+    f1 = 2 * np.diag(confusion)[present] / (truth + predicted)[present]
+    return float(f1.mean())
+
+
+def evaluate(
+    predict_fn: PredictFn,
+    variables,
+    batches: Iterable[Mapping[str, Any]],
+    label_set: LabelSet,
+    *,
+    mesh: jax.sharding.Mesh | None = None,
+    num_examples: int | None = None,
+    num_worst: int = 12,
+    tick: Callable[[], None] = lambda: None,
+    label_table: np.ndarray | None = None,
+    prediction_table: np.ndarray | None = None,
+    description: str = "evaluate",
+) -> EvaluationResult:
+    """Evaluates a network on a set; the host's part runs beside the devices'.
+
+    Every process must call this together, each with its own batches, equally many.
+
+    Args:
+      predict_fn: from `inference.make_predict_fn`.
+      variables: `{"params", "batch_stats"}`.
+      batches: as `data.batches.eval_batches` gives them; images whose mask is False count
+        nowhere.
+      label_set: meaning of the labels that are compared.
+      mesh: the mesh to split batches over; None: JAX's default device, and one process.
+      num_examples: images in the whole set, for the time left.
+      num_worst: how many of the worst images to keep.
+      tick: called once a batch, before it; what it raises ends the evaluation.
+      label_table: uint8 `[256]`, turns the source's labels into `label_set`'s.
+      prediction_table: uint8 `[256]`, turns the network's labels into classes of `label_set`.
+      description: shown before the progress bar.
+
+    Returns:
+      Counts over all processes.
+
+    Raises:
+      UserError: where a batch cannot be read.
+    """
+    started = time.perf_counter()
+    tally = _Tally(label_set, num_worst, label_table, prediction_table)
+    is_first = jax.process_index() == 0
+    process_count = jax.process_count() if mesh is not None else 1
+    bar = tqdm(
+        total=num_examples,
+        desc=description,
+        unit="image",
+        disable=not is_first,
+        mininterval=0.5 if sys.stderr.isatty() else 10,
+        dynamic_ncols=True,
+        leave=False,
+    )
+    on_device: collections.deque = collections.deque()
+    on_host: collections.deque = collections.deque()
+
+    def take_from_device(pool):
+        batch, scores = on_device.popleft()
+        scores = local_rows(scores)
+        if scores.shape[0] != batch["mask"].size:
+            raise ValueError(
+                f"the predictor returned {scores.shape[0]} rows for {batch['mask'].size} images; "
+                "its output must be split like its input"
+            )
+        rows = np.flatnonzero(batch["mask"])
+        on_host.append([pool.submit(tally.add, batch, int(row), scores[row]) for row in rows])
+        # The scores of a batch at full size are large: no more than one batch waits for the host.
+        if len(on_host) > 1:
+            for future in on_host.popleft():
+                future.result()
+        # Other processes are about as far as this one.
+        done = rows.size * process_count
+        bar.update(done if num_examples is None else min(done, num_examples - bar.n))
+
+    with (
+        contextlib.closing(_closable(batches)) as batches,
+        bar,
+        concurrent.futures.ThreadPoolExecutor(max(2, os.cpu_count() or 1)) as pool,
+    ):
+        for batch in batches:
+            tick()
+            images = batch["image"]
+            if mesh is not None:
+                images = sharding.put_batch(images, mesh)
+            on_device.append((batch, predict_fn(variables, images)))
+            if len(on_device) == _BATCHES_AHEAD:
+                take_from_device(pool)
+        while on_device:
+            take_from_device(pool)
+        for futures in on_host:
+            for future in futures:
+                future.result()
+    confusion, num_images, worst = tally.over_all_processes(process_count)
+    return EvaluationResult(label_set, confusion, num_images, worst, time.perf_counter() - started)
+
+
+def _closable(batches: Iterable[Mapping[str, Any]]) -> Generator[Mapping[str, Any]]:
+    """Returns an iterator whose `close` ends the workers of `batches` too, where it has any."""
+    try:
+        yield from batches
+    finally:
+        if hasattr(batches, "close"):
+            batches.close()
+
+
+class _Tally:
+    """Counts of one process; images may be added from several threads, in any order."""
+
+    def __init__(
+        self,
+        label_set: LabelSet,
+        num_worst: int,
+        label_table: np.ndarray | None,
+        prediction_table: np.ndarray | None,
+    ):
+        self._label_set = label_set
+        self._num_worst = num_worst
+        self._label_table = label_table
+        self._prediction_table = prediction_table
+        self._confusion = np.zeros((label_set.num_classes,) * 2, np.int64)
+        self._num_images = 0
+        self._worst: list[ImageRecord] = []
+        self._lock = threading.Lock()
+
+    def add(self, batch: Mapping[str, Any], row: int, scores: np.ndarray) -> None:
+        """Counts one image of a batch, given its scores `[S, S, C]`."""
+        label, matrix = batch["label"][row], batch["matrix"][row]
+        prediction = label_from_scores(scores, matrix, label.shape)
+        if self._label_table is not None:
+            label = self._label_table[label]
+        if self._prediction_table is not None:
+            prediction = self._prediction_table[prediction]
+        confusion = metrics.confusion_matrix(
+            label, prediction, self._label_set.num_classes, self._label_set.ignore_label
+        )
+        index, name = int(batch["index"][row]), str(batch["name"][row])
+        score = image_score(confusion, self._label_set)
+        with self._lock:
+            self._confusion += confusion
+            self._num_images += 1
+            if np.isnan(score) or not self._is_among_worst(score, index):
+                return
+            size, ignore_label = scores.shape[0], self._label_set.ignore_label
+            record = ImageRecord(
+                index=index,
+                name=name,
+                score=score,
+                image=np.array(batch["image"][row]),
+                label=warp.warp_label(label, matrix, size, ignore_label),
+                prediction=warp.warp_label(prediction, matrix, size, ignore_label),
+            )
+            self._worst = _worst_of([*self._worst, record], self._num_worst)
+
+    def _is_among_worst(self, score: float, index: int) -> bool:
+        if len(self._worst) < self._num_worst:
+            return True
+        return bool(self._worst) and (score, index) < _badness(self._worst[-1])
+
+    def over_all_processes(
+        self, process_count: int
+    ) -> tuple[np.ndarray, int, tuple[ImageRecord, ...]]:
+        """Returns the counts summed and the worst images of all, in every process."""
+        if process_count == 1:
+            return self._confusion, self._num_images, tuple(self._worst)
+        confusion = _gather(self._confusion).sum(axis=0)
+        num_images = int(_gather(np.int64(self._num_images)).sum())
+        scores = np.full(self._num_worst, np.inf)
+        indices = np.full(self._num_worst, -1, np.int64)
+        for place, record in enumerate(self._worst):
+            scores[place], indices[place] = record.score, record.index
+        all_scores, all_indices = _gather(scores).ravel(), _gather(indices).ravel()
+        order = np.lexsort((all_indices, all_scores))
+        chosen = [int(all_indices[i]) for i in order if all_indices[i] >= 0][: self._num_worst]
+        own = {record.index: record for record in self._worst}
+        sizes = _gather(np.int64(self._worst[0].label.shape[0] if self._worst else 0))
+        worst = [_broadcast_record(own.get(index), index, int(sizes.max())) for index in chosen]
+        return confusion, num_images, tuple(worst)
+
+
+def _badness(record: ImageRecord) -> tuple[float, int]:
+    return record.score, record.index
+
+
+def _worst_of(records: list[ImageRecord], count: int) -> list[ImageRecord]:
+    return sorted(records, key=_badness)[:count]
+
+
+def _gather(array: np.ndarray) -> np.ndarray:
+    """Returns `[processes, ...]`: every process's array, exact whatever its dtype.
+
+    JAX without x64 would cut int64 and float64 to 32 bits, hence the bytes.
+    """
+    array = np.asarray(array)
+    data = np.frombuffer(array.tobytes(), np.uint8)
+    gathered = np.asarray(multihost_utils.process_allgather(data))
+    return np.frombuffer(gathered.tobytes(), array.dtype).reshape(-1, *array.shape)
+
+
+_NAME_BYTES = 512
+
+
+def _broadcast_record(record: ImageRecord | None, index: int, size: int) -> ImageRecord:
+    """Returns in every process the record that one of them has."""
+    arrays = {
+        "name": np.zeros(_NAME_BYTES, np.uint8),
+        "score": np.zeros(8, np.uint8),
+        "image": np.zeros((size, size, 3), np.uint8),
+        "label": np.zeros((size, size), np.uint8),
+        "prediction": np.zeros((size, size), np.uint8),
+    }
+    if record is not None:
+        name = np.frombuffer(record.name.encode()[-_NAME_BYTES:], np.uint8)
+        arrays["name"][: name.size] = name
+        arrays["score"] = np.frombuffer(np.float64(record.score).tobytes(), np.uint8)
+        arrays |= {key: getattr(record, key) for key in ("image", "label", "prediction")}
+    arrays = multihost_utils.broadcast_one_to_all(arrays, is_source=record is not None)
+    return ImageRecord(
+        index=index,
+        name=bytes(arrays["name"]).rstrip(b"\0").decode(errors="replace"),
+        score=float(np.frombuffer(arrays["score"].tobytes(), np.float64)[0]),
+        image=arrays["image"],
+        label=arrays["label"],
+        prediction=arrays["prediction"],
+    )

@@ -1,0 +1,106 @@
+"""Evaluation of a checkpoint on a config's data, with everything that is left to look at."""
+
+import logging
+import re
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import ml_collections
+from etils import epath
+
+from dmlcsr_jax import config as config_lib
+from dmlcsr_jax.checkpoints import model
+from dmlcsr_jax.checkpoints.metadata import Metadata
+from dmlcsr_jax.data import inputs, label_maps
+from dmlcsr_jax.distributed import sharding
+from dmlcsr_jax.errors import differences
+from dmlcsr_jax.evaluation import evaluate, report
+from dmlcsr_jax.evaluation.scores import make_predict_fn
+from dmlcsr_jax.models.dmlcsr import build_model
+
+log = logging.getLogger(__name__)
+
+
+def results_folder(
+    config: ml_collections.ConfigDict, workdir: epath.PathLike, checkpoint: str
+) -> epath.Path:
+    """Returns where the results of a checkpoint on the data of `config` are written."""
+    name = f"{checkpoint} {config.data.label_set} {config.data.eval_split}"
+    return epath.Path(workdir) / "eval" / re.sub(r"[^\w.-]+", "_", name).strip("_")
+
+
+def _network(metadata: Metadata) -> dict[str, Any]:
+    """Returns what a config says of a network too, but for the label set, which is the data's."""
+    fields = metadata.to_json()
+    return {name: fields[name] for name in fields if name not in ("label_set", "edge_branch")}
+
+
+def evaluate_checkpoint(
+    config: ml_collections.ConfigDict,
+    workdir: epath.PathLike,
+    checkpoint: str,
+    *,
+    out: epath.PathLike | None = None,
+    tick: Callable[[], None] = lambda: None,
+) -> evaluate.EvaluationResult:
+    """Restores a model, evaluates it, prints the table and writes the results.
+
+    Preprocessing comes from the checkpoint. Where the data has another label set than the
+    checkpoint, both are mapped onto their common parts (`data.label_maps`).
+
+    Args:
+      config: says which data, at what batch size, with what averaging.
+      workdir: where the names of checkpoints are looked up.
+      checkpoint: latest, best, teacher, teacher:K or a path, as `model.resolve` takes it.
+      out: folder of the results; None: `results_folder`.
+      tick: called once a batch.
+
+    Returns:
+      The counts, the same in every process.
+
+    Raises:
+      UserError: where config, data or checkpoint cannot be used.
+    """
+    config_lib.validate(config)
+    mesh = sharding.make_mesh()
+    sharding.check_batch_size("eval.batch_size", config.eval.batch_size, mesh)
+    path = model.resolve(checkpoint, workdir)
+    metadata, variables = model.load_model(path)
+    configured = Metadata.from_config(config)
+    if differing := differences(_network(metadata), _network(configured)):
+        log.info("the network is the checkpoint's (there), not the config's (here): %s", differing)
+    data_labels = configured.label_set
+    source = inputs.open_source(config, "eval", data_labels)
+
+    compared = label_maps.shared_label_set(data_labels, metadata.label_set)
+    label_table = label_maps.label_map(data_labels, compared).labels
+    prediction_table = label_maps.label_map(metadata.label_set, compared).predictions
+    if compared.classes != metadata.label_set.classes:
+        log.info("labels are compared as %s", ", ".join(compared.classes))
+    predict_fn = make_predict_fn(
+        build_model(metadata, config.model.dtype),
+        metadata,
+        flip=config.eval.flip,
+        scales=tuple(config.eval.scales),
+    )
+    with inputs.eval_batches(
+        config, source, data_labels, image_size=metadata.image_size
+    ) as batches:
+        result = evaluate.evaluate(
+            predict_fn,
+            variables,
+            batches,
+            compared,
+            mesh=mesh,
+            num_examples=len(source),
+            label_table=label_table,
+            prediction_table=prediction_table,
+            tick=tick,
+        )
+    if jax.process_index() == 0:
+        out = out or results_folder(config, workdir, checkpoint)
+        about = {"checkpoint": f"{path.parent.name}/{path.name}", "split": config.data.eval_split}
+        print(report.write_report(out, result, about))
+        log.info("results stand in %s", out)
+    return result

@@ -1,0 +1,106 @@
+"""From photographs at the input size to scores, and from scores to labels at the original size."""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import jax
+import numpy as np
+
+from dmlcsr_jax.checkpoints.metadata import Metadata
+from dmlcsr_jax.data import warp
+from dmlcsr_jax.errors import UserError
+from dmlcsr_jax.models import normalize
+from dmlcsr_jax.models.layers import resize
+
+PredictFn = Callable[[Any, Any], jax.Array]
+
+
+# Scores of a large photograph are made a strip of rows at a time: 24 megapixels of 19 classes
+# would be 1.8 GB at once.
+_STRIP_SCORES = 2**24
+
+
+def make_predict_fn(
+    model,
+    metadata: Metadata,
+    *,
+    flip: bool = False,
+    scales: Sequence[float] = (1.0,),
+) -> PredictFn:
+    """Returns the compiled function that gives every pixel of the input its scores.
+
+    Args:
+      model: the network; only its parsing branch runs, with running statistics.
+      metadata: input size, normalisation, left/right pairs.
+      flip: averages with the mirrored image, its left and right channels exchanged back.
+      scales: the input is also seen at these multiples of its size, and the views are averaged.
+
+    Returns:
+      `predict(variables, images)`: `variables` is `{"params", "batch_stats"}`, `images` uint8
+      `[B, S, S, 3]` RGB, on one device or split over a mesh's `data` axis; the result is float32
+      `[B, S, S, C]` (float64 for float64 parameters), split alike: logits of a single view, mean
+      probabilities of several. Either way the highest score is the label.
+
+    Raises:
+      UserError: where `scales` is empty or holds a number that is not above 0.
+    """
+    scales = tuple(float(scale) for scale in scales)
+    if not scales or min(scales) <= 0:
+        raise UserError(f"the scales are {scales}; give one or more numbers above 0, such as 1.0.")
+    size = metadata.image_size
+    mirrored_channels = metadata.label_set.mirror_table()[: metadata.label_set.num_classes]
+    num_views = len(scales) * (2 if flip else 1)
+
+    def logits_at_input_size(variables, images):
+        logits = model.apply(variables, images, train=False)["parsing"]
+        return resize(logits, (size, size))
+
+    def predict(variables, images):
+        dtype = jax.tree.leaves(variables["params"])[0].dtype
+        images = normalize.normalize(images, metadata, dtype)
+        views = []
+        for scale in scales:
+            side = max(1, round(size * scale))
+            view = images if side == size else resize(images, (side, side))
+            views.append(logits_at_input_size(variables, view))
+            if flip:
+                mirrored = logits_at_input_size(variables, view[:, :, ::-1])
+                views.append(mirrored[:, :, ::-1, mirrored_channels])
+        if num_views == 1:
+            return views[0]
+        return sum(jax.nn.softmax(view, axis=-1) for view in views) / num_views
+
+    return jax.jit(predict)
+
+
+def label_from_scores(scores: np.ndarray, matrix: np.ndarray, hw: tuple[int, int]) -> np.ndarray:
+    """Maps one image's scores back to its original size and takes the best class.
+
+    Args:
+      scores: float32 `[S, S, C]`, as `make_predict_fn`'s function returns them.
+      matrix: float64 `[2, 3]`, original pixel to input pixel, without rotation
+        (`warp.fit_matrix`, `crops.crop_matrix`).
+      hw: original height and width.
+
+    Returns:
+      uint8 `[h, w]`, labels; the lowest of equally good ones; 0, the background, where the input
+      does not reach.
+    """
+    label = np.zeros(hw, np.uint8)
+    left, top, right, bottom = _reach(matrix, scores.shape[0], hw)
+    width = right - left
+    rows = max(1, _STRIP_SCORES // max(1, width * scores.shape[-1]))
+    for first in range(top, bottom if width > 0 else top, rows):
+        last = min(first + rows, bottom)
+        from_strip = matrix @ np.array([[1, 0, left], [0, 1, first], [0, 0, 1]], np.float64)
+        strip_scores = warp.unwarp_logits(scores, from_strip, (last - first, width))
+        label[first:last, left:right] = np.argmax(strip_scores, axis=-1)
+    return label
+
+
+def _reach(matrix: np.ndarray, size: int, hw: tuple[int, int]) -> tuple[int, int, int, int]:
+    """Returns left, top, right, bottom of the original pixels whose centres the input shows."""
+    scale, offset = np.diag(matrix[:, :2]), matrix[:, 2]
+    left, top = np.maximum(np.ceil((-0.5 - offset) / scale), 0).astype(int)
+    right, bottom = np.floor((size - 0.5 - offset) / scale).astype(int) + 1
+    return int(left), int(top), min(int(right), hw[1]), min(int(bottom), hw[0])

@@ -1,0 +1,26 @@
+"""Divergence from the teacher's soft targets (arXiv 2203.14448, section 3.4)."""
+
+import jax
+import jax.numpy as jnp
+from jax import lax
+
+from dmlcsr_jax.losses.cross_entropy import _mean, _pick, _widen
+
+
+def distillation(logits, targets, label, ignore_label=255, class_weights=None):
+    """Divergence of the softmax from soft targets, `KL(q || softmax(logits))`, at temperature 1.
+
+    Args:
+      logits: floating `[..., C]`.
+      targets: q, floating `[..., C]`, not negative, sums to 1 at valid pixels; no gradient.
+      label: integer `[...]`, 0 to C-1 and `ignore_label`: which pixels are valid.
+      ignore_label: label of pixels that count for nothing.
+      class_weights: floating `[C]`, not negative: makes the mean over the valid pixels one that is
+        weighted by the class of the label; None weighs all alike.
+    """
+    logits = _widen(logits)
+    targets = lax.stop_gradient(targets).astype(logits.dtype)
+    divergence = -(targets * jax.nn.log_softmax(logits) + jax.scipy.special.entr(targets)).sum(-1)
+    valid = label != ignore_label
+    pixel_weights = valid if class_weights is None else _pick(class_weights, label)
+    return _mean(jnp.where(valid, divergence, 0), pixel_weights)

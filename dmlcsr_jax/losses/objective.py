@@ -1,0 +1,92 @@
+"""The training objective (arXiv 2203.14448, section 3; method, "Losses").
+
+Every loss is a scalar of float32, float64 where the logits are, finite and with finite gradients
+whatever the labels: with nothing to average over it is 0. Pixels of the ignore label carry neither
+loss nor gradient, and where a pixel's own label is ignored its edge targets are ignored too.
+"""
+
+import functools
+
+import jax.numpy as jnp
+
+from dmlcsr_jax.losses import edge_targets
+from dmlcsr_jax.losses.cross_entropy import (
+    _edge_class_weights,
+    _widen,
+    cross_entropy,
+    edge_cross_entropy,
+    pixel_cross_entropy,
+)
+from dmlcsr_jax.losses.distillation import distillation
+from dmlcsr_jax.losses.edge_attention import edge_attention
+from dmlcsr_jax.losses.lovasz import lovasz_softmax
+from dmlcsr_jax.models.layers import resize
+from dmlcsr_jax.self_regulation.soft_targets import soft_targets
+
+
+def objective(
+    outputs,
+    label,
+    *,
+    weights,
+    edge_width=1,
+    ignore_label=255,
+    teacher_outputs=None,
+    cycle=0,
+    mesh=None,
+):
+    """Computes the weighted sum of all terms and each term by itself.
+
+    Args:
+      outputs: the student's logits, floating, of any resolution: `parsing` `[B, h, w, C]`,
+        `binary_edge` `[B, h, w, 2]`, `category_edge` `[B, h, w, C]`.
+      label: int32 `[B, H, W]`, 0 to C-1 and `ignore_label`.
+      weights: mapping from each of `cross_entropy`, `lovasz`, `binary_edge`, `category_edge`,
+        `attention_binary`, `attention_category` to its factor in the total.
+      edge_width: dilation of the edge targets, as in `edges.binary_edge`.
+      ignore_label: label of pixels without a known class.
+      teacher_outputs: the teacher's logits, as `outputs`; None trains on the labels alone. With a
+        teacher the three cross-entropies become `distillation` towards `soft_targets`. Its edges
+        then weigh all pixels alike; only with a teacher of no students (`cycle` 0) do they keep
+        the class weights, so that the terms are those of the labels alone.
+      cycle: m, the number of students in the teacher, may be traced; without a teacher unused.
+      mesh: the mesh over which the batch is split, for `lovasz_softmax`; None for one device.
+
+    Returns:
+      The total, a scalar, and a dict from each term's name to its unweighted scalar.
+    """
+    binary = edge_targets.binary_edge(label, edge_width, ignore_label)
+    category = edge_targets.category_edge(label, binary)
+    known = label != ignore_label
+    targets = {
+        "parsing": label,
+        "binary_edge": jnp.where(known, binary, ignore_label),
+        "category_edge": jnp.where(known, category, ignore_label),
+    }
+    logits = {name: _at_label_size(outputs[name], label) for name in targets}
+
+    def fit(name, hard_loss, class_weights=None):
+        target = targets[name]
+        if teacher_outputs is None:
+            return hard_loss(logits[name], target, ignore_label)
+        teacher = _at_label_size(teacher_outputs[name], label)
+        soft = soft_targets(teacher, target, cycle, ignore_label)
+        if class_weights is not None:
+            class_weights = jnp.where(cycle == 0, class_weights(soft.shape[-1], target), 1)
+        return distillation(logits[name], soft, target, ignore_label, class_weights)
+
+    edge_weights = functools.partial(_edge_class_weights, ignore_label=ignore_label)
+    per_pixel = pixel_cross_entropy(logits["parsing"], label, ignore_label)
+    terms = {
+        "cross_entropy": fit("parsing", cross_entropy),
+        "lovasz": lovasz_softmax(logits["parsing"], label, ignore_label, mesh=mesh),
+        "binary_edge": fit("binary_edge", edge_cross_entropy, edge_weights),
+        "category_edge": fit("category_edge", edge_cross_entropy, edge_weights),
+        "attention_binary": edge_attention(per_pixel, targets["binary_edge"], ignore_label),
+        "attention_category": edge_attention(per_pixel, targets["category_edge"], ignore_label),
+    }
+    return sum(weights[name] * term for name, term in terms.items()), terms
+
+
+def _at_label_size(logits, label):
+    return resize(_widen(logits), label.shape[1:3])

@@ -1,0 +1,176 @@
+"""What prediction writes: palette label maps, overlays, ArrayRecord shards, and what they mean."""
+
+import io
+import json
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import cv2
+import numpy as np
+import PIL.Image
+import PIL.PngImagePlugin
+from etils import epath
+
+from dmlcsr_jax import atomic_file, visualization
+from dmlcsr_jax.data.label_sets import LabelSet
+from dmlcsr_jax.errors import UserError, differences
+from dmlcsr_jax.predict.photographs import MARKER, OUTPUT_FOLDERS, Picture
+
+_JPEG_QUALITY = 95
+
+
+class OutputError(UserError):
+    """A file cannot be written, so that going on is of no use."""
+
+
+def label_png(label: np.ndarray, label_set: LabelSet, name: str) -> bytes:
+    """Returns a palette PNG whose indices are the labels.
+
+    Args:
+      label: uint8 `[H, W]`.
+      label_set: gives the palette.
+      name: the photograph's name, kept in the file as the text `name`.
+    """
+    picture = PIL.Image.fromarray(label)
+    picture.putpalette(visualization.colour_table(label_set).tobytes())
+    info = PIL.PngImagePlugin.PngInfo()
+    # File names may be bytes that no text has.
+    info.add_text("name", name.encode(errors="replace").decode())
+    data = io.BytesIO()
+    picture.save(data, format="PNG", pnginfo=info)
+    return data.getvalue()
+
+
+def overlay_jpeg(image: np.ndarray, label: np.ndarray, label_set: LabelSet, alpha: float) -> bytes:
+    """Returns a JPEG of the photograph, uint8 `[H, W, 3]` RGB, with its parts tinted."""
+    mixed = visualization.overlay(image, label, label_set, alpha)
+    options = [cv2.IMWRITE_JPEG_QUALITY, _JPEG_QUALITY]
+    return cv2.imencode(".jpg", cv2.cvtColor(mixed, cv2.COLOR_RGB2BGR), options)[1].tobytes()
+
+
+def write(path: epath.Path, data: bytes) -> None:
+    """Writes a file, whole or not at all.
+
+    Raises:
+      OutputError: where there is no room or no right to write it.
+    """
+    try:
+        atomic_file.write_bytes(path, data)
+    except OSError as error:
+        raise cannot_write(path, error) from error
+
+
+def cannot_write(path: epath.PathLike, error: OSError) -> OutputError:
+    """Returns the error that names a file that could not be written."""
+    return OutputError(
+        f"cannot write {path}: {error.strerror or error}; mend that and start again: what is "
+        "finished is kept."
+    )
+
+
+def open_folder(
+    out: epath.PathLike, label_set: LabelSet, settings: Mapping[str, Any], checkpoint: str
+) -> epath.Path:
+    """Makes the folder of the outputs, or goes on with one of the same settings.
+
+    Writes `names.txt` (a class a line, label 0 first) and `label_set.json` (all there is to know of
+    the labels), and `predict.json` with the settings.
+
+    Args:
+      out: the folder.
+      label_set: meaning of the labels.
+      settings: JSON-serialisable, all that decides what is written.
+      checkpoint: the checkpoint's path, for the reader.
+
+    Returns:
+      The folder.
+
+    Raises:
+      UserError: where the folder holds other files or outputs of other settings, or cannot be
+        written.
+    """
+    out = epath.Path(out)
+    settings = json.loads(json.dumps(settings))
+    # Another process that writes here writes the marker first: look for it last.
+    holds_others = any((out / name).exists() for name in OUTPUT_FOLDERS)
+    if (out / MARKER).exists():
+        _require_same(out, settings)
+    elif holds_others:
+        raise UserError(
+            f"{out} has a folder {' or '.join(OUTPUT_FOLDERS)} that prediction did not write; give "
+            "another --out."
+        )
+    left = {"none": ""}.get(label_set.left_is, f"# left_is: {label_set.left_is}\n")
+    write(out / "names.txt", (left + "".join(f"{n}\n" for n in label_set.classes)).encode())
+    write(out / "label_set.json", _json(label_set.to_json()))
+    if not (out / MARKER).exists():
+        write(out / MARKER, _json({"checkpoint": checkpoint, "settings": settings}))
+    return out
+
+
+def _json(content) -> bytes:
+    return (json.dumps(content, indent=2) + "\n").encode()
+
+
+def _require_same(out: epath.Path, settings: Mapping[str, Any]) -> None:
+    try:
+        before = json.loads((out / MARKER).read_text())["settings"]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise UserError(f"{out / MARKER} cannot be read; give another --out.") from error
+    if differing := differences(before, settings):
+        raise UserError(
+            f"{out} holds predictions of other settings: {differing}; give another --out, or "
+            "remove that one."
+        )
+
+
+def are_newer(outputs: Iterable[epath.PathLike], source: epath.PathLike) -> bool:
+    """Returns whether all outputs are there and none is older than what it was made of."""
+    try:
+        made_of = epath.Path(source).stat().mtime
+        return all(epath.Path(path).stat().mtime >= made_of for path in outputs)
+    except OSError:
+        return False
+
+
+class FileOutput:
+    """A PNG a photograph in `labels/`, and a JPEG in `overlays/`."""
+
+    def __init__(self, out: epath.Path, label_set: LabelSet, overlay_alpha: float | None):
+        """Writes nothing yet.
+
+        Args:
+          out: from `open_folder`.
+          label_set: gives the palette.
+          overlay_alpha: share of the tint, 0 to 1; None: no overlays.
+        """
+        self._out = epath.Path(out)
+        self._label_set = label_set
+        self._alpha = overlay_alpha
+
+    def paths(self, picture: Picture, overlay_suffix: str = ".jpg") -> tuple[epath.Path, ...]:
+        """Returns the label map's file, and the overlay's where there is one."""
+        label = self._out / "labels" / f"{picture.stem}.png"
+        if self._alpha is None:
+            return (label,)
+        return label, self._out / "overlays" / f"{picture.stem}{overlay_suffix}"
+
+    def is_finished(self, picture: Picture, source: epath.Path) -> bool:
+        """Returns whether all files of a photograph are there, none older than the photograph."""
+        return are_newer(self.paths(picture), source)
+
+    def write(self, picture: Picture, image: np.ndarray, label: np.ndarray) -> None:
+        """Writes a photograph's files, the label map last.
+
+        Args:
+          picture: the photograph.
+          image: uint8 `[H, W, 3]` RGB.
+          label: uint8 `[H, W]`.
+
+        Raises:
+          OutputError: where a file cannot be written.
+        """
+        label_path, *overlay_path = self.paths(picture)
+        for path in overlay_path:
+            write(path, overlay_jpeg(image, label, self._label_set, self._alpha))
+        write(label_path, label_png(label, self._label_set, picture.name))

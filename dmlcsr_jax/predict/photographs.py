@@ -1,0 +1,199 @@
+"""Photographs to parse: found in folders or named, or as the records of ArrayRecord files."""
+
+import collections
+import dataclasses
+import os
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+from etils import epath
+
+from dmlcsr_jax.data.decode import decode_image
+from dmlcsr_jax.errors import UserError
+
+PHOTO_SUFFIXES = (".avif", ".bmp", ".jp2", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp")
+
+
+VIDEO_SUFFIXES = (".avi", ".m4v", ".mkv", ".mov", ".mp4", ".webm")
+
+
+# A folder with this file was written by prediction; its `labels` and `overlays` are no photographs.
+MARKER = "predict.json"
+
+
+OUTPUT_FOLDERS = ("labels", "overlays")
+
+
+@dataclasses.dataclass(frozen=True)
+class Picture:
+    """One photograph or video to parse.
+
+    Attributes:
+      index: its place among all of them.
+      name: file name relative to the source's base, with `/`; or the record's name.
+      stem: what the files written for it are named, without suffix; differs between any two.
+    """
+
+    index: int
+    name: str
+    stem: str
+
+    @property
+    def is_video(self) -> bool:
+        """Whether it is a video by its suffix."""
+        return self.name.lower().endswith(VIDEO_SUFFIXES)
+
+
+def read_photograph(path: epath.PathLike) -> np.ndarray:
+    """Reads a photograph in its EXIF orientation.
+
+    Args:
+      path: the file, local or remote.
+
+    Returns:
+      uint8 `[H, W, 3]` RGB; grey is repeated, transparency dropped, 16 bits reduced to 8.
+
+    Raises:
+      UserError: where the file cannot be read, is cut off or is no picture.
+    """
+    path = epath.Path(path)
+    try:
+        data = path.read_bytes()
+    except OSError as error:
+        raise UserError(f"{path} cannot be read: {error.strerror or error}.") from error
+    return decode_image(data, os.fspath(path))
+
+
+class PhotoFiles:
+    """Photographs and videos in folders, below them, and named one by one.
+
+    Hidden files and folders are left out, and so is what prediction wrote. In folders, files count
+    by their suffix; a file that is named is taken whatever its suffix.
+
+    Attributes:
+      base: the folder that names are relative to: the one folder given, else the folder common to
+        all that is given.
+      ignored: number of files in the folders by suffix that are no photographs, after a full
+        iteration.
+    """
+
+    def __init__(self, paths: Sequence[epath.PathLike]):
+        """Looks at what is named, not yet into the folders.
+
+        Args:
+          paths: files and folders.
+
+        Raises:
+          UserError: where one does not exist, or was written by prediction.
+        """
+        self._folders, files = [], set()
+        for path in map(_absolute, paths):
+            if path.is_dir():
+                self._folders.append(path)
+            elif path.exists():
+                files.add(path)
+            else:
+                raise UserError(f"{path} does not exist; name a photograph or a folder.")
+            _refuse_own_output(path)
+        self._folders = _outermost(self._folders)
+        self._files = sorted(
+            file for file in files if not any(_is_below(file, f) for f in self._folders)
+        )
+        parents = [*self._folders, *(file.parent for file in self._files)]
+        self.base = _common_folder(parents)
+        self.ignored: collections.Counter[str] = collections.Counter()
+
+    def __iter__(self) -> Iterator[Picture]:
+        """Yields the pictures, in the order of their folders and names, always the same."""
+        self.ignored = collections.Counter()
+        index = 0
+        for folder, names, stems in self._by_folder():
+            for name in names:
+                relative = (folder / name).relative_to(self.base).as_posix()
+                stem = (folder / stems[name]).relative_to(self.base).as_posix()
+                yield Picture(index, relative, stem)
+                index += 1
+
+    def path(self, picture: Picture) -> epath.Path:
+        """Returns the picture's file."""
+        return self.base / picture.name
+
+    def read(self, picture: Picture) -> tuple[str, np.ndarray]:
+        """Returns the picture's name and what `read_photograph` makes of its file."""
+        return picture.name, read_photograph(self.path(picture))
+
+    def _by_folder(self) -> Iterator[tuple[epath.Path, list[str], dict[str, str]]]:
+        for root in self._folders:
+            for folder, below, files in root.walk():
+                below[:] = sorted(name for name in below if not name.startswith("."))
+                if MARKER in files:
+                    below[:] = [name for name in below if name not in OUTPUT_FOLDERS]
+                names = []
+                for name in sorted(files):
+                    if name.startswith(".") or name == MARKER:
+                        continue
+                    if _has_known_suffix(name):
+                        names.append(name)
+                    else:
+                        self.ignored[os.path.splitext(name)[1].lower() or name] += 1
+                yield folder, names, _stems(names)
+        by_parent = collections.defaultdict(list)
+        for file in self._files:
+            by_parent[file.parent].append(file.name)
+        for folder, names in sorted(by_parent.items()):
+            # Named the same whether all of the folder is parsed or this file alone.
+            siblings = filter(_has_known_suffix, (path.name for path in folder.iterdir()))
+            yield folder, names, _stems({*siblings, *names})
+
+
+def _has_known_suffix(name: str) -> bool:
+    is_known = name.lower().endswith(PHOTO_SUFFIXES + VIDEO_SUFFIXES)
+    return is_known and not name.startswith(".")
+
+
+def _stems(names) -> dict[str, str]:
+    """Returns what to call each file of a folder without its suffix, no two alike.
+
+    A file whose name without suffix belongs to another one too keeps its suffix: `a.jpg` and
+    `a.png` become `a.jpg` and `a.png`, not both `a`.
+    """
+    # Some file systems do not tell `a` from `A`.
+    counts = collections.Counter(os.path.splitext(name)[0].casefold() for name in names)
+    whole = {name.casefold() for name in names}
+    stems = {}
+    for name in names:
+        stem = os.path.splitext(name)[0]
+        key = stem.casefold()
+        is_clear = _has_known_suffix(name) and counts[key] == 1 and key not in whole
+        stems[name] = stem if is_clear else name
+    return stems
+
+
+def _absolute(path: epath.PathLike) -> epath.Path:
+    text = os.fspath(path)
+    return epath.Path(text if "://" in text else os.path.abspath(text))
+
+
+def _is_below(path: epath.Path, folder: epath.Path) -> bool:
+    return folder in path.parents
+
+
+def _outermost(folders: Sequence[epath.Path]) -> list[epath.Path]:
+    """Returns the folders in order, without those that lie in others."""
+    unique = sorted(set(folders))
+    return [f for f in unique if not any(_is_below(f, other) for other in unique)]
+
+
+def _common_folder(folders: Sequence[epath.Path]) -> epath.Path:
+    common = folders[0]
+    while not all(common == folder or _is_below(folder, common) for folder in folders):
+        common = common.parent
+    return common
+
+
+def _refuse_own_output(path: epath.Path) -> None:
+    for folder in (path, *path.parents):
+        if folder.name in OUTPUT_FOLDERS and (folder.parent / MARKER).exists():
+            raise UserError(
+                f"{path} was written by prediction; name the photographs it was made of."
+            )

@@ -1,0 +1,152 @@
+"""The pure functions that run on the devices, and nothing that waits for the host."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from dmlcsr_jax.checkpoints.metadata import Metadata
+from dmlcsr_jax.losses import edge_targets, objective
+from dmlcsr_jax.models.layers import resize
+from dmlcsr_jax.models.normalize import normalize
+from dmlcsr_jax.self_regulation import teacher as teacher_lib
+from dmlcsr_jax.training.state import TrainState
+
+
+def train_step(
+    state: TrainState,
+    batch: Mapping[str, jax.Array],
+    *,
+    model,
+    optimizer: optax.GradientTransformation,
+    schedule: optax.Schedule,
+    metadata: Metadata,
+    loss_weights: Mapping[str, float],
+    edge_width: int,
+    self_regulated: bool,
+    mesh: jax.sharding.Mesh | None = None,
+) -> tuple[TrainState, dict[str, jax.Array]]:
+    """One optimisation step on one global batch.
+
+    Args:
+      state: the run's state.
+      batch: `image` uint8 `[B, S, S, 3]` RGB and `label` uint8 `[B, S, S]`.
+      model: the network; its batch statistics are those of the global batch.
+      optimizer: gives the update of the parameters.
+      schedule: learning rate by step, for the record; `optimizer` holds its own.
+      metadata: normalisation and ignore label.
+      loss_weights: weight of each term, as `losses.objective` names them.
+      edge_width: dilation of the edge targets, pixels.
+      mesh: the mesh over which the batch is split; None for one device.
+      self_regulated: whether the teacher's soft targets replace part of the hard labels.
+
+    Returns:
+      The next state, and float scalars: `loss`, each unweighted term, `learning_rate`,
+      `grad_norm`, and `finite`, whether loss and gradients are all finite numbers.
+    """
+    dtype = jax.tree.leaves(state.params)[0].dtype
+    images = normalize(batch["image"], metadata, dtype)
+    label = batch["label"].astype(jnp.int32)
+    teacher_outputs = None
+    if self_regulated:
+        teacher_outputs = model.apply(state.teacher, images, train=False, edges=True)
+
+    def loss_fn(params):
+        outputs, mutated = model.apply(
+            {"params": params, "batch_stats": state.batch_stats},
+            images,
+            train=True,
+            mutable=["batch_stats"],
+        )
+        total, terms = objective.objective(
+            outputs,
+            label,
+            weights=loss_weights,
+            edge_width=edge_width,
+            ignore_label=metadata.label_set.ignore_label,
+            teacher_outputs=teacher_outputs,
+            cycle=state.cycle,
+            mesh=mesh,
+        )
+        return total, (terms, mutated["batch_stats"])
+
+    (loss, (terms, batch_stats)), grads = jax.value_and_grad(loss_fn, has_aux=True)(state.params)
+    updates, opt_state = optimizer.update(grads, state.opt_state, state.params)
+    grad_norm = optax.tree.norm(grads)
+    scalars = {
+        "loss": loss,
+        **terms,
+        "learning_rate": schedule(state.step),
+        "grad_norm": grad_norm,
+        "finite": jnp.isfinite(loss) & jnp.isfinite(grad_norm),
+    }
+    state = state.replace(
+        step=state.step + 1,
+        params=optax.apply_updates(state.params, updates),
+        batch_stats=batch_stats,
+        opt_state=opt_state,
+    )
+    return state, scalars
+
+
+def statistics_step(
+    teacher: Mapping[str, Any], batch, num_seen, *, model, metadata: Metadata
+) -> Any:
+    """Takes one batch into the cumulative mean of the teacher's batch statistics.
+
+    Args:
+      teacher: `{"params", "batch_stats"}`; the statistics are the mean over `num_seen` batches.
+      batch: `image` uint8 `[B, S, S, 3]` RGB.
+      num_seen: scalar, batches already in the mean.
+      model: the network.
+      metadata: normalisation.
+
+    Returns:
+      The batch statistics as their mean over `num_seen + 1` batches.
+    """
+    dtype = jax.tree.leaves(teacher["params"])[0].dtype
+    # Without momentum the running statistics after a batch are that batch's own.
+    _, mutated = model.clone(momentum=0.0).apply(
+        teacher,
+        normalize(batch["image"], metadata, dtype),
+        train=True,
+        mutable=["batch_stats"],
+    )
+    return teacher_lib.accumulate_statistics(
+        teacher["batch_stats"], mutated["batch_stats"], num_seen
+    )
+
+
+def panel_step(
+    state: TrainState, batch, *, model, metadata: Metadata, edge_width: int
+) -> dict[str, jax.Array]:
+    """What the panels show of one batch: targets and what student and teacher make of it.
+
+    Returns:
+      int32 `[B, S, S]` each: `label`, `binary_edge`, `category_edge` (targets), `prediction`,
+      `predicted_binary_edge`, `predicted_category_edge`, `teacher_prediction`.
+    """
+    dtype = jax.tree.leaves(state.params)[0].dtype
+    images = normalize(batch["image"], metadata, dtype)
+    label = batch["label"].astype(jnp.int32)
+    binary = edge_targets.binary_edge(label, edge_width, metadata.label_set.ignore_label)
+
+    def predict(variables):
+        outputs = model.apply(variables, images, train=False, edges=True)
+        return {
+            name: jnp.argmax(resize(logits, label.shape[1:]), axis=-1).astype(jnp.int32)
+            for name, logits in outputs.items()
+        }
+
+    student = predict(state.student)
+    return {
+        "label": label,
+        "binary_edge": binary,
+        "category_edge": edge_targets.category_edge(label, binary),
+        "prediction": student["parsing"],
+        "predicted_binary_edge": student["binary_edge"],
+        "predicted_category_edge": student["category_edge"],
+        "teacher_prediction": predict(state.teacher)["parsing"],
+    }

@@ -1,0 +1,84 @@
+"""Weights that a run starts from instead of random ones."""
+
+import logging
+from typing import Any
+
+import jax
+import ml_collections
+import numpy as np
+
+from dmlcsr_jax.checkpoints import model
+from dmlcsr_jax.checkpoints.metadata import Metadata
+from dmlcsr_jax.convert_torch.encoder import load_encoder
+from dmlcsr_jax.errors import UserError, differences
+
+log = logging.getLogger(__name__)
+
+_MUST_AGREE = {
+    "encoder": "model",
+    "stem": "model",
+    "width": "model",
+    "channel_order": "data",
+    "mean": "data",
+    "std": "data",
+}
+
+
+def initial_weights(
+    config: ml_collections.ConfigDict, metadata: Metadata, variables: dict[str, Any]
+) -> dict[str, Any]:
+    """Takes in the weights of `model.init_from` (a checkpoint), then of `model.pretrained`.
+
+    Args:
+      config: its `model`.
+      metadata: of the network to be trained.
+      variables: its fresh `{"params", "batch_stats"}`, arrays on the host.
+
+    Returns:
+      The same trees with every tensor replaced for which there is one to load; what was loaded
+      and what was left fresh is logged.
+
+    Raises:
+      UserError: where a file cannot be read or is of another architecture or pixel convention.
+    """
+    if config.model.init_from:
+        variables = _from_checkpoint(config.model.init_from, metadata, variables)
+    if config.model.pretrained:
+        params, batch_stats, loaded = load_encoder(
+            config.model.pretrained,
+            variables["params"],
+            variables["batch_stats"],
+            metadata.encoder,
+            metadata.stem,
+        )
+        log.info("%s", loaded)
+        variables = {"params": params, "batch_stats": batch_stats}
+    return variables
+
+
+def _from_checkpoint(
+    checkpoint: str, metadata: Metadata, variables: dict[str, Any]
+) -> dict[str, Any]:
+    """Takes every tensor that fits; those of another class count stay fresh, and are named."""
+    theirs, loaded = model.load_model(checkpoint)
+    there, here = (
+        {f"config.{section}.{name}": getattr(which, name) for name, section in _MUST_AGREE.items()}
+        for which in (theirs, metadata)
+    )
+    if differing := differences(there, here):
+        raise UserError(
+            f"the checkpoint {checkpoint} is of another network than config.model.init_from needs: "
+            f"{differing}; set these fields as they are there."
+        )
+    tensors, fresh = model.named_leaves(loaded), []
+
+    def choose(path, leaf):
+        name = model.leaf_name(path)
+        if name in tensors and tensors[name].shape == leaf.shape:
+            return np.asarray(tensors[name])
+        fresh.append(name)
+        return leaf
+
+    chosen = jax.tree_util.tree_map_with_path(choose, variables)
+    log.info("weights from %s; left fresh: %s", checkpoint, ", ".join(fresh) or "none")
+    return chosen

@@ -1,0 +1,76 @@
+"""State_dict files as the world writes them."""
+
+import pickle
+
+import numpy as np
+import pytest
+import safetensors.torch
+import torch
+from reference_torch import tiny_network
+
+from dmlcsr_jax.convert_torch import files
+from dmlcsr_jax.errors import UserError
+
+
+@pytest.fixture(scope="module")
+def network():
+    return tiny_network()
+
+
+def _prefixed(state):
+    return {f"module.{name}": value for name, value in state.items()}
+
+
+@pytest.mark.parametrize(
+    "wrap",
+    [
+        _prefixed,
+        lambda state: {"state_dict": _prefixed(state), "epoch": 3, "best": 0.9},
+        lambda state: {"model": state, "optimizer": {"state": {}, "param_groups": []}},
+        lambda state: {name: value.double() for name, value in state.items()},
+    ],
+    ids=["data-parallel", "wrapped", "with an optimizer", "float64"],
+)
+def test_files_as_training_scripts_leave_them(network, tmp_path, wrap):
+    state = network.state_dict()
+    torch.save(wrap(state), tmp_path / "w.pth")
+    read = files.read(tmp_path / "w.pth")
+    assert set(read) == set(state)
+    for name, value in state.items():
+        np.testing.assert_array_equal(read[name], value.numpy())
+
+
+def test_half_precision_is_widened_exactly(network, tmp_path):
+    for dtype in (torch.float16, torch.bfloat16):
+        state = {
+            name: value.to(dtype) if value.is_floating_point() else value
+            for name, value in network.state_dict().items()
+        }
+        torch.save(state, tmp_path / "w.pth")
+        safetensors.torch.save_file(state, tmp_path / "w.safetensors")
+        for suffix in (".pth", ".safetensors"):
+            read = files.read(tmp_path / f"w{suffix}")
+            for name, value in state.items():
+                if value.is_floating_point():
+                    assert read[name].dtype == np.float32
+                    np.testing.assert_array_equal(read[name], value.float().numpy())
+
+
+class _Trap:
+    """Unpickling it creates a file."""
+
+    def __init__(self, path):
+        self.path = path
+
+    def __reduce__(self):
+        return (open, (str(self.path), "w"))
+
+
+def test_code_in_a_pickle_is_never_run(network, tmp_path):
+    trap = tmp_path / "sprung"
+    torch.save({"state_dict": network.state_dict(), "args": _Trap(trap)}, tmp_path / "zip.pth")
+    (tmp_path / "plain.pth").write_bytes(pickle.dumps(_Trap(trap), protocol=2))
+    for name in ("zip.pth", "plain.pth"):
+        with pytest.raises(UserError, match=f"{name} cannot be read"):
+            files.read(tmp_path / name)
+    assert not trap.exists()

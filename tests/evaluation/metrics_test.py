@@ -1,0 +1,194 @@
+import json
+import math
+
+import numpy as np
+import pytest
+import sklearn.metrics
+
+from dmlcsr_jax.data.label_sets import LABEL_SETS
+from dmlcsr_jax.errors import UserError
+from dmlcsr_jax.evaluation import metrics
+
+IGNORE = 255
+HELEN = LABEL_SETS["helen"]
+
+
+def _pixels(seed, num_classes=HELEN.num_classes, size=4000, absent=()):
+    """Truth, and a prediction that is right two times in three."""
+    rng = np.random.default_rng(seed)
+    classes = [k for k in range(num_classes) if k not in absent]
+    truth = rng.choice(classes, size=size)
+    prediction = np.where(rng.random(size) < 2 / 3, truth, rng.choice(classes, size=size))
+    return truth.astype(np.uint8), prediction.astype(np.int32)
+
+
+def test_confusion_matrix_is_scikit_learns():
+    truth, prediction = _pixels(0)
+    matrix = metrics.confusion_matrix(truth, prediction, HELEN.num_classes)
+    expected = sklearn.metrics.confusion_matrix(truth, prediction, labels=range(HELEN.num_classes))
+    assert matrix.dtype == np.int64
+    np.testing.assert_array_equal(matrix, expected)
+
+
+def test_ignored_pixels_do_not_count_whatever_is_predicted_there():
+    truth, prediction = _pixels(1)
+    expected = metrics.confusion_matrix(truth, prediction, HELEN.num_classes)
+    truth = np.concatenate([truth, np.full(50, IGNORE, np.uint8)])
+    prediction = np.concatenate([prediction, np.full(50, 200)])
+    np.testing.assert_array_equal(
+        metrics.confusion_matrix(truth, prediction, HELEN.num_classes), expected
+    )
+
+
+def test_matrices_of_images_add_up_to_the_sets():
+    truth, prediction = _pixels(2)
+    parts = [
+        metrics.confusion_matrix(t.reshape(20, -1), p.reshape(20, -1), HELEN.num_classes)
+        for t, p in zip(np.split(truth, 4), np.split(prediction, 4), strict=True)
+    ]
+    np.testing.assert_array_equal(
+        sum(parts), metrics.confusion_matrix(truth, prediction, HELEN.num_classes)
+    )
+
+
+def test_all_pixels_ignored_gives_zeros():
+    label = np.full((3, 3), IGNORE, np.uint8)
+    matrix = metrics.confusion_matrix(label, np.zeros((3, 3), int), 4)
+    np.testing.assert_array_equal(matrix, np.zeros((4, 4)))
+
+
+@pytest.mark.parametrize(
+    ("label", "prediction", "message"),
+    [
+        ([0, 4], [0, 0], "label contains the value 4.*0 to 3 or the ignore label 255"),
+        ([0, -1], [0, 0], "label contains the value -1"),
+        ([0, 1], [0, 4], r"prediction contains the value 4.*0 to 3\.$"),
+        ([0, 1], [0, 255], "prediction contains the value 255"),
+        ([0, 1], [[0, 1]], r"\(2,\).*\(1, 2\)"),
+    ],
+)
+def test_impossible_values_are_named_not_dropped(label, prediction, message):
+    with pytest.raises(UserError, match=message):
+        metrics.confusion_matrix(np.asarray(label), np.asarray(prediction), 4)
+
+
+def test_scores_are_scikit_learns():
+    truth, prediction = _pixels(3)
+    summary = metrics.summarize(
+        metrics.confusion_matrix(truth, prediction, HELEN.num_classes), HELEN
+    )
+    labels = list(range(HELEN.num_classes))
+    expected = {
+        "f1": sklearn.metrics.f1_score(truth, prediction, labels=labels, average=None),
+        "iou": sklearn.metrics.jaccard_score(truth, prediction, labels=labels, average=None),
+        "precision": sklearn.metrics.precision_score(
+            truth, prediction, labels=labels, average=None
+        ),
+        "recall": sklearn.metrics.recall_score(truth, prediction, labels=labels, average=None),
+        "truth_pixels": np.bincount(truth),
+        "predicted_pixels": np.bincount(prediction),
+    }
+    assert list(summary["classes"]) == list(HELEN.classes)
+    for score, values in expected.items():
+        got = [scores[score] for scores in summary["classes"].values()]
+        np.testing.assert_allclose(got, values, rtol=1e-12)
+    assert summary["mean_f1"] == pytest.approx(
+        sklearn.metrics.f1_score(truth, prediction, labels=labels[1:], average="macro"), rel=1e-12
+    )
+    assert summary["miou"] == pytest.approx(
+        sklearn.metrics.jaccard_score(truth, prediction, average="macro"), rel=1e-12
+    )
+    assert summary["pixel_accuracy"] == pytest.approx(
+        sklearn.metrics.accuracy_score(truth, prediction), rel=1e-12
+    )
+    assert summary["num_pixels"] == truth.size
+
+
+def test_merged_groups_are_binary_scores_of_the_classes_unions():
+    truth, prediction = _pixels(4)
+    summary = metrics.summarize(
+        metrics.confusion_matrix(truth, prediction, HELEN.num_classes), HELEN
+    )
+    parts = {
+        "eyes": {"left_eye", "right_eye"},
+        "brows": {"left_brow", "right_brow"},
+        "mouth": {"upper_lip", "inner_mouth", "lower_lip"},
+    }
+    parts["overall"] = set().union(*parts.values(), {"nose"})
+    assert set(summary["groups"]) == set(parts)
+    for group, members in parts.items():
+        labels = [HELEN.classes.index(name) for name in members]
+        in_truth, in_prediction = np.isin(truth, labels), np.isin(prediction, labels)
+        scores = summary["groups"][group]
+        assert scores["f1"] == pytest.approx(
+            sklearn.metrics.f1_score(in_truth, in_prediction), rel=1e-12
+        )
+        assert scores["iou"] == pytest.approx(
+            sklearn.metrics.jaccard_score(in_truth, in_prediction), rel=1e-12
+        )
+        assert scores["truth_pixels"] == in_truth.sum()
+
+
+def test_confusion_within_a_group_is_no_error_of_the_group():
+    left, right = HELEN.classes.index("left_eye"), HELEN.classes.index("right_eye")
+    truth, prediction = np.full(9, left), np.full(9, right)
+    summary = metrics.summarize(
+        metrics.confusion_matrix(truth, prediction, HELEN.num_classes), HELEN
+    )
+    assert summary["classes"]["left_eye"]["f1"] == 0
+    assert summary["groups"]["eyes"]["f1"] == 1
+
+
+def test_a_class_in_neither_truth_nor_prediction_is_left_out_of_the_means():
+    nose = HELEN.classes.index("nose")
+    truth, prediction = _pixels(5, absent=[nose])
+    summary = metrics.summarize(
+        metrics.confusion_matrix(truth, prediction, HELEN.num_classes), HELEN
+    )
+    assert math.isnan(summary["classes"]["nose"]["f1"])
+    assert math.isnan(summary["classes"]["nose"]["iou"])
+    present = [k for k in range(HELEN.num_classes) if k != nose]
+    assert summary["mean_f1"] == pytest.approx(
+        sklearn.metrics.f1_score(truth, prediction, labels=present[1:], average="macro"), rel=1e-12
+    )
+    assert summary["miou"] == pytest.approx(
+        sklearn.metrics.jaccard_score(truth, prediction, labels=present, average="macro"),
+        rel=1e-12,
+    )
+
+
+def test_a_class_that_is_only_predicted_scores_0_and_counts():
+    nose = HELEN.classes.index("nose")
+    matrix = np.zeros((HELEN.num_classes,) * 2, np.int64)
+    matrix[0, 0] = matrix[1, 1] = 10
+    matrix[0, nose] = 5
+    summary = metrics.summarize(matrix, HELEN)
+    assert summary["classes"]["nose"]["f1"] == 0
+    assert math.isnan(summary["classes"]["nose"]["recall"])
+    assert summary["classes"]["nose"]["precision"] == 0
+    assert summary["mean_f1"] == pytest.approx((1 + 0) / 2)
+
+
+def test_empty_summary_is_nan_and_becomes_json():
+    summary = metrics.summarize(np.zeros((HELEN.num_classes,) * 2, np.int64), HELEN)
+    assert math.isnan(summary["mean_f1"])
+    assert math.isnan(summary["pixel_accuracy"])
+    text = json.dumps(metrics.json_safe(summary), allow_nan=False)
+    read = json.loads(text)
+    assert read["mean_f1"] is None
+    assert read["classes"]["nose"]["f1"] is None
+    assert read["groups"]["eyes"]["iou"] is None
+    assert read["num_pixels"] == 0
+
+
+def test_json_safe_keeps_defined_numbers():
+    truth, prediction = _pixels(6)
+    summary = metrics.summarize(
+        metrics.confusion_matrix(truth, prediction, HELEN.num_classes), HELEN
+    )
+    assert json.loads(json.dumps(metrics.json_safe(summary), allow_nan=False)) == summary
+
+
+def test_matrix_of_another_label_set_is_refused():
+    with pytest.raises(UserError, match=r"helen has 11 classes"):
+        metrics.summarize(np.zeros((19, 19), np.int64), HELEN)

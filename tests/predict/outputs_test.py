@@ -1,0 +1,95 @@
+import io
+import json
+import os
+
+import cv2
+import numpy as np
+import PIL.Image
+import pytest
+from array_record.python.array_record_data_source import ArrayRecordDataSource
+
+from dmlcsr_jax.data import label_sets
+from dmlcsr_jax.errors import UserError
+from dmlcsr_jax.predict import outputs, shards
+from dmlcsr_jax.predict.photographs import Picture
+
+HELEN = label_sets.HELEN
+SETTINGS = {"network": "abc", "scales": (1.0, 2.0), "flip": False}
+
+
+def test_label_png_has_labels_for_indices_and_the_palette():
+    label = np.random.default_rng(0).integers(0, 11, (13, 17), np.uint8)
+    data = outputs.label_png(label, HELEN, "sub/ä 1.jpg")
+    with PIL.Image.open(io.BytesIO(data)) as picture:
+        assert picture.mode == "P"
+        assert picture.text["name"] == "sub/ä 1.jpg"
+        np.testing.assert_array_equal(np.asarray(picture), label)
+        np.testing.assert_array_equal(
+            np.asarray(picture.convert("RGB")), np.array(HELEN.palette)[label]
+        )
+
+
+def test_overlay_jpeg_keeps_red_red():
+    image = np.zeros((32, 32, 3), np.uint8)
+    image[..., 0] = 255
+    data = outputs.overlay_jpeg(image, np.zeros((32, 32), np.uint8), HELEN, 0.5)
+    read = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR_RGB)
+    assert np.abs(read.astype(int) - [255, 0, 0]).max() < 8
+
+
+def test_names_and_label_set_give_the_label_set_back(tmp_path):
+    out = outputs.open_folder(tmp_path / "out", HELEN, SETTINGS, "ckpt")
+    assert label_sets.get(str(out / "names.txt")) == HELEN
+    assert label_sets.get(str(out / "label_set.json")) == HELEN
+    assert json.loads((out / "predict.json").read_text())["checkpoint"] == "ckpt"
+
+
+def test_folder_of_the_same_settings_goes_on(tmp_path):
+    for _ in range(2):
+        outputs.open_folder(tmp_path, HELEN, SETTINGS, "ckpt")
+    with pytest.raises(UserError, match=r"flip \(False there, True here\); give another"):
+        outputs.open_folder(tmp_path, HELEN, SETTINGS | {"flip": True}, "ckpt")
+
+
+def test_labels_of_somebody_else_are_left_alone(tmp_path):
+    (tmp_path / "labels").mkdir()
+    (tmp_path / "labels" / "mine.png").write_bytes(b"mine")
+    with pytest.raises(UserError, match="did not write"):
+        outputs.open_folder(tmp_path, HELEN, SETTINGS, "ckpt")
+    assert [path.name for path in tmp_path.iterdir()] == ["labels"]
+
+
+def test_folder_that_cannot_be_made_is_named(tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(outputs.OutputError, match="file"):
+        outputs.open_folder(tmp_path / "file" / "out", HELEN, SETTINGS, "ckpt")
+
+
+def test_finished_means_all_files_newer_than_the_photograph(tmp_path):
+    source = tmp_path / "a.jpg"
+    source.write_bytes(b"photo")
+    os.utime(source, (1000, 1000))
+    picture = Picture(0, "a.jpg", "a")
+    output = outputs.FileOutput(tmp_path, HELEN, 0.5)
+    assert not output.is_finished(picture, source)
+    output.write(picture, np.zeros((4, 4, 3), np.uint8), np.ones((4, 4), np.uint8))
+    assert output.is_finished(picture, source)
+    os.utime(tmp_path / "labels" / "a.png", (999, 999))
+    assert not output.is_finished(picture, source)
+    os.utime(tmp_path / "labels" / "a.png", (1001, 1001))
+    (tmp_path / "overlays" / "a.jpg").unlink()
+    assert not output.is_finished(picture, source)
+    assert outputs.FileOutput(tmp_path, HELEN, None).is_finished(picture, source)
+
+
+def test_shards_hold_every_record_once_in_order(tmp_path):
+    records = [bytes([i]) * i for i in range(11)]
+    output = shards.ShardOutput(tmp_path, num_pictures=11, records_per_shard=4)
+    assert output.num_shards == 3
+    assert [output.length(shard) for shard in range(3)] == [4, 4, 3]
+    for shard in (2, 0, 1):
+        output.write(shard, [r for i, r in enumerate(records) if output.shard_of(i) == shard])
+    files = sorted((tmp_path / "labels").iterdir())
+    assert files[2].name == "labels.array_record-00002-of-00003"
+    read = ArrayRecordDataSource([str(file) for file in files])
+    assert [read[i] for i in range(len(read))] == records

@@ -1,0 +1,89 @@
+import colour_network
+import cv2
+import numpy as np
+import PIL.Image
+import pytest
+from colour_network import interior, picture, truth
+
+from dmlcsr_jax.errors import UserError
+from dmlcsr_jax.predict import outputs, video
+from dmlcsr_jax.predict.face_parser import FaceParser
+
+CELLS = np.array([[1, 2, 3, 4], [5, 6, 7, 1], [2, 3, 1, 4]])
+
+
+@pytest.fixture
+def parser(monkeypatch):
+    colour_network.install(monkeypatch.setattr)
+    return FaceParser("any", batch_size=4)
+
+
+@pytest.fixture
+def path(tmp_path):
+    """Eleven frames of 64x48 pixels at 12 a second, the cells moving on by one each frame."""
+    path = tmp_path / "v.mp4"
+    writer = cv2.VideoWriter(str(path), cv2.VideoWriter_fourcc(*"mp4v"), 12, (64, 48))
+    for i in range(11):
+        writer.write(picture(np.roll(CELLS, i, axis=1))[..., ::-1].copy())
+    writer.release()
+    return path
+
+
+def test_every_frame_gets_its_label_map_and_stands_in_the_overlay(parser, path, tmp_path):
+    frames = []
+    count = video.parse_video(
+        parser,
+        path,
+        tmp_path / "labels" / "v.mp4",
+        tmp_path / "overlays" / "v.mp4",
+        overlay_alpha=1.0,
+        on_frame=lambda: frames.append(1),
+    )
+    assert count == len(frames) == 11
+    assert video.num_frames(path) == 11
+    files = sorted(path.name for path in (tmp_path / "labels" / "v.mp4").iterdir())
+    assert files == [f"{i:06d}.png" for i in range(11)]
+    inside = interior(CELLS, margin=5)
+    capture = cv2.VideoCapture(str(tmp_path / "overlays" / "v.mp4"))
+    assert capture.get(cv2.CAP_PROP_FPS) == 12
+    for i, name in enumerate(files):
+        label = np.asarray(PIL.Image.open(tmp_path / "labels" / "v.mp4" / name))
+        expected = truth(np.roll(CELLS, i, axis=1))
+        np.testing.assert_array_equal(label[inside], expected[inside])
+        is_read, frame = capture.read()
+        assert is_read
+        palette = np.array(colour_network.LABEL_SET.palette)[expected]
+        difference = np.abs(frame[..., ::-1].astype(int) - palette)[inside]
+        assert np.median(difference) < 20
+    assert not capture.read()[0]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["labels", "overlays", "v.mp4"]
+    assert [path.name for path in (tmp_path / "overlays").iterdir()] == ["v.mp4"]
+
+
+def test_without_overlay_only_label_maps_are_written(parser, path, tmp_path):
+    video.parse_video(parser, path, tmp_path / "labels", None)
+    assert len(list((tmp_path / "labels").iterdir())) == 11
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["labels", "v.mp4"]
+
+
+@pytest.mark.parametrize("kept", [0, 700])
+def test_damaged_video_is_named_and_leaves_nothing(parser, path, tmp_path, kept):
+    path.write_bytes(path.read_bytes()[:kept])
+    with pytest.raises(UserError, match=r"v\.mp4"):
+        video.parse_video(parser, path, tmp_path / "labels" / "v", tmp_path / "overlays" / "v.mp4")
+    assert not [file for file in tmp_path.rglob("*") if file.is_file() and file != path]
+
+
+def test_output_that_cannot_be_written_is_told_apart(parser, path, tmp_path, monkeypatch):
+    def full_disk(path, data):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(outputs.atomic_file, "write_bytes", full_disk)
+    with pytest.raises(outputs.OutputError, match="No space left on device"):
+        video.parse_video(parser, path, tmp_path / "labels", None)
+    assert not (tmp_path / "labels").exists()
+
+
+def test_remote_video_is_refused(parser, tmp_path):
+    with pytest.raises(UserError, match="remote"):
+        video.parse_video(parser, "gs://bucket/v.mp4", tmp_path / "labels", None)

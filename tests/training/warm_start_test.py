@@ -1,0 +1,44 @@
+"""Weights of another checkpoint to start from."""
+
+import dataclasses
+
+import jax
+import numpy as np
+import pytest
+from small_checkpoints import METADATA, random_variables
+
+from configs import synthetic
+from dmlcsr_jax.checkpoints import model
+from dmlcsr_jax.data import label_sets
+from dmlcsr_jax.errors import UserError
+from dmlcsr_jax.training.warm_start import initial_weights
+
+
+def config_from(checkpoint):
+    config = synthetic.get_config()
+    config.model.init_from = str(checkpoint)
+    return config
+
+
+def test_every_field_of_another_network_is_named(tmp_path):
+    model.save_model(tmp_path / "model", METADATA, **random_variables(METADATA))
+    other = dataclasses.replace(METADATA, width=1.0, channel_order="rgb")
+    with pytest.raises(UserError, match=r"channel_order \('bgr' there, 'rgb' here\)") as error:
+        initial_weights(config_from(tmp_path / "model"), other, random_variables(other))
+    assert "config.model.width (0.25 there, 1.0 here)" in str(error.value)
+    assert "encoder" not in str(error.value)
+
+
+def test_another_class_count_keeps_all_but_the_logits(tmp_path):
+    theirs = random_variables(METADATA)
+    model.save_model(tmp_path / "model", METADATA, **theirs)
+    other = dataclasses.replace(METADATA, label_set=label_sets.get("celebamask_hq"))
+    fresh = random_variables(other, seed=1)
+    started = initial_weights(config_from(tmp_path / "model"), other, fresh)
+    theirs, fresh, started = map(model.named_leaves, (theirs, fresh, started))
+    resized = {name for name in fresh if fresh[name].shape != theirs[name].shape}
+    assert "params/parsing/logits/kernel" in resized
+    assert len(resized) < 10
+    for name, leaf in started.items():
+        np.testing.assert_array_equal(leaf, (fresh if name in resized else theirs)[name])
+    assert jax.tree.structure(started) == jax.tree.structure(fresh)
