@@ -53,7 +53,7 @@ def main() -> None:
             optimizer=optimizer,
             schedule=lambda step: 1e-3,
             metadata=metadata,
-            loss_weights={key: config.loss[key] for key in config.loss if key != "edge_width"},
+            loss_weights=config.loss.weights,
             edge_width=config.loss.edge_width,
             self_regulated=self_regulated,
         )

@@ -44,28 +44,28 @@ def neighbours_difference(is_class):
 
 def by_float_argsort(keys, steps_in_order=neighbours_difference):
     """Argsort of float errors, gather, and scatter of the steps."""
-    errors = lax.bitcast_convert_type(lovasz._ONE - (keys >> 1), jnp.float32)
+    errors = lax.bitcast_convert_type(lovasz.ONE - (keys >> 1), jnp.float32)
 
     def one_class(errors, is_class):
         position = jnp.argsort(-errors)
-        return lovasz._at_position(steps_in_order(is_class[position]), position)
+        return lovasz.at_position(steps_in_order(is_class[position]), position)
 
     return jax.vmap(one_class)(errors, (keys & 1).astype(jnp.int32))
 
 
 def by_float_argsort_closed(keys):
     """The same with the closed form, which takes keys."""
-    return by_float_argsort(keys, lovasz._steps_in_order)
+    return by_float_argsort(keys, lovasz.steps_in_order)
 
 
 def by_float_payload(keys):
     """One sort of float errors with class bit and position as payload."""
-    errors = lax.bitcast_convert_type(lovasz._ONE - (keys >> 1), jnp.float32)
+    errors = lax.bitcast_convert_type(lovasz.ONE - (keys >> 1), jnp.float32)
 
     def one_class(errors, is_class):
         position = lax.iota(jnp.int32, errors.size)
         _, is_class, position = lax.sort((-errors, is_class, position), num_keys=1)
-        return lovasz._at_position(lovasz._steps_in_order(is_class), position)
+        return lovasz.at_position(lovasz.steps_in_order(is_class), position)
 
     return jax.vmap(one_class)(errors, (keys & 1).astype(jnp.int32))
 
@@ -75,15 +75,15 @@ def by_sort(sort):
 
     def one_class(keys):
         keys, position = sort(keys)
-        return lovasz._at_position(lovasz._steps_in_order(keys), position)
+        return lovasz.at_position(lovasz.steps_in_order(keys), position)
 
     return one_class
 
 
 def by_pairs_sorted_back(keys):
     """A second sort in the place of the scatter."""
-    keys, position = lovasz._sort_pairs(keys)
-    return lax.sort((position, lovasz._steps_in_order(keys)), num_keys=1)[1]
+    keys, position = lovasz.sort_pairs(keys)
+    return lax.sort((position, lovasz.steps_in_order(keys)), num_keys=1)[1]
 
 
 def in_parts(one_class, parts=4):
@@ -98,7 +98,7 @@ def after_another(one_class):
     return functools.partial(lax.map, one_class)
 
 
-PAIRS, WIDE = by_sort(lovasz._sort_pairs), by_sort(lovasz._sort_wide_keys)
+PAIRS, WIDE = by_sort(lovasz.sort_pairs), by_sort(lovasz.sort_wide_keys)
 FORMULATIONS = {
     "float argsort, differences": by_float_argsort,
     "float argsort, closed form": by_float_argsort_closed,
@@ -135,11 +135,11 @@ def compare_formulations(shape, classes, repeats):
     truth = true_steps(np.asarray(probabilities), np.asarray(label))
     is_class = (label.ravel() == 0)[None]
     errors = jnp.where(is_class, 1 - probabilities[..., 0].ravel(), probabilities[..., 0].ravel())
-    keys = lovasz._rank_keys(errors, is_class, jnp.ones_like(is_class))
+    keys = lovasz.rank_keys(errors, is_class, jnp.ones_like(is_class))
 
     compiled, figures = {}, {}
     for name, formulation in FORMULATIONS.items():
-        with mock.patch.object(lovasz, "_jaccard_steps", formulation):
+        with mock.patch.object(lovasz, "jaccard_steps", formulation):
             loss = jax.value_and_grad(lambda x: lovasz.lovasz_softmax(x, label))
             compiled[name] = jax.jit(loss).lower(logits).compile()
         steps = np.asarray(jax.jit(formulation)(keys)[0], np.float64)
@@ -186,7 +186,7 @@ def print_memory(batch, size, classes):
 
     def at_label_size(loss):
         return lambda outputs, label: loss(
-            objective_lib._at_label_size(outputs["parsing"], label), label
+            objective_lib.at_label_size(outputs["parsing"], label), label
         )
 
     gradient = functools.partial(jax.value_and_grad, has_aux=True)
@@ -206,7 +206,7 @@ def print_memory(batch, size, classes):
     for name, (function, arguments) in measured.items():
         row = [name]
         for ranking in (after_another(WIDE), after_another(PAIRS)):
-            with mock.patch.object(lovasz, "_jaccard_steps", ranking):
+            with mock.patch.object(lovasz, "jaccard_steps", ranking):
                 compiled = jax.jit(lambda *a, f=function: f(*a)).lower(*arguments).compile()
             temporary = compiled.memory_analysis().temp_size_in_bytes
             row += [temporary / 2**20, temporary / copy]

@@ -47,12 +47,13 @@ def get_config() -> ConfigDict:
     config.augmentation.mirror_prob = 0.5
 
     config.loss = ConfigDict()
-    config.loss.cross_entropy = 2.0
-    config.loss.lovasz = 2.0
-    config.loss.binary_edge = 1.0
-    config.loss.category_edge = 0.2
-    config.loss.attention_binary = 4.0
-    config.loss.attention_category = 1.0
+    config.loss.weights = ConfigDict()  # of each term in the total
+    config.loss.weights.cross_entropy = 2.0
+    config.loss.weights.lovasz = 2.0
+    config.loss.weights.binary_edge = 1.0
+    config.loss.weights.category_edge = 0.2
+    config.loss.weights.attention_binary = 4.0
+    config.loss.weights.attention_category = 1.0
     config.loss.edge_width = 1  # dilation of the edge targets, pixels
 
     config.optim = ConfigDict()

@@ -39,14 +39,14 @@ def test_full_configs_hold_the_papers_settings(name):
     assert (config.optim.base_rate, config.optim.momentum) == (1e-3, 0.9)
     assert (config.optim.weight_decay, config.optim.warmup_epochs) == (5e-4, 10)
     assert config.train.batch_size == config.optim.base_batch_size == 28
-    assert dict(config.loss) == {
+    assert config.loss.edge_width == 1
+    assert dict(config.loss.weights) == {
         "cross_entropy": 2.0,
         "lovasz": 2.0,
         "binary_edge": 1.0,
         "category_edge": 0.2,
         "attention_binary": 4.0,
         "attention_category": 1.0,
-        "edge_width": 1,
     }
 
 
@@ -76,7 +76,7 @@ def test_every_free_field_exists():
         ("data.synthetic.label_noise", 1.5),
         ("augmentation.mirror_prob", 2.0),
         ("augmentation.scale_min", 1.5),
-        ("loss.lovasz", -1.0),
+        ("loss.weights.lovasz", -1.0),
         ("loss.edge_width", 0),
         ("optim.base_rate", 0.0),
         ("optim.momentum", 1.0),

@@ -3,6 +3,8 @@
 import jax
 import jax.numpy as jnp
 
+from dmlcsr_jax.losses.reduction import is_class, pick, weighted_mean, widen
+
 
 def pixel_cross_entropy(logits, label, ignore_label=255):
     """Returns every pixel's cross-entropy, not averaged.
@@ -15,9 +17,9 @@ def pixel_cross_entropy(logits, label, ignore_label=255):
     Returns:
       `[...]`, float32 or float64, at least 0; 0 at ignored pixels.
     """
-    log_probabilities = jax.nn.log_softmax(_widen(logits))
+    log_probabilities = jax.nn.log_softmax(widen(logits))
     # A sum over the classes fuses with the softmax; a gather's gradient would be a scatter.
-    picked = jnp.where(_is_class(label, logits.shape[-1]), log_probabilities, 0).sum(-1)
+    picked = jnp.where(is_class(label, logits.shape[-1]), log_probabilities, 0).sum(-1)
     return jnp.where(label == ignore_label, 0, -picked)
 
 
@@ -29,7 +31,7 @@ def cross_entropy(logits, label, ignore_label=255):
       label: integer `[...]`, 0 to C-1 and `ignore_label`.
       ignore_label: label of pixels that count for nothing.
     """
-    return _mean(pixel_cross_entropy(logits, label, ignore_label), label != ignore_label)
+    return weighted_mean(pixel_cross_entropy(logits, label, ignore_label), label != ignore_label)
 
 
 def edge_cross_entropy(logits, label, ignore_label=255):
@@ -43,34 +45,15 @@ def edge_cross_entropy(logits, label, ignore_label=255):
       label: integer `[...]`, the edge targets, 0 to C-1 and `ignore_label`.
       ignore_label: label of pixels that count for nothing.
     """
-    class_weights = _edge_class_weights(logits.shape[-1], label, ignore_label)
-    pixel_weights = _pick(class_weights, label)
-    return _mean(pixel_cross_entropy(logits, label, ignore_label), pixel_weights)
+    class_weights = edge_class_weights(logits.shape[-1], label, ignore_label)
+    pixel_weights = pick(class_weights, label)
+    return weighted_mean(pixel_cross_entropy(logits, label, ignore_label), pixel_weights)
 
 
-def _widen(logits):
-    return logits.astype(jnp.promote_types(logits.dtype, jnp.float32))
-
-
-def _is_class(label, num_classes):
-    return label[..., None] == jnp.arange(num_classes)
-
-
-def _pick(class_weights, label):
-    """Returns each pixel's class weight, 0 where its label is no class."""
-    return jnp.where(_is_class(label, class_weights.shape[0]), class_weights, 0).sum(-1)
-
-
-def _edge_class_weights(num_classes, label, ignore_label):
-    is_class = _is_class(label, num_classes) & (label != ignore_label)[..., None]
-    counts = is_class.sum(range(label.ndim))
+def edge_class_weights(num_classes, label, ignore_label=255):
+    """Returns float32 `[C]`, an edge task's class weights: 1 - n_k/N over the valid pixels."""
+    valid = is_class(label, num_classes) & (label != ignore_label)[..., None]
+    counts = valid.sum(range(label.ndim))
     total = counts.sum()
-    # In whole numbers, so that a class of all pixels weighs exactly nothing.
+    # In integers, so that a class of all pixels weighs exactly nothing.
     return (total - counts) / jnp.maximum(total, 1)
-
-
-def _mean(values, weights):
-    """Weighted mean, 0 where the weights sum to 0."""
-    weights = weights.astype(values.dtype)
-    total = weights.sum()
-    return (values * weights).sum() / jnp.where(total > 0, total, 1)

@@ -4,7 +4,7 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from dmlcsr_jax.losses.cross_entropy import _mean, _pick, _widen
+from dmlcsr_jax.losses.reduction import pick, weighted_mean, widen
 
 
 def distillation(logits, targets, label, ignore_label=255, class_weights=None):
@@ -18,9 +18,9 @@ def distillation(logits, targets, label, ignore_label=255, class_weights=None):
       class_weights: floating `[C]`, not negative: makes the mean over the valid pixels one that is
         weighted by the class of the label; None weighs all alike.
     """
-    logits = _widen(logits)
+    logits = widen(logits)
     targets = lax.stop_gradient(targets).astype(logits.dtype)
     divergence = -(targets * jax.nn.log_softmax(logits) + jax.scipy.special.entr(targets)).sum(-1)
     valid = label != ignore_label
-    pixel_weights = valid if class_weights is None else _pick(class_weights, label)
-    return _mean(jnp.where(valid, divergence, 0), pixel_weights)
+    pixel_weights = valid if class_weights is None else pick(class_weights, label)
+    return weighted_mean(jnp.where(valid, divergence, 0), pixel_weights)

@@ -2,7 +2,7 @@
 
 import jax
 
-from dmlcsr_jax.losses.cross_entropy import _mean
+from dmlcsr_jax.losses.reduction import weighted_mean
 
 
 def edge_attention(per_pixel, edge, ignore_label=255):
@@ -18,4 +18,4 @@ def edge_attention(per_pixel, edge, ignore_label=255):
       0 and is counted.
     """
     is_edge = (edge > 0) & (edge != ignore_label)
-    return jax.vmap(_mean)(per_pixel, is_edge).mean()
+    return jax.vmap(weighted_mean)(per_pixel, is_edge).mean()

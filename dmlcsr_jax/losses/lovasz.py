@@ -5,11 +5,11 @@ import jax.numpy as jnp
 from jax import lax
 from jax.sharding import PartitionSpec
 
-from dmlcsr_jax.losses.cross_entropy import _widen
+from dmlcsr_jax.losses.reduction import widen
 
 
 def lovasz_softmax(logits, label, ignore_label=255, *, mesh=None):
-    """Lovász-softmax loss (arXiv 1705.08790) over the whole global batch.
+    """Lovász-softmax loss (arXiv 1705.08790) over the global batch.
 
     The mean, over the classes present among the valid labels, of the Lovász extension of the
     Jaccard loss at the errors |one_hot - softmax|. As in the paper, the ranking is not
@@ -23,37 +23,37 @@ def lovasz_softmax(logits, label, ignore_label=255, *, mesh=None):
         share of the classes each; without it each would rank them all.
     """
     num_classes = logits.shape[-1]
-    probabilities = jax.nn.softmax(_widen(logits)).reshape(-1, num_classes).T
+    probabilities = jax.nn.softmax(widen(logits)).reshape(-1, num_classes).T
     label = label.reshape(1, -1)
     is_class = label == jnp.arange(num_classes)[:, None]
     errors = jnp.where(is_class, 1 - probabilities, probabilities)
-    keys = _rank_keys(lax.stop_gradient(errors), is_class, label != ignore_label)
+    keys = rank_keys(lax.stop_gradient(errors), is_class, label != ignore_label)
     if mesh is None:
-        jaccard_steps = _jaccard_steps(keys)
+        steps = jaccard_steps(keys)
     else:
         by_class = PartitionSpec(mesh.axis_names)
-        share = jax.shard_map(_jaccard_steps, mesh=mesh, in_specs=by_class, out_specs=by_class)
-        whole_shares = jnp.pad(keys, ((0, -num_classes % mesh.size), (0, 0)))
-        jaccard_steps = share(whole_shares)[:num_classes]
+        sharded = jax.shard_map(jaccard_steps, mesh=mesh, in_specs=by_class, out_specs=by_class)
+        padded = jnp.pad(keys, ((0, -num_classes % mesh.size), (0, 0)))
+        steps = sharded(padded)[:num_classes]
     present = is_class.any(1)
     # Absent classes and ignored pixels have steps of 0.
-    return (errors * jaccard_steps.astype(errors.dtype)).sum() / jnp.maximum(present.sum(), 1)
+    return (errors * steps.astype(errors.dtype)).sum() / jnp.maximum(present.sum(), 1)
 
 
-_ONE = 0x3F800000  # the bits of 1.0 in float32; those of smaller positive numbers order like them
+ONE = 0x3F800000  # the bits of 1.0 in float32; those of smaller positive numbers order like them
 
 
-def _rank_keys(errors, is_class, valid):
+def rank_keys(errors, is_class, valid):
     """Packs what ranking needs into one uint32 each: ascending is by descending error.
 
     Errors of 0 to 1 leave two of float32's bits free: the lowest bit says whether the pixel is of
     the class. Ignored pixels come last.
     """
     bits = lax.bitcast_convert_type(jnp.clip(errors, 0, 1).astype(jnp.float32), jnp.uint32)
-    return jnp.where(valid, (_ONE - bits) << 1 | is_class, jnp.uint32(0xFFFFFFFE))
+    return jnp.where(valid, (ONE - bits) << 1 | is_class, jnp.uint32(0xFFFFFFFE))
 
 
-def _jaccard_steps(keys):
+def jaccard_steps(keys):
     """Returns float32 `[C, P]`: by how much each pixel, in its rank, raises the Jaccard loss.
 
     Class after class: one class's sort fills an accelerator, and needs a C-th of the memory.
@@ -61,18 +61,18 @@ def _jaccard_steps(keys):
     """
 
     def one_class(keys):
-        keys, position = lax.platform_dependent(keys, cpu=_sort_wide_keys, default=_sort_pairs)
-        return _at_position(_steps_in_order(keys), position)
+        keys, position = lax.platform_dependent(keys, cpu=sort_wide_keys, default=sort_pairs)
+        return at_position(steps_in_order(keys), position)
 
     return lax.map(one_class, keys)
 
 
-def _sort_pairs(keys):
+def sort_pairs(keys):
     """Returns the keys `[P]` sorted and int32 `[P]`, the position each had; equal keys in order."""
     return lax.sort((keys, lax.iota(jnp.int32, keys.size)), num_keys=1, is_stable=True)
 
 
-def _sort_wide_keys(keys):
+def sort_wide_keys(keys):
     """The same by sorting key and position as one uint64: several times faster on CPUs."""
     position = lax.iota(jnp.uint32, keys.size)
     with jax.enable_x64(True):
@@ -82,7 +82,7 @@ def _sort_wide_keys(keys):
     return narrow[:, 1], narrow[:, 0].astype(jnp.int32)
 
 
-def _steps_in_order(keys):
+def steps_in_order(keys):
     """Returns the steps of one class's sorted keys.
 
     With G pixels of the class, a of them and b others ranked so far, the loss is
@@ -98,6 +98,6 @@ def _steps_in_order(keys):
     return jnp.where(is_class == 1, 1 / union, missed / union / jnp.maximum(union - 1, 1))
 
 
-def _at_position(steps, position):
+def at_position(steps, position):
     """Puts each entry where `position`, a permutation, says."""
     return jnp.zeros_like(steps).at[position].set(steps, unique_indices=True)

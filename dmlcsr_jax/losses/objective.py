@@ -5,21 +5,19 @@ whatever the labels: with nothing to average over it is 0. Pixels of the ignore 
 loss nor gradient, and where a pixel's own label is ignored its edge targets are ignored too.
 """
 
-import functools
-
 import jax.numpy as jnp
 
 from dmlcsr_jax.losses import edge_targets
 from dmlcsr_jax.losses.cross_entropy import (
-    _edge_class_weights,
-    _widen,
     cross_entropy,
+    edge_class_weights,
     edge_cross_entropy,
     pixel_cross_entropy,
 )
 from dmlcsr_jax.losses.distillation import distillation
 from dmlcsr_jax.losses.edge_attention import edge_attention
 from dmlcsr_jax.losses.lovasz import lovasz_softmax
+from dmlcsr_jax.losses.reduction import widen
 from dmlcsr_jax.models.layers import resize
 from dmlcsr_jax.self_regulation.soft_targets import soft_targets
 
@@ -41,9 +39,10 @@ def objective(
       outputs: the student's logits, floating, of any resolution: `parsing` `[B, h, w, C]`,
         `binary_edge` `[B, h, w, 2]`, `category_edge` `[B, h, w, C]`.
       label: int32 `[B, H, W]`, 0 to C-1 and `ignore_label`.
-      weights: mapping from each of `cross_entropy`, `lovasz`, `binary_edge`, `category_edge`,
-        `attention_binary`, `attention_category` to its factor in the total.
-      edge_width: dilation of the edge targets, as in `edges.binary_edge`.
+      weights: `config.loss.weights`: a mapping from each of `cross_entropy`, `lovasz`,
+        `binary_edge`, `category_edge`, `attention_binary`, `attention_category` to its factor in
+        the total.
+      edge_width: dilation of the edge targets, as in `edge_targets.binary_edge`.
       ignore_label: label of pixels without a known class.
       teacher_outputs: the teacher's logits, as `outputs`; None trains on the labels alone. With a
         teacher the three cross-entropies become `distillation` towards `soft_targets`. Its edges
@@ -63,30 +62,32 @@ def objective(
         "binary_edge": jnp.where(known, binary, ignore_label),
         "category_edge": jnp.where(known, category, ignore_label),
     }
-    logits = {name: _at_label_size(outputs[name], label) for name in targets}
+    logits = {name: at_label_size(outputs[name], label) for name in targets}
 
-    def fit(name, hard_loss, class_weights=None):
+    def fit(name, hard_loss):
         target = targets[name]
         if teacher_outputs is None:
             return hard_loss(logits[name], target, ignore_label)
-        teacher = _at_label_size(teacher_outputs[name], label)
+        teacher = at_label_size(teacher_outputs[name], label)
         soft = soft_targets(teacher, target, cycle, ignore_label)
-        if class_weights is not None:
-            class_weights = jnp.where(cycle == 0, class_weights(soft.shape[-1], target), 1)
+        class_weights = None
+        if name != "parsing":
+            edge_weights = edge_class_weights(soft.shape[-1], target, ignore_label)
+            class_weights = jnp.where(cycle == 0, edge_weights, 1)
         return distillation(logits[name], soft, target, ignore_label, class_weights)
 
-    edge_weights = functools.partial(_edge_class_weights, ignore_label=ignore_label)
     per_pixel = pixel_cross_entropy(logits["parsing"], label, ignore_label)
     terms = {
         "cross_entropy": fit("parsing", cross_entropy),
         "lovasz": lovasz_softmax(logits["parsing"], label, ignore_label, mesh=mesh),
-        "binary_edge": fit("binary_edge", edge_cross_entropy, edge_weights),
-        "category_edge": fit("category_edge", edge_cross_entropy, edge_weights),
+        "binary_edge": fit("binary_edge", edge_cross_entropy),
+        "category_edge": fit("category_edge", edge_cross_entropy),
         "attention_binary": edge_attention(per_pixel, targets["binary_edge"], ignore_label),
         "attention_category": edge_attention(per_pixel, targets["category_edge"], ignore_label),
     }
     return sum(weights[name] * term for name, term in terms.items()), terms
 
 
-def _at_label_size(logits, label):
-    return resize(_widen(logits), label.shape[1:3])
+def at_label_size(logits, label):
+    """Returns `[B, h, w, C]` as `[B, H, W, C]`, H and W the label's, float32 at least."""
+    return resize(widen(logits), label.shape[1:3])

@@ -145,17 +145,6 @@ class Training:
 
     def _compile_steps(self) -> None:
         config = self.config
-        weights = {
-            name: config.loss[name]
-            for name in (
-                "cross_entropy",
-                "lovasz",
-                "binary_edge",
-                "category_edge",
-                "attention_binary",
-                "attention_category",
-            )
-        }
         common = {"model": self.model, "metadata": self.metadata}
 
         def compile_train_step(self_regulated: bool):
@@ -164,7 +153,7 @@ class Training:
                     step_lib.train_step,
                     optimizer=self.optimizer,
                     schedule=self.schedule,
-                    loss_weights=weights,
+                    loss_weights=config.loss.weights,
                     edge_width=config.loss.edge_width,
                     self_regulated=self_regulated,
                     mesh=self.mesh,

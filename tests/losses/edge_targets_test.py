@@ -1,3 +1,5 @@
+"""Edge targets against their definition, pixel by pixel, and OpenCV."""
+
 import cv2
 import jax
 import jax.numpy as jnp

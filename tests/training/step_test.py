@@ -44,7 +44,7 @@ class Step:
                 optimizer=optimizer,
                 schedule=schedule,
                 metadata=metadata,
-                loss_weights={key: config.loss[key] for key in config.loss if key != "edge_width"},
+                loss_weights=config.loss.weights,
                 edge_width=config.loss.edge_width,
                 self_regulated=self_regulated,
                 mesh=self.mesh,
