@@ -74,7 +74,7 @@ def golden(shared_dir):
 
 def test_every_tensor_of_the_released_network_has_its_place(golden):
     shapes, _, _, _ = golden
-    model = models.build("resnet101", 11)
+    model = models.DMLCSR("resnet101", 11)
     images = jax.ShapeDtypeStruct((1, 64, 64, 3), jnp.float32)
     abstract = jax.eval_shape(
         lambda images: model.init(jax.random.key(0), images, train=True), images
@@ -86,7 +86,7 @@ def test_every_tensor_of_the_released_network_has_its_place(golden):
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
 def test_outputs_are_the_released_networks(golden, dtype):
     _, weights, image, expected = golden
-    model = models.build("resnet101", 11, dtype=dtype)
+    model = models.DMLCSR("resnet101", 11, dtype=dtype)
     variables = _variables(model, weights)
     outputs = jax.jit(functools.partial(model.apply, train=False, edges=True))(variables, image)
     for name in OUTPUTS:
@@ -183,7 +183,7 @@ def test_outputs_are_the_reference_networks(case):
     assert set(expected) == (set(OUTPUTS) if edges else {"parsing"})
     stem = "conv7" if architecture.get("conv7") else "deep"
     for dtype, assert_parity in _ASSERT_PARITY.items():
-        model = models.build(encoder, num_classes, width=width, stem=stem, dtype=dtype)
+        model = models.DMLCSR(encoder, num_classes, width=width, stem=stem, dtype=dtype)
         variables = _variables(model, _state(network))
         apply = jax.jit(functools.partial(model.apply, train=False, edges=edges))
         outputs = apply(variables, images.astype(np.float32))
@@ -283,7 +283,7 @@ def _assert_close(got, expected, relative, what):
 def _assert_training_parity(encoder, architecture, images, labels):
     network, _ = _calibrated(19, images.shape[1:3], seed=2, **architecture)
     with jax.enable_x64(True):
-        model = models.build(encoder, 19, dtype="float64")
+        model = models.DMLCSR(encoder, 19, dtype="float64")
         variables = _variables(model, _state(network, np.float64))
         params, batch_stats = variables["params"], variables["batch_stats"]
         step, optimizer = _jax_step(model)
@@ -327,7 +327,7 @@ def test_loss_terms_are_pytorchs_in_float32(shared_dir):
     images, labels = _photographs(shared_dir, 3, (97, 97))
     images = images.astype(np.float32)
     network, _ = _calibrated(19, (97, 97), seed=2, **reference_torch.TINY)
-    model = models.build("tiny", 19)
+    model = models.DMLCSR("tiny", 19)
 
     @jax.jit
     def terms_of(variables, images, labels):

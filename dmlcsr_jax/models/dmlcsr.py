@@ -1,11 +1,13 @@
 """The DML-CSR network: one encoder, three task branches (arXiv 2203.14448, section 3)."""
 
+import functools
+
 from flax import linen as nn
 
 from dmlcsr_jax.checkpoints.metadata import Metadata
 from dmlcsr_jax.errors import UserError
 from dmlcsr_jax.models.heads import ContextHead, EdgeBranch, ParsingHead
-from dmlcsr_jax.models.layers import storage_dtype
+from dmlcsr_jax.models.layers import ABN, conv, storage_dtype
 from dmlcsr_jax.models.resnet import STEMS, ResNet, architecture
 
 DTYPES = ("float32", "bfloat16", "float64")
@@ -48,62 +50,42 @@ class DMLCSR(nn.Module):
           and, with edges, "binary_edge" `[B, h, w, 2]` and "category_edge" `[B, h, w, classes]`,
           where h is H / 4 rounded up, and w alike.
         """
+        stored = storage_dtype(self.dtype)
+
+        def layers(dtype):
+            common = {"dtype": dtype, "param_dtype": stored}
+            norm = functools.partial(
+                ABN, use_running_average=not train, momentum=self.momentum, **common
+            )
+            return {"conv": functools.partial(conv, **common), "norm": norm}
+
         # A drawn network flips a sixth of its labels where all is rounded to bfloat16; rounding in
         # the context head's large convolutions and the edge branch alone flips one in a hundred.
-        dtype = self.dtype if train else str(storage_dtype(self.dtype))
-        encoder = ResNet(self.encoder, self.stem, self.width, self.momentum, dtype, name="encoder")
-        x2, x3, x4, x5 = encoder(images, train=train)
+        rounded, accurate = layers(self.dtype), layers(self.dtype if train else stored)
         width = self.width * architecture(self.encoder).head_width
-        context = ContextHead(width, self.momentum, self.dtype, name="context")(x5, train=train)
-        parsing = ParsingHead(self.num_classes, width, self.momentum, dtype, name="parsing")
-        outputs = {"parsing": parsing(context, x2, train=train)}
+        encoder = ResNet(self.encoder, self.stem, self.width, **accurate, name="encoder")
+        x2, x3, x4, x5 = encoder(images)
+        context = ContextHead(**rounded, width=width, name="context")(x5)
+        heads = {"num_classes": self.num_classes, "width": width}
+        outputs = {"parsing": ParsingHead(**accurate, **heads, name="parsing")(context, x2)}
         if train if edges is None else edges:
-            edge = EdgeBranch(self.num_classes, width, self.momentum, self.dtype, name="edge")
-            binary, category = edge(x2, x3, x4, train=train)
+            binary, category = EdgeBranch(**rounded, **heads, name="edge")(x2, x3, x4)
             outputs |= {"binary_edge": binary, "category_edge": category}
         return outputs
 
 
-def build(encoder, num_classes, *, width=1.0, stem=None, dtype="float32", momentum=0.9):
-    """Builds the network from configuration values.
-
-    Args:
-      encoder: "resnet101", "resnet50", "resnet18" or "tiny".
-      num_classes: at least 2.
-      width: positive factor on all widths.
-      stem: "deep" or "conv7"; "deep", the paper's, by default.
-      dtype: "float32", "bfloat16" or "float64".
-      momentum: of the running batch statistics.
-
-    Returns:
-      A `DMLCSR` module.
-
-    Raises:
-      UserError: where a value is not one of these.
-    """
-    architecture(encoder)
-    stem = stem or STEMS[0]
-    if stem not in STEMS:
-        raise UserError(f"stem {stem!r} is unknown: choose one of {', '.join(STEMS)}.")
-    if dtype not in DTYPES:
-        raise UserError(f"dtype {dtype!r} is unknown: choose one of {', '.join(DTYPES)}.")
-    if num_classes < 2:
-        raise UserError(f"num_classes is {num_classes}: face parsing needs at least 2 classes.")
-    if width <= 0:
-        raise UserError(f"width is {width}: it must be positive.")
-    return DMLCSR(encoder, num_classes, width, stem, dtype, momentum)
-
-
-def build_model(metadata: Metadata, dtype: str = "float32"):
+def build_model(metadata: Metadata, dtype: str = "float32") -> DMLCSR:
     """Returns the network that `metadata` describes, computing in `dtype`.
 
     Raises:
       UserError: where there is no such network or dtype.
     """
-    return build(
-        metadata.encoder,
-        metadata.label_set.num_classes,
-        width=metadata.width,
-        stem=metadata.stem,
-        dtype=dtype,
+    architecture(metadata.encoder)
+    for name, value, choices in (("stem", metadata.stem, STEMS), ("dtype", dtype, DTYPES)):
+        if value not in choices:
+            raise UserError(f"{name} {value!r} is unknown: choose one of {', '.join(choices)}.")
+    if metadata.width <= 0:
+        raise UserError(f"width is {metadata.width}: it must be positive.")
+    return DMLCSR(
+        metadata.encoder, metadata.label_set.num_classes, metadata.width, metadata.stem, dtype
     )

@@ -1,22 +1,17 @@
 """The dual graph of the context head (paper section 3.2; method section Network).
 
-Both graphs reason over relations between channels, so their cost is linear in the positions.
+Both graphs reason over relations between channels, so their cost is linear in the positions. They
+compute in their parameters' precision.
 """
+
+import functools
 
 import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
-from dmlcsr_jax.models.layers import (
-    ABN,
-    BatchNorm,
-    Conv,
-    ConvABN,
-    DepthwiseConv,
-    kernel_init,
-    resize,
-    storage_dtype,
-)
+from dmlcsr_jax.models.initial import INITIALIZERS
+from dmlcsr_jax.models.layers import ConvABN, ModuleDef, resize
 
 
 def _flatten(x):
@@ -24,57 +19,50 @@ def _flatten(x):
     return x.reshape(x.shape[0], -1, x.shape[-1])
 
 
-class Mix(nn.Module):
-    """A bias-free linear map of the last axis onto itself, PyTorch's 1x1 `Conv1d`.
-
-    Attributes:
-      dtype: of the computation and the result.
-    """
-
-    dtype: str = "float32"
-
-    @nn.compact
-    def __call__(self, x):
-        """Maps `[..., C]` to `[..., C]`."""
-        features = x.shape[-1]
-        kernel = self.param("kernel", kernel_init, (features, features), storage_dtype(self.dtype))
-        return x.astype(self.dtype) @ kernel.astype(self.dtype)
+def _mix(x, name):
+    """A bias-free linear map of the last axis onto itself, PyTorch's 1x1 `Conv1d`."""
+    return nn.Dense(
+        x.shape[-1],
+        use_bias=False,
+        param_dtype=x.dtype,
+        kernel_init=INITIALIZERS["kernel"],
+        name=name,
+    )(x)
 
 
 class SpatialGraph(nn.Module):
     """Attention between channels on a grid an eighth as fine, gating the features.
 
     Attributes:
+      conv: partial of `layers.conv`.
+      norm: partial of `layers.ABN`.
       states: channels of keys, values and queries.
-      momentum: of the running statistics.
-      dtype: of the computation and the result.
     """
 
+    conv: ModuleDef
+    norm: ModuleDef
     states: int
-    momentum: float
-    dtype: str
 
     @nn.compact
-    def __call__(self, f, *, train: bool):
+    def __call__(self, f):
         """Maps `[B, H, W, C]` to `[B, H, W, C]`."""
-        coarse = f
+        coarse, channels = f, f.shape[-1]
         for i in range(3):
-            coarse = DepthwiseConv(self.dtype, name=f"reduce{i}")(coarse)
-            coarse = ABN(self.momentum, self.dtype, name=f"reduce{i}_norm")(coarse, train=train)
+            reduce = self.conv(channels, 3, stride=2, groups=channels, name=f"reduce{i}")
+            coarse = self.norm(name=f"reduce{i}_norm")(reduce(coarse))
 
         key, value, query = (
-            _flatten(Conv(self.states, use_bias=True, dtype=self.dtype, name=name)(coarse))
+            _flatten(self.conv(self.states, use_bias=True, name=name)(coarse))
             for name in ("key", "value", "query")
         )
         relation = jax.nn.softmax(jnp.einsum("bnq,bnv->bqv", query, value), axis=-1)
-        out = Mix(self.dtype, name="mix")(key @ relation)
-        out = BatchNorm(self.momentum, self.dtype, name="mix_norm")(out, train=train)
-        out = Conv(f.shape[-1], use_bias=True, dtype=self.dtype, name="out")(
-            out.reshape(*coarse.shape[:-1], self.states)
-        )
-        out = ABN(self.momentum, self.dtype, name="out_norm")(out, train=train)
-        gamma = self.param("gamma", nn.initializers.zeros, (1,), storage_dtype(self.dtype))
-        coarse = gamma.astype(self.dtype) * out + coarse
+        out = _mix(key @ relation, "mix")
+        out = self.norm(activated=False, name="mix_norm")(out)
+        out = out.reshape(*coarse.shape[:-1], self.states)
+        out = self.conv(channels, use_bias=True, name="out")(out)
+        out = self.norm(name="out_norm")(out)
+        gamma = self.param("gamma", INITIALIZERS["gamma"], (1,), out.dtype)
+        coarse = gamma * out + coarse
         return f * resize(coarse, f.shape[1:3]) + f
 
 
@@ -82,53 +70,52 @@ class FeatureGraph(nn.Module):
     """Projects positions onto nodes, mixes the nodes and their states, and projects back.
 
     Attributes:
+      conv: partial of `layers.conv`.
+      norm: partial of `layers.ABN`.
       nodes: of the graph.
       states: of each node.
-      momentum: of the running statistics.
-      dtype: of the computation and the result.
     """
 
+    conv: ModuleDef
+    norm: ModuleDef
     nodes: int
     states: int
-    momentum: float
-    dtype: str
 
     @nn.compact
-    def __call__(self, f, *, train: bool):
+    def __call__(self, f):
         """Maps `[B, H, W, C]` to `[B, H, W, C]`."""
-        phi = ConvABN(self.states, 1, self.momentum, self.dtype, name="phi")(f, train=train)
-        theta = ConvABN(self.nodes, 1, self.momentum, self.dtype, name="theta")(f, train=train)
-        phi, theta = _flatten(phi), _flatten(theta)
+        conv_abn = functools.partial(ConvABN, self.conv, self.norm)
+        norm = functools.partial(self.norm, activated=False)
+        phi = _flatten(conv_abn(self.states, name="phi")(f))
+        theta = _flatten(conv_abn(self.nodes, name="theta")(f))
         z = jnp.einsum("bps,bpn->bsn", phi, theta)
-        mixed = Mix(self.dtype, name="mix_nodes")(z)
-        z = BatchNorm(self.momentum, self.dtype, name="mix_nodes_norm")(mixed, train=train) + z
-        z = Mix(self.dtype, name="mix_states")(z.swapaxes(1, 2))
-        z = BatchNorm(self.momentum, self.dtype, name="mix_states_norm")(z, train=train)
+        z = norm(name="mix_nodes_norm")(_mix(z, "mix_nodes")) + z
+        z = norm(name="mix_states_norm")(_mix(z.swapaxes(1, 2), "mix_states"))
         y = (theta @ z).reshape(*f.shape[:-1], self.states)
-        y = ConvABN(f.shape[-1], 1, self.momentum, self.dtype, name="out")(y, train=train)
-        gamma = self.param("gamma", nn.initializers.zeros, (1,), storage_dtype(self.dtype))
-        return gamma.astype(self.dtype) * y + f
+        y = conv_abn(f.shape[-1], name="out")(y)
+        gamma = self.param("gamma", INITIALIZERS["gamma"], (1,), y.dtype)
+        return gamma * y + f
 
 
 class DualGraph(nn.Module):
     """The spatial and the feature graph side by side, joined by a 1x1 convolution.
 
     Attributes:
+      conv: partial of `layers.conv`.
+      norm: partial of `layers.ABN`.
       nodes: of the feature graph.
       states: of either graph.
-      momentum: of the running statistics.
-      dtype: of the computation and the result.
     """
 
+    conv: ModuleDef
+    norm: ModuleDef
     nodes: int
     states: int
-    momentum: float
-    dtype: str
 
     @nn.compact
-    def __call__(self, f, *, train: bool):
+    def __call__(self, f):
         """Maps `[B, H, W, C]` to `[B, H, W, C]`."""
-        spatial = SpatialGraph(self.states, self.momentum, self.dtype, name="spatial")
-        feature = FeatureGraph(self.nodes, self.states, self.momentum, self.dtype, name="feature")
-        joined = jnp.concatenate([spatial(f, train=train), feature(f, train=train)], axis=-1)
-        return ConvABN(f.shape[-1], 1, self.momentum, self.dtype, name="join")(joined, train=train)
+        spatial = SpatialGraph(self.conv, self.norm, self.states, name="spatial")
+        feature = FeatureGraph(self.conv, self.norm, self.nodes, self.states, name="feature")
+        joined = jnp.concatenate([spatial(f), feature(f)], axis=-1)
+        return ConvABN(self.conv, self.norm, f.shape[-1], name="join")(joined)

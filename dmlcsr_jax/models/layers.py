@@ -1,11 +1,18 @@
 """Layers that the encoders and heads share, channels-last.
 
-Every layer computes in `dtype`; parameters, batch statistics and the arithmetic of normalisation
-stay in `storage_dtype(dtype)`. Formulations are chosen to be fast in XLA on CPUs as well as on
-accelerators: 1x1 convolutions as matrix products, pooling and depthwise convolutions as slices.
+Flax's own, but for PyTorch's batch statistics and `ABN`, which it does not have, and for operations
+that XLA is slow at on CPUs: those have a formulation here that gives the same numbers. The ratios
+beside them are times of the library's form over ours, value alone and with gradients, by
+`benchmarks/layers.py` at the network's sizes.
+
+Modules take `conv` and `norm` as partials of `conv` and `ABN`, which hold the dtypes: `dtype` of
+the computation and the result (None: the wider one of input and parameters), and `param_dtype` of
+parameters, batch statistics and the arithmetic of normalisation.
 """
 
 import functools
+from collections.abc import Callable
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -13,10 +20,12 @@ import numpy as np
 from flax import linen as nn
 from jax import lax
 
+from dmlcsr_jax.models.initial import INITIALIZERS
+
+ModuleDef = Callable[..., nn.Module]
+
 EPSILON = 1e-5
 LEAKY_SLOPE = 0.01
-
-kernel_init = nn.initializers.he_normal()
 
 
 def storage_dtype(dtype):
@@ -37,6 +46,8 @@ def resize(x, hw):
 
     The same as PyTorch's `interpolate(mode="bilinear", align_corners=True)` (method, Network). As a
     product with two small matrices it is exact, and its gradient needs no scatter.
+    `jax.image.scale_and_translate` (0.8 to 0.9; 0.7 to 0.9) rounds positions: it is up to 20 times
+    further from the exact numbers, and wrong at a side of one pixel.
 
     Args:
       x: floating `[B, H, W, C]`.
@@ -57,182 +68,183 @@ def resize(x, hw):
     return einsum("oi,bipc->bopc", rows, y).astype(x.dtype)
 
 
-def _pad(x, padding, value=0.0):
-    return jnp.pad(
-        x, ((0, 0), (padding, padding), (padding, padding), (0, 0)), constant_values=value
-    )
-
-
 def max_pool(x):
     """Max-pools 3x3 with stride 2 and padding 1: `[B, H, W, C]` to `[B, ceil(H/2), ceil(W/2), C]`.
 
-    Slices instead of a window reduction, whose gradient (select and scatter) is slow.
+    Slices instead of Flax's window reduction (0.5; 2.4), whose gradient is slow.
     """
     height, width = (x.shape[1] + 1) // 2, (x.shape[2] + 1) // 2
-    x = _pad(x, 1, -jnp.inf)
+    x = jnp.pad(x, ((0, 0), (1, 1), (1, 1), (0, 0)), constant_values=-jnp.inf)
     rows = [x[:, i : i + 2 * height - 1 : 2] for i in range(3)]
     x = functools.reduce(jnp.maximum, rows)
     columns = [x[:, :, j : j + 2 * width - 1 : 2] for j in range(3)]
     return functools.reduce(jnp.maximum, columns)
 
 
-class Conv(nn.Module):
-    """A convolution with PyTorch's padding of `dilation * (kernel_size // 2)`.
+def _convolve(x, kernel, strides, padding, *, feature_group_count, rhs_dilation, **options):
+    """Takes the place of `lax.conv_general_dilated` in Flax's convolution, with its numbers."""
+    if kernel.shape[:2] == (1, 1) and feature_group_count == 1:  # (0.8 to 2.7; 2.8 to 5.3)
+        return x[:, :: strides[0], :: strides[1]] @ kernel[0, 0]
+    if feature_group_count == kernel.shape[3] == x.shape[3] and rhs_dilation == (1, 1):
+        return _depthwise(x, kernel[:, :, 0], strides, padding)
+    return lax.conv_general_dilated(
+        x,
+        kernel,
+        strides,
+        padding,
+        feature_group_count=feature_group_count,
+        rhs_dilation=rhs_dilation,
+        **options,
+    )
 
-    Attributes:
+
+def _depthwise(x, kernel, strides, padding):
+    """Convolves each channel by itself, as a sum of shifted slices (4 to 7; 24 to 29)."""
+    x = jnp.pad(x, ((0, 0), *padding, (0, 0)))
+    rows, columns = (
+        [slice(i, x.shape[axis] - size + i + 1, stride) for i in range(size)]
+        for axis, size, stride in zip((1, 2), kernel.shape, strides, strict=False)
+    )
+    return sum(
+        x[:, row, column] * kernel[i, j]
+        for i, row in enumerate(rows)
+        for j, column in enumerate(columns)
+    )
+
+
+def conv(
+    features,
+    kernel_size=1,
+    *,
+    stride=1,
+    dilation=1,
+    groups=1,
+    use_bias=False,
+    dtype=None,
+    param_dtype=jnp.float32,
+    name=None,
+):
+    """Returns Flax's convolution, with PyTorch's padding of `dilation * (kernel_size // 2)`.
+
+    It maps `[B, H, W, C]` to `[B, ceil(H / stride), ceil(W / stride), features]`.
+
+    Args:
       features: channels of the result.
       kernel_size: side of the kernel, odd.
       stride: of the result's grid.
       dilation: of the kernel.
+      groups: of channels, each convolved by itself.
       use_bias: whether a bias is added.
-      dtype: of the computation and the result.
+      dtype: of the computation and the result; None: the wider of input and parameters.
+      param_dtype: of kernel and bias.
+      name: of the module.
     """
-
-    features: int
-    kernel_size: int = 1
-    stride: int = 1
-    dilation: int = 1
-    use_bias: bool = False
-    dtype: str = "float32"
-
-    @nn.compact
-    def __call__(self, x):
-        """Maps `[B, H, W, C]` to `[B, ceil(H/stride), ceil(W/stride), features]`."""
-        k = self.kernel_size
-        stored = storage_dtype(self.dtype)
-        kernel = self.param("kernel", kernel_init, (k, k, x.shape[-1], self.features), stored)
-        x, kernel = x.astype(self.dtype), kernel.astype(self.dtype)
-        if k == 1:
-            y = x[:, :: self.stride, :: self.stride] @ kernel[0, 0]
-        else:
-            padding = self.dilation * (k // 2)
-            y = lax.conv_general_dilated(
-                x,
-                kernel,
-                window_strides=(self.stride, self.stride),
-                padding=[(padding, padding)] * 2,
-                rhs_dilation=(self.dilation, self.dilation),
-                dimension_numbers=("NHWC", "HWIO", "NHWC"),
-            )
-        if self.use_bias:
-            bias = self.param("bias", nn.initializers.zeros, (self.features,), stored)
-            y = y + bias.astype(self.dtype)
-        return y
-
-
-class DepthwiseConv(nn.Module):
-    """A 3x3 convolution of each channel by itself, stride 2, padding 1, no bias.
-
-    A sum of nine shifted slices: grouped convolutions are dreadfully slow in XLA on CPUs.
-
-    Attributes:
-      dtype: of the computation and the result.
-    """
-
-    dtype: str = "float32"
-
-    @nn.compact
-    def __call__(self, x):
-        """Maps `[B, H, W, C]` to `[B, ceil(H/2), ceil(W/2), C]`."""
-        init = nn.initializers.he_normal()
-        kernel = self.param("kernel", init, (3, 3, 1, x.shape[-1]), storage_dtype(self.dtype))
-        kernel = kernel.astype(self.dtype)
-        height, width = (x.shape[1] + 1) // 2, (x.shape[2] + 1) // 2
-        x = _pad(x.astype(self.dtype), 1)
-        return sum(
-            x[:, i : i + 2 * height - 1 : 2, j : j + 2 * width - 1 : 2] * kernel[i, j, 0]
-            for i in range(3)
-            for j in range(3)
-        )
+    return nn.Conv(
+        features,
+        (kernel_size, kernel_size),
+        strides=stride,
+        padding=dilation * (kernel_size // 2),
+        kernel_dilation=dilation,
+        feature_group_count=groups,
+        use_bias=use_bias,
+        dtype=dtype,
+        param_dtype=param_dtype,
+        kernel_init=INITIALIZERS["kernel"],
+        bias_init=INITIALIZERS["bias"],
+        conv_general_dilated=_convolve,
+        name=name,
+    )
 
 
 class BatchNorm(nn.Module):
-    """Batch normalisation over all axes but the last, `bn` of the method.
+    """Batch normalisation over all axes but the last, `bn` of the method; activated, its `abn`.
 
-    In training the batch's mean and biased variance normalise, over the global batch wherever the
-    arrays are global; the running statistics move by `1 - momentum` towards the batch's mean and
-    its unbiased variance, as PyTorch's do.
+    Not Flax's own, whose running variance is the biased one. In training the batch's mean and
+    biased variance normalise, over the global batch wherever the arrays are global; the running
+    statistics move by `1 - momentum` towards the batch's mean and its unbiased variance, as
+    PyTorch's do.
 
     Attributes:
+      use_running_average: whether the running statistics normalise, instead of the batch's.
       momentum: share of the old running statistics that is kept in a training step.
-      dtype: of the result; statistics are computed in float32 at least.
+      activated: gives InPlaceABN's
+        `leaky_relu((|scale| + 1e-5) * (x - mean) / sqrt(var + 1e-5) + bias, 0.01)`.
+      dtype: of the result; None: `param_dtype`.
+      param_dtype: of parameters, statistics and the arithmetic.
     """
 
+    use_running_average: bool
     momentum: float = 0.9
-    dtype: str = "float32"
+    activated: bool = False
+    dtype: Any = None
+    param_dtype: Any = jnp.float32
 
     @nn.compact
-    def __call__(self, x, *, train: bool):
-        """Normalises `[..., C]`, by the batch's statistics where `train`, else the running ones."""
-        features, dtype = x.shape[-1:], storage_dtype(self.dtype)
-        scale = self.param("scale", nn.initializers.ones, features, dtype)
-        bias = self.param("bias", nn.initializers.zeros, features, dtype)
-        running_mean = self.variable("batch_stats", "mean", jnp.zeros, features, dtype)
-        running_var = self.variable("batch_stats", "var", jnp.ones, features, dtype)
+    def __call__(self, x):
+        """Normalises `[..., C]`."""
+        features, dtype = x.shape[-1:], self.param_dtype
+
+        def statistic(name):
+            start = functools.partial(INITIALIZERS[name], None, features, dtype)
+            return self.variable("batch_stats", name, start)
+
+        scale = self.param("scale", INITIALIZERS["scale"], features, dtype)
+        bias = self.param("bias", INITIALIZERS["bias"], features, dtype)
+        running_mean, running_var = statistic("mean"), statistic("var")
 
         x = x.astype(dtype)
-        if train:
-            mean, var = self._batch_statistics(x, running_mean.value)
+        if self.use_running_average:
+            mean, var = running_mean.value, running_var.value
+        else:
+            mean, var = _batch_statistics(x, running_mean.value)
             if not self.is_initializing():
                 count = x.size // x.shape[-1]
                 unbiased = var * (count / max(count - 1, 1))
                 keep, move = self.momentum, 1.0 - self.momentum
                 running_mean.value = keep * running_mean.value + move * mean
                 running_var.value = keep * running_var.value + move * unbiased
-        else:
-            mean, var = running_mean.value, running_var.value
-        factor = self._effective_scale(scale) * lax.rsqrt(var + EPSILON)
-        return self._activate(x * factor + (bias - mean * factor)).astype(self.dtype)
-
-    def _batch_statistics(self, x, shift):
-        """Returns mean and biased variance in one pass, shifted by a mean known beforehand.
-
-        The shift keeps `E[d^2] - E[d]^2` from cancelling where the mean outweighs the deviation.
-        """
-        axes = tuple(range(x.ndim - 1))
-        shift = lax.stop_gradient(shift)
-        shifted = x - shift
-        mean = jnp.mean(shifted, axes)
-        var = jnp.maximum(jnp.mean(jnp.square(shifted), axes) - jnp.square(mean), 0.0)
-        return mean + shift, var
-
-    def _effective_scale(self, scale):
-        return scale
-
-    def _activate(self, x):
-        return x
+        if self.activated:
+            scale = jnp.abs(scale) + EPSILON
+        factor = scale * lax.rsqrt(var + EPSILON)
+        x = x * factor + (bias - mean * factor)
+        if self.activated:
+            x = jax.nn.leaky_relu(x, LEAKY_SLOPE)
+        return x.astype(self.dtype or dtype)
 
 
-class ABN(BatchNorm):
-    """Activated batch normalisation, `abn` of the method (InPlaceABN).
+ABN = functools.partial(BatchNorm, activated=True)
 
-    `leaky_relu((|scale| + 1e-5) * (x - mean) / sqrt(var + 1e-5) + bias, 0.01)`.
+
+def _batch_statistics(x, shift):
+    """Returns mean and biased variance in one pass, shifted by a mean known beforehand.
+
+    The shift keeps `E[d^2] - E[d]^2` from cancelling where the mean outweighs the deviation.
     """
-
-    def _effective_scale(self, scale):
-        return jnp.abs(scale) + EPSILON
-
-    def _activate(self, x):
-        return jax.nn.leaky_relu(x, LEAKY_SLOPE)
+    axes = tuple(range(x.ndim - 1))
+    shift = lax.stop_gradient(shift)
+    shifted = x - shift
+    mean = jnp.mean(shifted, axes)
+    var = jnp.maximum(jnp.mean(jnp.square(shifted), axes) - jnp.square(mean), 0.0)
+    return mean + shift, var
 
 
 class ConvABN(nn.Module):
     """A convolution without bias, then `ABN`.
 
     Attributes:
+      conv: partial of `conv`.
+      norm: partial of `ABN`.
       features: channels of the result.
       kernel_size: side of the kernel, odd.
-      momentum: of the running statistics.
-      dtype: of the computation and the result.
     """
 
+    conv: ModuleDef
+    norm: ModuleDef
     features: int
     kernel_size: int = 1
-    momentum: float = 0.9
-    dtype: str = "float32"
 
     @nn.compact
-    def __call__(self, x, *, train: bool):
+    def __call__(self, x):
         """Maps `[B, H, W, C]` to `[B, H, W, features]`."""
-        x = Conv(self.features, self.kernel_size, dtype=self.dtype, name="conv")(x)
-        return ABN(self.momentum, self.dtype, name="norm")(x, train=train)
+        x = self.conv(self.features, self.kernel_size, name="conv")(x)
+        return self.norm(name="norm")(x)

@@ -6,7 +6,7 @@ from flax import linen as nn
 from jax import numpy as jnp
 
 from dmlcsr_jax.errors import UserError
-from dmlcsr_jax.models.layers import ABN, Conv, max_pool
+from dmlcsr_jax.models.layers import ModuleDef, max_pool
 
 STEMS = ("deep", "conv7")
 STRIDES = (1, 2, 1, 1)
@@ -59,46 +59,44 @@ def scaled(channels, width):
 
 
 class Block(nn.Module):
-    """A residual block; `ABN` follows every convolution, also right before the sum.
+    """A residual block; a norm follows every convolution, also right before the sum.
 
     Attributes:
+      conv: partial of `layers.conv`.
+      norm: partial of `layers.ABN`.
       planes: inner channels.
       features: channels of the result.
       bottleneck: 1x1, 3x3, 1x1 where true, else two 3x3.
       stride: of the first 3x3 convolution.
       dilation: of the 3x3 convolutions.
-      momentum: of the running statistics.
-      dtype: of the computation and the result.
     """
 
+    conv: ModuleDef
+    norm: ModuleDef
     planes: int
     features: int
     bottleneck: bool
     stride: int
     dilation: int
-    momentum: float
-    dtype: str
 
     @nn.compact
-    def __call__(self, x, *, train: bool):
+    def __call__(self, x):
         """Maps `[B, H, W, C]` to `[B, ceil(H/stride), ceil(W/stride), features]`."""
-        first = (self.planes, 3, self.stride, self.dilation)
+        first = {"stride": self.stride, "dilation": self.dilation}
         if self.bottleneck:
-            convs = [(self.planes, 1, 1, 1), first, (self.features, 1, 1, 1)]
+            convs = [(self.planes, 1, {}), (self.planes, 3, first), (self.features, 1, {})]
         else:
-            convs = [first, (self.features, 3, 1, self.dilation)]
+            second = {"dilation": self.dilation}
+            convs = [(self.planes, 3, first), (self.features, 3, second)]
         y = x
-        for i, (features, kernel_size, stride, dilation) in enumerate(convs, start=1):
-            y = Conv(features, kernel_size, stride, dilation, dtype=self.dtype, name=f"conv{i}")(y)
-            y = ABN(self.momentum, self.dtype, name=f"bn{i}")(y, train=train)
+        for i, (features, kernel_size, options) in enumerate(convs, start=1):
+            y = self.conv(features, kernel_size, **options, name=f"conv{i}")(y)
+            y = self.norm(name=f"bn{i}")(y)
             if i < len(convs):
                 y = nn.relu(y)
         if self.stride != 1 or x.shape[-1] != self.features:
-            shortcut = Conv(
-                self.features, stride=self.stride, dtype=self.dtype, name="downsample_conv"
-            )
-            x = shortcut(x)
-            x = ABN(self.momentum, self.dtype, name="downsample_bn")(x, train=train)
+            x = self.conv(self.features, stride=self.stride, name="downsample_conv")(x)
+            x = self.norm(name="downsample_bn")(x)
         return nn.relu(y + x)
 
 
@@ -109,23 +107,22 @@ class ResNet(nn.Module):
       encoder: a name in `ARCHITECTURES`.
       stem: "deep" (three 3x3 convolutions) or "conv7" (torchvision's 7x7 convolution).
       width: factor on all channel counts.
-      momentum: of the running statistics.
-      dtype: of the computation and the results.
+      conv: partial of `layers.conv`.
+      norm: partial of `layers.ABN`.
     """
 
     encoder: str
-    stem: str = "deep"
-    width: float = 1.0
-    momentum: float = 0.9
-    dtype: str = "float32"
+    stem: str
+    width: float
+    conv: ModuleDef
+    norm: ModuleDef
 
     @nn.compact
-    def __call__(self, x, *, train: bool):
+    def __call__(self, x):
         """Maps images to features of rising depth.
 
         Args:
           x: `[B, H, W, 3]`, normalised.
-          train: whether the batch's statistics normalise.
 
         Returns:
           x2 at 1/4 and x3, x4, x5 at 1/8 of the input's resolution, each `[B, h, w, C]`.
@@ -133,14 +130,9 @@ class ResNet(nn.Module):
         arch = architecture(self.encoder)
         kernels = (3, 3, 3) if self.stem == "deep" else (7,)
         for i, (features, kernel_size) in enumerate(zip(arch.stem, kernels, strict=False), start=1):
-            x = Conv(
-                scaled(features, self.width),
-                kernel_size,
-                stride=2 if i == 1 else 1,
-                dtype=self.dtype,
-                name=f"conv{i}",
-            )(x)
-            x = nn.relu(ABN(self.momentum, self.dtype, name=f"bn{i}")(x, train=train))
+            features, stride = scaled(features, self.width), 2 if i == 1 else 1
+            x = self.conv(features, kernel_size, stride=stride, name=f"conv{i}")(x)
+            x = nn.relu(self.norm(name=f"bn{i}")(x))
         x = max_pool(x)
 
         outputs: list[jnp.ndarray] = []
@@ -148,14 +140,14 @@ class ResNet(nn.Module):
             planes = scaled(arch.planes[stage], self.width)
             for block in range(arch.num_blocks[stage]):
                 x = Block(
+                    self.conv,
+                    self.norm,
                     planes=planes,
                     features=planes * (4 if arch.bottleneck else 1),
                     bottleneck=arch.bottleneck,
                     stride=STRIDES[stage] if block == 0 else 1,
                     dilation=DILATIONS[stage],
-                    momentum=self.momentum,
-                    dtype=self.dtype,
                     name=f"layer{stage + 1}_{block}",
-                )(x, train=train)
+                )(x)
             outputs.append(x)
         return tuple(outputs)

@@ -42,7 +42,7 @@ def _convert(*arguments):
 
 
 def _apply(metadata, variables, images, **options):
-    model = models.build(
+    model = models.DMLCSR(
         metadata.encoder,
         metadata.label_set.num_classes,
         stem=metadata.stem,
@@ -108,7 +108,7 @@ def test_the_round_trip_is_bit_exact_and_loads_in_pytorch(network, weights, tmp_
 def test_wide_and_conv7_networks_go_there_and_back(tmp_path):
     metadata = network_lib.infer_metadata(_numpy(tiny_network()), "w.pth")
     metadata = dataclasses.replace(metadata, stem="conv7", width=0.5, image_size=64)
-    model = models.build("tiny", 19, width=0.5, stem="conv7")
+    model = models.DMLCSR("tiny", 19, width=0.5, stem="conv7")
     variables = models.initial_variables(model, 0, 64)
     model_lib.save_model(tmp_path / "a", metadata, **variables)
     _convert(("from", tmp_path / "a"), ("to", tmp_path / "w.safetensors"))
@@ -321,7 +321,7 @@ def _imagenet(seed=0, **architecture):
 
 def _load(state, tmp_path, encoder, stem):
     torch.save(state, tmp_path / "imagenet.pth")
-    fresh = models.initial_variables(models.build(encoder, 5, stem=stem), 0, 64)
+    fresh = models.initial_variables(models.DMLCSR(encoder, 5, stem=stem), 0, 64)
     params, batch_stats, report = encoder_lib.load_encoder(
         tmp_path / "imagenet.pth", fresh["params"], fresh["batch_stats"], encoder, stem
     )

@@ -1,14 +1,19 @@
-"""The whole network: sizes, counts, branches, precisions."""
+"""The network: sizes, counts, branches, precisions."""
 
+import dataclasses
+import functools
 import math
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from colour_network import METADATA
 
 from dmlcsr_jax import models
+from dmlcsr_jax.data import label_sets
 from dmlcsr_jax.errors import UserError
+from dmlcsr_jax.models import layers
 from dmlcsr_jax.models.resnet import ARCHITECTURES, ResNet
 
 
@@ -24,7 +29,7 @@ def _count(tree):
 
 
 def test_the_papers_network_has_its_parameters():
-    _, variables = _abstract(models.build("resnet101", 11))
+    _, variables = _abstract(models.DMLCSR("resnet101", 11))
     params = variables["params"]
     assert _count(params) == 68_544_242
     assert _count({name: tree for name, tree in params.items() if name != "edge"}) == 68_058_157
@@ -48,7 +53,7 @@ def _multiply_adds(jaxpr):
 
 
 def test_the_papers_network_has_its_operations():
-    model = models.build("resnet101", 11)
+    model = models.DMLCSR("resnet101", 11)
     images, variables = _abstract(model, (473, 473))
 
     def infer(variables, images):
@@ -65,9 +70,10 @@ def test_the_papers_network_has_its_operations():
 @pytest.mark.parametrize("encoder", sorted(ARCHITECTURES))
 def test_every_encoder_has_the_same_strides_and_builds(encoder, stem):
     images = jax.ShapeDtypeStruct((2, 97, 130, 3), jnp.float32)
+    norm = functools.partial(layers.ABN, use_running_average=True)
     features, _ = jax.eval_shape(
-        lambda images: ResNet(encoder, stem).init_with_output(
-            jax.random.key(0), images, train=False
+        lambda images: ResNet(encoder, stem, 1.0, layers.conv, norm).init_with_output(
+            jax.random.key(0), images
         ),
         images,
     )
@@ -77,7 +83,7 @@ def test_every_encoder_has_the_same_strides_and_builds(encoder, stem):
         for hw, p in zip([(25, 33), (13, 17), (13, 17), (13, 17)], planes, strict=True)
     ]
     outputs, _ = jax.eval_shape(
-        lambda images: models.build(encoder, 7, stem=stem).init_with_output(
+        lambda images: models.DMLCSR(encoder, 7, stem=stem).init_with_output(
             jax.random.key(0), images, train=True
         ),
         images,
@@ -90,15 +96,15 @@ def test_every_encoder_has_the_same_strides_and_builds(encoder, stem):
 
 
 def test_tiny_has_about_a_million_parameters_and_width_scales_everything():
-    tiny = _count(_abstract(models.build("tiny", 11))[1]["params"])
+    tiny = _count(_abstract(models.DMLCSR("tiny", 11))[1]["params"])
     assert 0.8e6 < tiny < 1.2e6
-    double = _count(_abstract(models.build("tiny", 11, width=2.0))[1]["params"])
+    double = _count(_abstract(models.DMLCSR("tiny", 11, width=2.0))[1]["params"])
     assert 3.5 < double / tiny < 4.1
 
 
 @pytest.fixture(scope="module")
 def tiny():
-    model = models.build("tiny", 5)
+    model = models.DMLCSR("tiny", 5)
     images = jnp.asarray(np.random.default_rng(0).standard_normal((2, 64, 48, 3)), jnp.float32)
     return model, models.initial_variables(model, 0, 64), images
 
@@ -142,10 +148,15 @@ def test_bfloat16_trains_with_float32_state_and_logits(tiny):
         ({"encoder": "resnet34"}, "resnet34"),
         ({"stem": "wide"}, "wide"),
         ({"dtype": "float16"}, "float16"),
-        ({"num_classes": 1}, "at least 2"),
         ({"width": 0.0}, "positive"),
     ],
 )
 def test_impossible_values_are_named(arguments, message):
+    dtype = arguments.pop("dtype", "float32")
     with pytest.raises(UserError, match=message):
-        models.build(**{"encoder": "tiny", "num_classes": 3} | arguments)
+        models.build_model(dataclasses.replace(METADATA, **arguments), dtype)
+
+
+def test_a_label_set_of_one_class_makes_no_network():
+    with pytest.raises(UserError, match="must be 2 to 255"):
+        dataclasses.replace(label_sets.HELEN, classes=("face",))

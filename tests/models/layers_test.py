@@ -1,5 +1,7 @@
 """Layers against PyTorch and NumPy."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -70,7 +72,7 @@ def test_max_pool_is_torch_max_pool_with_its_gradient(hw):
     [(1, 1, 1, (6, 5)), (1, 2, 1, (7, 6)), (3, 1, 2, (9, 7)), (3, 2, 1, (8, 9)), (7, 2, 1, (9, 8))],
 )
 def test_conv_is_torch_conv(kernel, stride, dilation, hw):
-    conv = layers.Conv(5, kernel, stride, dilation, use_bias=True)
+    conv = layers.conv(5, kernel, stride=stride, dilation=dilation, use_bias=True)
     x = _draw(2, *hw, 3)
     params = conv.init(jax.random.key(0), x)["params"]
     params["bias"] = jnp.arange(5.0)
@@ -86,13 +88,23 @@ def test_conv_is_torch_conv(kernel, stride, dilation, hw):
 
 
 @pytest.mark.parametrize("hw", [(8, 8), (9, 6), (1, 1)])
-def test_depthwise_conv_is_torch_grouped_conv(hw):
-    conv = layers.DepthwiseConv()
+@pytest.mark.parametrize(
+    ("groups", "kernel_size", "stride", "dilation"),
+    [(4, 3, 2, 1), (4, 5, 3, 1), (4, 3, 1, 2), (2, 3, 2, 1), (2, 1, 2, 1)],
+)
+def test_grouped_conv_is_torch_grouped_conv(hw, groups, kernel_size, stride, dilation):
+    conv = layers.conv(4, kernel_size, stride=stride, dilation=dilation, groups=groups)
     x = _draw(2, *hw, 4)
     params = conv.init(jax.random.key(0), x)["params"]
-    kernel = torch.from_numpy(np.array(params["kernel"]).transpose(3, 2, 0, 1))
-    expected = F.conv2d(_torch(x), kernel, stride=2, padding=1, groups=4)
-    np.testing.assert_allclose(conv.apply({"params": params}, x), _numpy(expected), atol=1e-6)
+    expected = F.conv2d(
+        _torch(x),
+        torch.from_numpy(np.array(params["kernel"]).transpose(3, 2, 0, 1)),
+        stride=stride,
+        padding=dilation * (kernel_size // 2),
+        dilation=dilation,
+        groups=groups,
+    )
+    np.testing.assert_allclose(conv.apply({"params": params}, x), _numpy(expected), atol=2e-6)
 
 
 def _norm_variables(features, seed=3):
@@ -119,14 +131,14 @@ def _formula(x, variables, mean, var, activated):
 @pytest.mark.parametrize("activated", [True, False])
 @pytest.mark.parametrize("shape", [(4, 3, 5, 6), (3, 7, 6)])
 def test_norm_in_training_and_evaluation(activated, shape):
-    norm = layers.ABN() if activated else layers.BatchNorm()
+    norm = functools.partial(layers.BatchNorm, activated=activated)
     x = 2.0 * _draw(*shape) + 3.0
     variables = _norm_variables(shape[-1])
     axes = tuple(range(len(shape) - 1))
     wide = x.astype(np.float64)
     mean, var = wide.mean(axes), wide.var(axes)
 
-    y, updated = norm.apply(variables, x, train=True, mutable=["batch_stats"])
+    y, updated = norm(False).apply(variables, x, mutable=["batch_stats"])
     np.testing.assert_allclose(y, _formula(wide, variables, mean, var, activated), atol=2e-5)
     old, new = variables["batch_stats"], updated["batch_stats"]
     np.testing.assert_allclose(new["mean"], 0.9 * old["mean"] + 0.1 * mean, rtol=1e-5)
@@ -134,22 +146,22 @@ def test_norm_in_training_and_evaluation(activated, shape):
         new["var"], 0.9 * old["var"] + 0.1 * wide.var(axes, ddof=1), rtol=1e-5
     )
 
-    y = norm.apply(variables, x, train=False)
+    y = norm(True).apply(variables, x)
     expected = _formula(wide, variables, old["mean"], old["var"], activated)
     np.testing.assert_allclose(y, expected, atol=2e-5)
 
 
 def test_norm_without_momentum_records_the_batch():
     x = _draw(4, 3, 3, 2)
-    _, updated = layers.ABN(momentum=0.0).apply(
-        _norm_variables(2), x, train=True, mutable=["batch_stats"]
+    _, updated = layers.ABN(False, momentum=0.0).apply(
+        _norm_variables(2), x, mutable=["batch_stats"]
     )
     np.testing.assert_allclose(updated["batch_stats"]["mean"], x.mean((0, 1, 2)), atol=1e-6)
     np.testing.assert_allclose(updated["batch_stats"]["var"], x.var((0, 1, 2), ddof=1), rtol=1e-5)
 
 
 def test_initialisation_leaves_the_running_statistics_fresh():
-    variables = layers.ABN().init(jax.random.key(0), 5.0 + _draw(4, 3, 3, 2), train=True)
+    variables = layers.ABN(False).init(jax.random.key(0), 5.0 + _draw(4, 3, 3, 2))
     np.testing.assert_array_equal(variables["batch_stats"]["mean"], [0.0, 0.0])
     np.testing.assert_array_equal(variables["batch_stats"]["var"], [1.0, 1.0])
 
@@ -158,17 +170,15 @@ def test_variance_survives_a_mean_a_thousand_deviations_away():
     x = 1000.0 + _draw(64, 8, 8, 2)
     variables = _norm_variables(2)
     variables["batch_stats"]["mean"] = np.full(2, 999.5, np.float32)
-    _, updated = layers.BatchNorm(momentum=0.0).apply(
-        variables, x, train=True, mutable=["batch_stats"]
-    )
+    _, updated = layers.BatchNorm(False, momentum=0.0).apply(variables, x, mutable=["batch_stats"])
     expected = x.astype(np.float64).var((0, 1, 2), ddof=1)
     np.testing.assert_allclose(updated["batch_stats"]["var"], expected, rtol=1e-3)
 
 
 def test_bfloat16_norm_computes_statistics_in_float32():
     x = jnp.asarray(_draw(64, 16, 16, 2) + 1.0, jnp.bfloat16)
-    y, updated = layers.ABN(momentum=0.0, dtype="bfloat16").apply(
-        _norm_variables(2), x, train=True, mutable=["batch_stats"]
+    y, updated = layers.ABN(False, momentum=0.0, dtype="bfloat16").apply(
+        _norm_variables(2), x, mutable=["batch_stats"]
     )
     assert y.dtype == jnp.bfloat16
     mean = updated["batch_stats"]["mean"]
@@ -181,7 +191,7 @@ def test_norm_is_over_the_global_batch_of_a_sharded_array():
     x, variables = _draw(16, 3, 3, 2), _norm_variables(2)
 
     def apply(x):
-        return layers.ABN().apply(variables, x, train=True, mutable=["batch_stats"])
+        return layers.ABN(False).apply(variables, x, mutable=["batch_stats"])
 
     sharded = jax.device_put(x, NamedSharding(mesh, PartitionSpec("data")))
     for got, expected in zip(
