@@ -24,7 +24,7 @@ from dmlcsr_jax.checkpoints.metadata import Metadata
 from dmlcsr_jax.data import inputs, workers
 from dmlcsr_jax.distributed import sharding, watchdog
 from dmlcsr_jax.distributed.preemption import Preempted, PreemptionWatch
-from dmlcsr_jax.distributed.rows import local_rows
+from dmlcsr_jax.distributed.sharding import local_rows
 from dmlcsr_jax.errors import UserError
 from dmlcsr_jax.evaluation import report
 from dmlcsr_jax.evaluation.evaluate import evaluate
@@ -350,7 +350,7 @@ class Training:
         except OSError as error:
             where = f"its batch could not be written to {path} ({error.strerror or error})"
         # The first to leave ends the others.
-        watchdog.meet("a batch of a loss that is not finite is written")
+        watchdog.barrier("a batch of a loss that is not finite is written")
         terms = ", ".join(f"{name} {value:g}" for name, value in scalars.items())
         raise UserError(
             f"the loss or its gradient is not finite at step {step} ({terms}); {where}: look at "
