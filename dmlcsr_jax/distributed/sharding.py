@@ -57,6 +57,20 @@ def state_sharding(abstract_state, mesh: Mesh, *, fsdp: bool):
     return jax.tree.map(leaf_sharding, abstract_state)
 
 
+def with_shardings(abstract_state, shardings):
+    """Returns a tree of `jax.ShapeDtypeStruct` that also says where each array is to be placed.
+
+    Args:
+      abstract_state: tree of `jax.ShapeDtypeStruct`.
+      shardings: as `state_sharding` returns them for it.
+    """
+    return jax.tree.map(
+        lambda leaf, sharding: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding),
+        abstract_state,
+        shardings,
+    )
+
+
 def put_batch(batch, mesh: Mesh):
     """Places each process's part of a batch on its devices, as one global array.
 
