@@ -273,7 +273,7 @@ def _closing() -> Iterator[contextlib.ExitStack]:
         try:
             yield opened
         except Preempted:
-            raise  # Not an error: that what was to be saved is saved matters.
+            raise  # No error: closing, which ends the save, is what may fail.
         except BaseException:
             with contextlib.suppress(Exception):
                 opened.close()

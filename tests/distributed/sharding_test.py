@@ -26,8 +26,8 @@ def test_state_is_replicated_unless_asked():
         "bias": jax.ShapeDtypeStruct((128,), np.float32),
         "step": jax.ShapeDtypeStruct((), np.int32),
     }
-    whole = sharding.state_sharding(tree, mesh, fsdp=False)
-    assert {s.spec for s in whole.values()} == {PartitionSpec()}
+    replicated = sharding.state_sharding(tree, mesh, fsdp=False)
+    assert {s.spec for s in replicated.values()} == {PartitionSpec()}
     split = sharding.state_sharding(tree, mesh, fsdp=True)
     assert split["kernel"].spec == PartitionSpec(None, None, None, "data")
     assert split["odd"].spec == split["bias"].spec == split["step"].spec == PartitionSpec()

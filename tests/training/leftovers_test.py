@@ -42,8 +42,8 @@ def test_a_run_killed_while_it_replaced_its_first_checkpoint_begins_anew(tmp_pat
     checkpoints = RunCheckpoints(tmp_path, keep=2)
     save_run(checkpoints, make_state(0, 4), {})
     checkpoints.close()
-    whole = tmp_path / "checkpoints" / "4"
-    whole.rename(whole.with_name("4.orbax-checkpoint-tmp"))
+    complete = tmp_path / "checkpoints" / "4"
+    complete.rename(complete.with_name("4.orbax-checkpoint-tmp"))
     assert newest(tmp_path / "checkpoints") is None
     clear_or_refuse(tmp_path)
     assert newest(tmp_path / "best") is None

@@ -33,7 +33,7 @@ def _closed_form(step, base_rate, steps_per_epoch, num_epochs, warmup_epochs, st
     if epoch < end or start_epoch >= num_epochs:
         part = min((epoch - warmup_epochs) / (end - warmup_epochs), 1)
         return low + (base_rate - low) * (1 + math.cos(math.pi * part)) / 2
-    # By whole steps: an epoch's remainder is not exact in floating point.
+    # In steps: an epoch's remainder is not exact in floating point.
     part = ((step - start_epoch * steps_per_epoch) % (cycle * steps_per_epoch)) / (
         cycle * steps_per_epoch
     )

@@ -119,9 +119,9 @@ def test_sharded_state_is_a_quarter_on_each_device_and_trains_the_same():
             losses[fsdp].append({name: float(value) for name, value in scalars.items()})
         states[fsdp] = state
     device = jax.devices()[0]
-    whole = sum(leaf.nbytes for leaf in jax.tree.leaves(states[False]))
-    assert bytes_on(device, states[False]) == whole
-    assert bytes_on(device, states[True]) < 0.4 * whole
+    total = sum(leaf.nbytes for leaf in jax.tree.leaves(states[False]))
+    assert bytes_on(device, states[False]) == total
+    assert bytes_on(device, states[True]) < 0.4 * total
     for ours, theirs in zip(losses[True], losses[False], strict=True):
         assert ours == pytest.approx(theirs, rel=1e-4)
     assert jax.tree.structure(states[True]) == jax.tree.structure(states[False])
