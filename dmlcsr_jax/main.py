@@ -92,16 +92,16 @@ def main(_) -> None:
         detect_cluster=_DISTRIBUTED.value,
     )
     with watchdog.watched():
-        if _MODE.value == "train":
-            loop.train_and_evaluate(config, workdir)
-            return
-        watch = preemption.PreemptionWatch()
         try:
-            evaluate_checkpoint.evaluate_checkpoint(
-                config, workdir, _CHECKPOINT.value, tick=watch.tick
-            )
+            if _MODE.value == "train":
+                loop.train_and_evaluate(config, workdir)
+            else:
+                watch = preemption.PreemptionWatch()
+                evaluate_checkpoint.evaluate_checkpoint(
+                    config, workdir, _CHECKPOINT.value, tick=watch.tick
+                )
         except preemption.Preempted:
-            # There is nothing to save: what was asked for has not been done.
+            # What there was to save is saved; what was asked for has not been done.
             sys.exit(128 + signal.SIGTERM)
 
 

@@ -1,4 +1,4 @@
-"""A free port for the processes of a test to meet at."""
+"""A free port for the processes of a test."""
 
 import socket
 

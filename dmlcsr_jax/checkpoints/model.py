@@ -121,7 +121,7 @@ def _absolute(path: epath.PathLike) -> epath.Path:
     return path if "://" in os.fspath(path) else path.absolute()
 
 
-def _newest(folder: epath.Path) -> epath.Path | None:
+def newest(folder: epath.Path) -> epath.Path | None:
     """Returns the newest whole checkpoint `folder/N`, or None."""
     if not folder.is_dir():
         return None
@@ -149,7 +149,7 @@ def resolve(checkpoint: str, workdir: epath.PathLike | None = None) -> epath.Pat
         if workdir is None:
             raise UserError(f"checkpoint {checkpoint!r} needs a workdir to look it up in.")
         folder = _absolute(workdir) / folder
-        path = _newest(folder)
+        path = newest(folder)
         if path and teacher and teacher[1]:
             path = folder / str(int(teacher[1]))
         if path is None or not (path / "metadata").exists():
@@ -158,8 +158,8 @@ def resolve(checkpoint: str, workdir: epath.PathLike | None = None) -> epath.Pat
     path = _absolute(checkpoint)
     if not path.is_dir():
         raise UserError(f"{checkpoint} is not a folder; name a checkpoint or a workdir.")
-    candidates = [path, *(_newest(path / name) for name in ("teachers", "best", "checkpoints"))]
-    for candidate in [*candidates, _newest(path)]:
+    candidates = [path, *(newest(path / name) for name in ("teachers", "best", "checkpoints"))]
+    for candidate in [*candidates, newest(path)]:
         if candidate and (candidate / "metadata").exists():
             return candidate
     raise UserError(f"{checkpoint} holds no whole checkpoint.")

@@ -9,10 +9,9 @@ import orbax.checkpoint as ocp
 from etils import epath
 
 from dmlcsr_jax.checkpoints.metadata import Metadata
-from dmlcsr_jax.checkpoints.model import _absolute, _model_items, _newest
+from dmlcsr_jax.checkpoints.model import _absolute, _model_items, newest
 from dmlcsr_jax.distributed import watchdog
 from dmlcsr_jax.errors import NO_ROOM, UserError
-from dmlcsr_jax.training.state import TrainState
 
 _MANY = 10**6
 
@@ -50,8 +49,8 @@ def cannot_save(workdir: epath.Path, error: Exception) -> Exception:
         return error
     elif reason.errno in NO_ROOM:
         text, mend = reason.strerror, "make room"
-    newest = _newest(workdir / "checkpoints")
-    whole = f"that of step {newest.name} is the newest" if newest else "there is none"
+    last = newest(workdir / "checkpoints")
+    whole = f"that of step {last.name} is the newest" if last else "there is none"
     return UserError(
         f"cannot save a checkpoint in {workdir}: {text}; {whole} that is whole: {mend} and start "
         "again."
@@ -112,23 +111,25 @@ class RunCheckpoints:
         """Returns the step of the newest whole checkpoint of the run, or None."""
         return self._run.latest_step()
 
-    def save_run(self, state: TrainState, metadata: Metadata, progress: dict[str, Any]) -> None:
+    def save_run(
+        self,
+        step: int,
+        metadata: Metadata,
+        variables,
+        train_items: dict[str, Any],
+        progress: dict[str, Any],
+    ) -> None:
         """Saves the run; a checkpoint of the same step is replaced.
 
         Args:
-          state: the whole state.
-          metadata: stored beside it.
-          progress: JSON-serialisable, given back by `restore_run`.
+          step: the checkpoint's number.
+          metadata: stored beside the model.
+          variables: the model, `{"params", "batch_stats"}`.
+          train_items: trees of arrays by name: all else that `restore_run` gives back.
+          progress: JSON-serialisable, given back by `read_progress`.
         """
-        step = int(state.step)
-        rest = {
-            "step": state.step,
-            "opt_state": state.opt_state,
-            "teacher": state.teacher,
-            "cycle": state.cycle,
-        }
-        items = _model_items(metadata, state.student) | {
-            "train": ocp.args.StandardSave(rest),
+        items = _model_items(metadata, variables) | {
+            "train": ocp.args.StandardSave(train_items),
             "progress": ocp.args.JsonSave(progress),
         }
         self._save(self._run, step, items)
@@ -184,43 +185,26 @@ class RunCheckpoints:
                 f"({str(error).splitlines()[0]}); remove it to go on from the one before it."
             ) from error
 
-    def restore_run(self, abstract_state: TrainState, state_sharding) -> TrainState:
+    def restore_run(self, abstract_variables, abstract_train_items) -> tuple[Any, Any]:
         """Restores the newest checkpoint of the run, bit for bit.
 
         Args:
-          abstract_state: the state's shapes and dtypes.
-          state_sharding: tree of shardings to place it in, whatever it was saved from.
+          abstract_variables: tree of `jax.ShapeDtypeStruct` with the shardings to place the model
+            in, whatever it was saved from.
+          abstract_train_items: the same of what was saved beside it.
+
+        Returns:
+          The variables and the train items that `save_run` took.
 
         Raises:
           UserError: where the checkpoint is damaged.
         """
-        step = self.latest_step()
-        target = jax.tree.map(
-            lambda leaf, sharding: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding),
-            abstract_state,
-            state_sharding,
-        )
-        rest = {
-            "step": target.step,
-            "opt_state": target.opt_state,
-            "teacher": target.teacher,
-            "cycle": target.cycle,
-        }
         restored = self._restore(
-            step,
-            model=ocp.args.StandardRestore(target.student),
-            train=ocp.args.StandardRestore(rest),
+            self.latest_step(),
+            model=ocp.args.StandardRestore(abstract_variables),
+            train=ocp.args.StandardRestore(abstract_train_items),
         )
-        model, train = restored["model"], restored["train"]
-        return TrainState(
-            step=train["step"],
-            params=model["params"],
-            batch_stats=model["batch_stats"],
-            opt_state=train["opt_state"],
-            teacher_params=train["teacher"]["params"],
-            teacher_batch_stats=train["teacher"]["batch_stats"],
-            cycle=train["cycle"],
-        )
+        return restored["model"], restored["train"]
 
     def close(self) -> None:
         """Waits for all saves and releases the managers."""

@@ -36,7 +36,7 @@ def num_train_steps_per_epoch(num_examples: int, batch_size: int) -> int:
     if num_examples < batch_size:
         raise UserError(
             f"the training set has {num_examples} examples, fewer than one batch of {batch_size}; "
-            "choose a smaller batch size or a larger set."
+            "choose a smaller config.train.batch_size or a larger set."
         )
     return num_examples // batch_size
 

@@ -6,7 +6,7 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from dmlcsr_jax.errors import UserError
 
-# Arrays below this many elements stay whole: splitting them costs more traffic than it saves.
+# Arrays below this many elements are not split: splitting them costs more traffic than it saves.
 _MIN_SPLIT_SIZE = 2**14
 
 
@@ -28,7 +28,7 @@ def check_batch_size(name: str, batch_size: int, mesh: Mesh) -> None:
 
 
 def replicated(mesh: Mesh) -> NamedSharding:
-    """Returns the sharding of an array that every device holds whole."""
+    """Returns the sharding of an array that every device holds completely."""
     return NamedSharding(mesh, PartitionSpec())
 
 
@@ -57,6 +57,20 @@ def state_sharding(abstract_state, mesh: Mesh, *, fsdp: bool):
     return jax.tree.map(leaf_sharding, abstract_state)
 
 
+def with_shardings(abstract_state, shardings):
+    """Returns a tree of `jax.ShapeDtypeStruct` that also says where each array is to be placed.
+
+    Args:
+      abstract_state: tree of `jax.ShapeDtypeStruct`.
+      shardings: as `state_sharding` returns them for it.
+    """
+    return jax.tree.map(
+        lambda leaf, sharding: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding),
+        abstract_state,
+        shardings,
+    )
+
+
 def put_batch(batch, mesh: Mesh):
     """Places each process's part of a batch on its devices, as one global array.
 
@@ -69,3 +83,18 @@ def put_batch(batch, mesh: Mesh):
     """
     sharding = batch_sharding(mesh)
     return jax.tree.map(lambda x: jax.make_array_from_process_local_data(sharding, x), batch)
+
+
+def local_rows(array: jax.Array) -> np.ndarray:
+    """Returns the rows of a batch that this process holds, in order.
+
+    Args:
+      array: `[global batch, ...]`, on one device or split over its first axis.
+
+    Returns:
+      `[local batch, ...]`, the rows this process put into the batch.
+    """
+    if array.is_fully_addressable:
+        return np.asarray(array)
+    by_start = {shard.index[0].start or 0: shard for shard in array.addressable_shards}
+    return np.concatenate([np.asarray(by_start[start].data) for start in sorted(by_start)])

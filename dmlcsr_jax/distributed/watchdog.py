@@ -17,14 +17,14 @@ import traceback
 from collections.abc import Iterator
 
 import jax
-from jax._src import distributed
 
+from dmlcsr_jax.distributed import jax_private
 from dmlcsr_jax.errors import sentence_of
 
 # Below JAX's own heartbeat timeout, which would abort first.
 _SILENCE_SECONDS = 25.0
 _BEAT_SECONDS = 1.0
-_MEETING_MILLISECONDS = 60_000
+_BARRIER_MILLISECONDS = 60_000
 _ALIVE = "dmlcsr_jax/alive"
 _FAILED = "dmlcsr_jax/failed"
 _GO_ON = "start it again to go on from what is saved"
@@ -40,7 +40,7 @@ def _say(sentence: str) -> None:
     """Prints why this process ends; a thread that comes second stays in here."""
     _leaving.acquire()
     sys.stdout.flush()
-    # A progress bar may stand on the line.
+    # The line may hold a progress bar.
     print(f"\nerror: {sentence}", file=sys.stderr, flush=True)
 
 
@@ -51,22 +51,21 @@ def _leave() -> None:
     os._exit(1)
 
 
-def _watch(parted: threading.Event) -> None:
+def _watch(finished: threading.Event) -> None:
     """Says that this process lives, once a second, and looks after the others."""
     global _answered_at
-    state = distributed.global_state
-    client, me = state.client, state.process_id
+    me = jax_private.process_id()
     now = _answered_at = time.monotonic()
-    last_beats = {process: ("", now) for process in range(state.num_processes)}
+    last_beats = {process: ("", now) for process in range(jax_private.num_processes())}
     for beat in itertools.count():
         before, now = now, time.monotonic()
         if now - before > _SILENCE_SECONDS / 3:
-            # It is this process that stood still: the others have had no chance to be heard.
+            # This process itself was suspended: the others have had no chance to be heard.
             last_beats = {process: (value, now) for process, (value, _) in last_beats.items()}
         try:
-            client.key_value_set(f"{_ALIVE}/{me}", str(beat), allow_overwrite=True)
-            beats = client.key_value_dir_get(_ALIVE)
-            failures = client.key_value_dir_get(_FAILED)
+            jax_private.set_value(f"{_ALIVE}/{me}", str(beat))
+            beats = jax_private.values_below(_ALIVE)
+            failures = jax_private.values_below(_FAILED)
             _answered_at = now
         except Exception:
             # A moment without network; or process 0 is gone for good: JAX aborts, see `_on_abort`.
@@ -87,7 +86,7 @@ def _watch(parted: threading.Event) -> None:
             names = " and ".join(f"process {process}" for process in silent)
             _say(f"{names} has died, or its machine; this one stops: {_GO_ON}.")
             _leave()
-        if parted.wait(_BEAT_SECONDS):
+        if finished.wait(_BEAT_SECONDS):
             return
 
 
@@ -96,7 +95,7 @@ def _on_abort(_: int) -> None:
     if _leaving.locked():
         os._exit(1)  # It has been said.
     if time.monotonic() - _answered_at < _SILENCE_SECONDS:
-        host, _, port = distributed.global_state.coordinator_address.rpartition(":")
+        host, _, port = jax_private.coordinator_address().rpartition(":")
         with contextlib.suppress(OSError), socket.create_connection((host, int(port)), timeout=5):
             return  # It lives; the abort is about something else.
     text = f"error: process 0 has died, or its machine; this one stops: {_GO_ON}.\n"
@@ -108,16 +107,15 @@ def _on_abort(_: int) -> None:
 _ABORT_HANDLER = ctypes.CFUNCTYPE(None, ctypes.c_int)(_on_abort)
 
 
-def meet(name: str) -> None:
+def barrier(name: str) -> None:
     """Waits until all processes are here, or for a minute where one does not come.
 
     Args:
-      name: of this meeting, the only one so called in a run.
+      name: of this barrier; each name serves once in a run.
     """
-    state = distributed.global_state
-    if state.num_processes > 1:
+    if jax_private.num_processes() > 1:
         with contextlib.suppress(Exception):
-            state.client.wait_at_barrier(name, _MEETING_MILLISECONDS)
+            jax_private.wait_at_barrier(name, _BARRIER_MILLISECONDS)
 
 
 def fail(error: BaseException) -> None:
@@ -132,9 +130,8 @@ def fail(error: BaseException) -> None:
         time.sleep(_SILENCE_SECONDS + 3 * _BEAT_SECONDS)
     _say(sentence)
     reason = " ".join(sentence.split())[:500].rstrip(".")
-    state = distributed.global_state
     with contextlib.suppress(Exception):
-        state.client.key_value_set(f"{_FAILED}/{state.process_id}", reason)
+        jax_private.set_value(f"{_FAILED}/{jax_private.process_id()}", reason)
     _leave()
 
 
@@ -148,15 +145,14 @@ def watched() -> Iterator[None]:
     process's own body is printed (a `UserError` as its sentence), told to the others, and ends this
     process with status 1.
     """
-    state = distributed.global_state
-    if state.num_processes == 1:
+    if jax_private.num_processes() == 1:
         yield
         return
-    if state.process_id != 0:
+    if jax_private.process_id() != 0:
         libc = ctypes.CDLL(None)
         libc.signal(signal.SIGABRT, _ABORT_HANDLER)
-    parted = threading.Event()
-    watch = threading.Thread(target=_watch, args=(parted,), name="watchdog", daemon=True)
+    finished = threading.Event()
+    watch = threading.Thread(target=_watch, args=(finished,), name="watchdog", daemon=True)
     watch.start()
     try:
         yield
@@ -165,6 +161,6 @@ def watched() -> Iterator[None]:
     finally:
         # Beats until all are here; a thread inside JAX as Python ends would crash the process.
         jax.distributed.shutdown()
-        parted.set()
+        finished.set()
         watch.join()
         signal.signal(signal.SIGABRT, signal.SIG_DFL)

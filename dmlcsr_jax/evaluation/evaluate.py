@@ -5,7 +5,6 @@ import concurrent.futures
 import contextlib
 import dataclasses
 import os
-import sys
 import threading
 import time
 from collections.abc import Callable, Generator, Iterable, Mapping
@@ -14,12 +13,12 @@ from typing import Any
 import jax
 import numpy as np
 from jax.experimental import multihost_utils
-from tqdm import tqdm
 
 from dmlcsr_jax.data import warp
 from dmlcsr_jax.data.label_sets import LabelSet
 from dmlcsr_jax.distributed import sharding
-from dmlcsr_jax.distributed.rows import local_rows
+from dmlcsr_jax.distributed.progress import progress_bar
+from dmlcsr_jax.distributed.sharding import local_rows
 from dmlcsr_jax.evaluation import metrics
 from dmlcsr_jax.evaluation.scores import PredictFn, label_from_scores
 
@@ -130,17 +129,8 @@ def evaluate(
     """
     started = time.perf_counter()
     tally = _Tally(label_set, num_worst, label_table, prediction_table)
-    is_first = jax.process_index() == 0
     process_count = jax.process_count() if mesh is not None else 1
-    bar = tqdm(
-        total=num_examples,
-        desc=description,
-        unit="image",
-        disable=not is_first,
-        mininterval=0.5 if sys.stderr.isatty() else 10,
-        dynamic_ncols=True,
-        leave=False,
-    )
+    bar = progress_bar(num_examples, unit="image", description=description, leave=False)
     on_device: collections.deque = collections.deque()
     on_host: collections.deque = collections.deque()
 

@@ -14,8 +14,7 @@ from etils import epath
 
 from dmlcsr_jax.checkpoints import model
 from dmlcsr_jax.data import crops, warp
-from dmlcsr_jax.distributed.rows import local_rows
-from dmlcsr_jax.distributed.sharding import batch_sharding, replicated
+from dmlcsr_jax.distributed.sharding import batch_sharding, local_rows, replicated
 from dmlcsr_jax.errors import UserError
 from dmlcsr_jax.evaluation.scores import label_from_scores, make_predict_fn
 from dmlcsr_jax.models.dmlcsr import build_model

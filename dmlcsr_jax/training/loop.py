@@ -3,457 +3,44 @@
 import contextlib
 import dataclasses
 import functools
-import io
 import itertools
 import logging
-import sys
-import time
+from collections.abc import Iterator
 from typing import Any
 
 import jax
 import ml_collections
-import numpy as np
 from etils import epath
-from tqdm import tqdm
 
-from dmlcsr_jax import atomic_file, models
 from dmlcsr_jax import config as config_lib
-from dmlcsr_jax.checkpoints import model
-from dmlcsr_jax.checkpoints import run as run_lib
+from dmlcsr_jax import models
 from dmlcsr_jax.checkpoints.metadata import Metadata
+from dmlcsr_jax.checkpoints.model import abstract_variables, newest
+from dmlcsr_jax.checkpoints.run import RunCheckpoints
 from dmlcsr_jax.data import inputs, workers
-from dmlcsr_jax.distributed import sharding, watchdog
+from dmlcsr_jax.data.batches import num_train_steps_per_epoch
+from dmlcsr_jax.distributed import sharding
 from dmlcsr_jax.distributed.preemption import Preempted, PreemptionWatch
-from dmlcsr_jax.distributed.rows import local_rows
+from dmlcsr_jax.distributed.progress import progress_bar
 from dmlcsr_jax.errors import UserError
 from dmlcsr_jax.evaluation import report
 from dmlcsr_jax.evaluation.evaluate import evaluate
 from dmlcsr_jax.evaluation.evaluate_checkpoint import evaluate_checkpoint
-from dmlcsr_jax.evaluation.scores import make_predict_fn
 from dmlcsr_jax.models.dmlcsr import build_model
-from dmlcsr_jax.self_regulation import teacher as teacher_lib
-from dmlcsr_jax.training import optimizer, run_log
-from dmlcsr_jax.training import step as step_lib
+from dmlcsr_jax.self_regulation.cycle import end_cycle
+from dmlcsr_jax.training import leftovers
+from dmlcsr_jax.training.not_finite import stop_not_finite
+from dmlcsr_jax.training.optimizer import learning_rate
+from dmlcsr_jax.training.optimizer import optimizer as make_optimizer
+from dmlcsr_jax.training.outputs import Progress, RunOutputs
+from dmlcsr_jax.training.programs import make_programs
+from dmlcsr_jax.training.run_log import RunLog
 from dmlcsr_jax.training.state import TrainState
+from dmlcsr_jax.training.step_records import StepRecords
+from dmlcsr_jax.training.timeline import Timeline
 from dmlcsr_jax.training.warm_start import initial_weights
 
 log = logging.getLogger(__name__)
-
-
-@dataclasses.dataclass
-class Progress:
-    """What a resumed run must know besides its state.
-
-    Attributes:
-      evaluated_step: last step at which the student was evaluated.
-      best_mean_f1: highest mean F1 of a student or teacher so far; -1: none was evaluated.
-    """
-
-    evaluated_step: int = 0
-    best_mean_f1: float = -1.0
-
-
-class Training:
-    """One run: what it holds, and the order in which things happen."""
-
-    def __init__(self, config: ml_collections.ConfigDict, workdir: epath.PathLike):
-        """Builds everything that a run needs, and restores it from the newest checkpoint.
-
-        Raises:
-          UserError: where the config, the data or the checkpoint cannot be used.
-        """
-        # 1. What the network is told apart by, and the devices.
-        self.config, self.workdir = config, epath.Path(workdir)
-        self.metadata = Metadata.from_config(config)
-        self.mesh = sharding.make_mesh()
-        sharding.check_batch_size("train.batch_size", config.train.batch_size, self.mesh)
-        sharding.check_batch_size("eval.batch_size", config.eval.batch_size, self.mesh)
-
-        # 2. The data, opened before the long work so that a wrong folder ends here.
-        self.train_source = inputs.open_source(config, "train", self.metadata.label_set)
-        self.eval_source = inputs.open_source(config, "eval", self.metadata.label_set)
-        self.steps_per_epoch = len(self.train_source) // config.train.batch_size
-        if self.steps_per_epoch == 0:
-            raise UserError(
-                f"config.train.batch_size is {config.train.batch_size} but the training set has "
-                f"only {len(self.train_source)} examples; lower it."
-            )
-        self.num_steps = config.train.num_epochs * self.steps_per_epoch
-
-        # 3. The network and its optimiser.
-        self.model = build_model(self.metadata, config.model.dtype)
-        self.schedule = optimizer.learning_rate(
-            base_rate=config.optim.base_rate
-            * config.train.batch_size
-            / config.optim.base_batch_size,
-            steps_per_epoch=self.steps_per_epoch,
-            num_epochs=config.train.num_epochs,
-            warmup_epochs=config.optim.warmup_epochs,
-            start_epoch=config.csr.start_epoch,
-            cycle_epochs=config.csr.cycle_epochs,
-        )
-        self.optimizer = optimizer.optimizer(
-            self.schedule, config.optim.momentum, config.optim.weight_decay
-        )
-
-        # 4. The state: born sharded, then restored, or begun from given weights.
-        self.workdir.mkdir(parents=True, exist_ok=True)
-        self.checkpoints = run_lib.RunCheckpoints(workdir, keep=config.checkpoint.keep)
-        self.progress = Progress()
-        self.state, self.state_sharding = self._initial_or_restored_state()
-        self.step, self.cycle = int(self.state.step), int(self.state.cycle)
-        self._saved = None if self.checkpoints.latest_step() is None else self._stand()
-
-        # 5. The compiled steps and the record.
-        self._compile_steps()
-        self.watch = PreemptionWatch()
-        self.record = run_log.RunLog(
-            workdir,
-            step=self.step,
-            evaluated_step=self.progress.evaluated_step,
-            teacher_step=self._cycle_end_step(self.cycle - 1) if self.cycle else 0,
-        )
-
-    def _initial_or_restored_state(self) -> tuple[TrainState, Any]:
-        config = self.config
-        create = functools.partial(TrainState.create, optimizer=self.optimizer)
-        abstract_state = jax.eval_shape(
-            create, model.abstract_variables(self.metadata, config.model.dtype)
-        )
-        state_sharding = sharding.state_sharding(abstract_state, self.mesh, fsdp=config.mesh.fsdp)
-        progress = self.checkpoints.read_progress()
-        if progress is not None:
-            path = self.workdir / "checkpoints" / str(self.checkpoints.latest_step())
-            config_lib.require_same(progress.pop("config"), self._fixed_fields(), path)
-            data = progress.pop("data")
-            if data["num_examples"] != len(self.train_source):
-                raise UserError(
-                    f"the checkpoint {path} was written with {data['num_examples']} training "
-                    f"examples, there are {len(self.train_source)} now; use the same data or "
-                    "another --workdir."
-                )
-            self.progress = Progress(**progress)
-            state = self.checkpoints.restore_run(abstract_state, state_sharding)
-            log.info("resumed from %s", path)
-            return state, state_sharding
-        variables = models.initial_variables(self.model, config.seed, config.data.image_size)
-        variables = initial_weights(config, self.metadata, variables)
-        return jax.jit(create, out_shardings=state_sharding)(variables), state_sharding
-
-    def _fixed_fields(self) -> dict[str, Any]:
-        return config_lib.fixed_fields(self.config, self.metadata.label_set)
-
-    def _compile_steps(self) -> None:
-        config = self.config
-        common = {"model": self.model, "metadata": self.metadata}
-
-        def compile_train_step(self_regulated: bool):
-            return jax.jit(
-                functools.partial(
-                    step_lib.train_step,
-                    optimizer=self.optimizer,
-                    schedule=self.schedule,
-                    loss_weights=config.loss.weights,
-                    edge_width=config.loss.edge_width,
-                    self_regulated=self_regulated,
-                    mesh=self.mesh,
-                    **common,
-                ),
-                out_shardings=(self.state_sharding, sharding.replicated(self.mesh)),
-                donate_argnums=(0,),
-            )
-
-        self.hard_step = compile_train_step(self_regulated=False)
-        self.soft_step = compile_train_step(self_regulated=True)
-        self.average = jax.jit(
-            teacher_lib.average, out_shardings=self.state_sharding.teacher_params
-        )
-        self.statistics_step = jax.jit(
-            functools.partial(step_lib.statistics_step, **common),
-            out_shardings=self.state_sharding.teacher_batch_stats,
-        )
-        self.panel_step = jax.jit(
-            functools.partial(step_lib.panel_step, edge_width=config.loss.edge_width, **common)
-        )
-        self.predict_fn = make_predict_fn(
-            self.model, self.metadata, flip=config.eval.flip, scales=tuple(config.eval.scales)
-        )
-
-    def run(self) -> None:
-        """Goes on from wherever the run stands to its end, or to a preemption.
-
-        Raises:
-          UserError: where a loss is not finite or a checkpoint cannot be saved.
-        """
-        try:
-            while not self.is_finished:
-                if self._evaluation_pending():
-                    self._evaluate_student()
-                elif self._cycle_end_pending():
-                    self._end_cycle()
-                else:
-                    self._train_to(self._next_stop())
-            self.save()
-        except Preempted:
-            log.warning("preempted: saving step %d; the same command goes on from there", self.step)
-            self.save()
-            self._close()
-            raise
-        except BaseException:
-            # What went wrong first is what to tell.
-            with contextlib.suppress(Exception):
-                self._close()
-            raise
-        self._close()
-
-    def _close(self) -> None:
-        self._bar.close()
-        with contextlib.ExitStack() as stack:
-            # The last is closed first: what a kill could still take.
-            if "_train_batches" in self.__dict__:
-                stack.callback(self._train_batches.close)
-            stack.callback(self.record.close)
-            stack.callback(self.checkpoints.close)
-
-    def _every(self, epochs: int) -> bool:
-        return self.step % (epochs * self.steps_per_epoch) == 0
-
-    @property
-    def is_finished(self) -> bool:
-        """Whether nothing is left to do but the final evaluation."""
-        return self.step == self.num_steps and not self._pending()
-
-    def _evaluation_pending(self) -> bool:
-        due = self._every(self.config.eval.every_epochs) or self.step == self.num_steps
-        return due and self.step > self.progress.evaluated_step
-
-    def _cycle_end_step(self, cycle: int) -> int:
-        """Returns the step at which cycle number `cycle`, from 0, ends."""
-        csr = self.config.csr
-        return (csr.start_epoch + (cycle + 1) * csr.cycle_epochs) * self.steps_per_epoch
-
-    def _cycle_end_pending(self) -> bool:
-        return self.step >= self._cycle_end_step(self.cycle)
-
-    def _pending(self) -> bool:
-        return self._evaluation_pending() or self._cycle_end_pending()
-
-    def _next_stop(self) -> int:
-        """Returns the end of the next epoch after which there is something to do."""
-        epoch = self.step // self.steps_per_epoch
-        config = self.config
-        strides = (
-            config.eval.every_epochs,
-            config.checkpoint.every_epochs,
-            config.log.panels_every_epochs,
-        )
-        stops = [(epoch // stride + 1) * stride * self.steps_per_epoch for stride in strides]
-        return min(self.num_steps, self._cycle_end_step(self.cycle), *stops)
-
-    @functools.cached_property
-    def _train_batches(self) -> workers.Batches:
-        return self._read(self.config.seed, self.step)
-
-    def _read(self, seed: int, start_step: int) -> workers.Batches:
-        return inputs.train_batches(
-            self.config,
-            self.train_source,
-            self.metadata.label_set,
-            seed=seed,
-            start_step=start_step,
-        )
-
-    @property
-    def _bar_options(self) -> dict[str, Any]:
-        return {
-            "disable": jax.process_index() != 0,
-            "mininterval": 0.5 if sys.stderr.isatty() else 10,
-            "dynamic_ncols": True,
-        }
-
-    @functools.cached_property
-    def _bar(self) -> tqdm:
-        return tqdm(
-            total=self.num_steps,
-            initial=self.step,
-            unit="step",
-            desc="train",
-            **self._bar_options,
-        )
-
-    def _train_to(self, stop: int) -> None:
-        train_step = self.soft_step if self.cycle > 0 else self.hard_step
-        bar = self._bar
-        started, first_step = time.perf_counter(), self.step + 1
-        # Scalars are fetched one step late: the host then waits for work that is already done.
-        pending = None
-        try:
-            while self.step < stop:
-                self.watch.tick()
-                local_batch = next(self._train_batches)
-                batch = sharding.put_batch(local_batch, self.mesh)
-                self.state, scalars = train_step(self.state, batch)
-                self.step += 1
-                if pending is not None:
-                    self._record(*pending, started, first_step)
-                if self.step == first_step + 1:
-                    started = time.perf_counter()  # The first step was spent on compiling.
-                pending = (self.step, scalars)
-                bar.update()
-        finally:
-            # Also before a preempted run is saved: a state that is not finite must not be.
-            if pending is not None:
-                self._record(*pending, started, first_step)
-        if self._every(self.config.log.panels_every_epochs):
-            self._log_panels(batch, local_batch)
-        if not self._pending() and self._every(self.config.checkpoint.every_epochs):
-            self.save()
-
-    def _record(
-        self, step: int, scalars: dict[str, jax.Array], started: float, first_step: int
-    ) -> None:
-        scalars = {name: float(value) for name, value in jax.device_get(scalars).items()}
-        if not scalars.pop("finite"):
-            self._stop_not_finite(step, scalars)
-        if step % self.config.log.every_steps == 0 or step == self.num_steps:
-            # Without the first step since a pause: it compiles, or waits for the readers.
-            speed = ""
-            if step > first_step:
-                seconds = time.perf_counter() - started
-                rate = (step - first_step) * self.config.train.batch_size / seconds
-                scalars["images_per_second"] = rate
-                speed = f"{rate:.1f} images/s, "
-            self.record.scalars(step, "train", scalars)
-            self._bar.set_postfix_str(f"{speed}loss {scalars['loss']:.3f}")
-
-    def _stop_not_finite(self, step: int, scalars: dict[str, float]) -> None:
-        path = self.workdir / f"not_finite_step_{step}_process_{jax.process_index()}.npz"
-        # The data is a function of the step, so the batch need not have been kept.
-        with self._read(self.config.seed, step - 1) as batches:
-            batch = next(batches)
-        data = io.BytesIO()
-        np.savez_compressed(data, **batch)
-        try:
-            atomic_file.write_bytes(path, data.getvalue())
-            where = f"its batch stands in {path}"
-        except OSError as error:
-            where = f"its batch could not be written to {path} ({error.strerror or error})"
-        # The first to leave ends the others.
-        watchdog.meet("a batch of a loss that is not finite is written")
-        terms = ", ".join(f"{name} {value:g}" for name, value in scalars.items())
-        raise UserError(
-            f"the loss or its gradient is not finite at step {step} ({terms}); {where}: look at "
-            "it, or lower config.optim.base_rate and start with another --workdir."
-        )
-
-    def _log_panels(self, batch, local_batch) -> None:
-        predictions = self.panel_step(self.state, batch)
-        rows = {name: local_rows(value) for name, value in predictions.items()}
-        if self.cycle == 0:
-            del rows["teacher_prediction"]
-        count = self.config.log.panel_images
-        panel = report.training_panel(
-            local_batch["image"][:count],
-            {name: value[:count] for name, value in rows.items()},
-            self.metadata.label_set,
-        )
-        self.record.panel(self.step, "panels", panel)
-
-    def _evaluate(self, variables, name: str) -> dict[str, Any]:
-        label_set, image_size = self.metadata.label_set, self.metadata.image_size
-        with inputs.eval_batches(
-            self.config, self.eval_source, label_set, image_size=image_size
-        ) as batches:
-            result = evaluate(
-                self.predict_fn,
-                variables,
-                batches,
-                label_set,
-                mesh=self.mesh,
-                num_examples=len(self.eval_source),
-                tick=self.watch.tick,
-                description=f"evaluate {name}",
-            )
-        return result.metrics
-
-    def _record_evaluation(self, kind: str, metrics: dict[str, Any], variables) -> None:
-        self.record.scalars(self.step, kind, report.scalar_metrics(metrics))
-        log.info(
-            "step %d, %s: mean F1 %.4f, mIoU %.4f",
-            self.step,
-            kind,
-            metrics["mean_f1"],
-            metrics["miou"],
-        )
-        if metrics["mean_f1"] > self.progress.best_mean_f1:
-            self.progress.best_mean_f1 = metrics["mean_f1"]
-            self.checkpoints.save_best(self.step, self.metadata, variables)
-
-    def _evaluate_student(self) -> None:
-        metrics = self._evaluate(self.state.student, "student")
-        self.progress.evaluated_step = self.step
-        self._record_evaluation("student", metrics, self.state.student)
-        if not self._cycle_end_pending():
-            self.save()
-
-    def _end_cycle(self) -> None:
-        """Averages, re-estimates, evaluates and saves; until all is done the state stays as it was.
-
-        Method, cyclical self-regulation; the student goes on from its own weights.
-        """
-        state = self.state
-        teacher = {
-            "params": self.average(state.teacher_params, state.params, self.cycle),
-            "batch_stats": jax.device_put(
-                jax.tree.map(np.zeros_like, state.teacher_batch_stats),
-                self.state_sharding.teacher_batch_stats,
-            ),
-        }
-        # Another seed than training's, or the same views would be seen twice.
-        seed, start_step = self.config.seed + 1, self.cycle * self.steps_per_epoch
-        with self._read(seed, start_step) as batches:
-            bar = tqdm(
-                itertools.islice(batches, self.steps_per_epoch),
-                total=self.steps_per_epoch,
-                unit="batch",
-                desc="statistics",
-                leave=False,
-                **self._bar_options,
-            )
-            for num_seen, local_batch in enumerate(bar):
-                self.watch.tick()
-                batch = sharding.put_batch(local_batch, self.mesh)
-                teacher["batch_stats"] = self.statistics_step(teacher, batch, num_seen)
-        metrics = self._evaluate(teacher, "teacher")
-        self.cycle += 1
-        self.state = state.replace(
-            teacher_params=teacher["params"],
-            teacher_batch_stats=teacher["batch_stats"],
-            cycle=state.cycle + 1,
-        )
-        self._record_evaluation("teacher", metrics, teacher)
-        self.checkpoints.save_teacher(self.cycle, self.metadata, teacher)
-        self.save()
-
-    def _stand(self) -> tuple:
-        return self.step, self.cycle, *dataclasses.astuple(self.progress)
-
-    def save(self) -> None:
-        """Saves the run as it stands, unless it is saved; the record is written out with it."""
-        if self._saved == self._stand():
-            return
-        self._saved = self._stand()
-        progress = dataclasses.asdict(self.progress) | {
-            "config": self._fixed_fields(),
-            "data": {"num_examples": len(self.train_source)},
-        }
-        self.checkpoints.wait()
-        # Before the checkpoint: what it has more than that is left out on resuming.
-        try:
-            self.record.flush()
-        except OSError as error:
-            raise run_lib.cannot_save(self.workdir, error) from error
-        self.checkpoints.save_run(self.state, self.metadata, progress)
 
 
 def train_and_evaluate(config: ml_collections.ConfigDict, workdir: epath.PathLike) -> None:
@@ -464,17 +51,230 @@ def train_and_evaluate(config: ml_collections.ConfigDict, workdir: epath.PathLik
       workdir: folder of checkpoints, record and results; may be remote (`gs://`).
 
     Raises:
-      UserError: where the config, the data or a checkpoint cannot be used.
+      UserError: where the config, the data, the workdir or a checkpoint cannot be used, a loss is
+        not finite, or a checkpoint cannot be saved.
+      Preempted: after saving, where the processes have agreed to stop.
     """
     config_lib.validate(config)
-    training = Training(config, workdir)
-    results = training.workdir / "metrics.json"
-    if training.is_finished and results.exists():
-        log.info("this run is finished; its results stand in %s", results)
-        return
-    try:
-        training.run()
-        shipped = f"teacher:{training.cycle}" if training.cycle else "latest"
-        evaluate_checkpoint(config, workdir, shipped, out=workdir, tick=training.watch.tick)
-    except Preempted:
-        return
+    workdir = epath.Path(workdir)
+
+    # Mesh: one axis, over which batches are split.
+    mesh = sharding.make_mesh()
+    sharding.check_batch_size("train.batch_size", config.train.batch_size, mesh)
+    sharding.check_batch_size("eval.batch_size", config.eval.batch_size, mesh)
+
+    # Data: opened before the long work, so that a wrong folder ends here.
+    metadata = Metadata.from_config(config)
+    label_set = metadata.label_set
+    train_source = inputs.open_source(config, "train", label_set)
+    eval_source = inputs.open_source(config, "eval", label_set)
+    timeline = Timeline.from_config(
+        config, num_train_steps_per_epoch(len(train_source), config.train.batch_size)
+    )
+
+    def read(seed: int, start_step: int) -> workers.Batches:
+        return inputs.train_batches(
+            config, train_source, label_set, seed=seed, start_step=start_step
+        )
+
+    # Model and optimiser.
+    model = build_model(metadata, config.model.dtype)
+    schedule = learning_rate(
+        base_rate=config.optim.base_rate * config.train.batch_size / config.optim.base_batch_size,
+        steps_per_epoch=timeline.steps_per_epoch,
+        num_epochs=config.train.num_epochs,
+        warmup_epochs=config.optim.warmup_epochs,
+        start_epoch=config.csr.start_epoch,
+        cycle_epochs=config.csr.cycle_epochs,
+    )
+    optimizer = make_optimizer(schedule, config.optim.momentum, config.optim.weight_decay)
+
+    # State: born on the devices in the shardings that it keeps.
+    create_state = functools.partial(TrainState.create, optimizer=optimizer)
+    abstract_state = jax.eval_shape(create_state, abstract_variables(metadata, config.model.dtype))
+    state_sharding = sharding.state_sharding(abstract_state, mesh, fsdp=config.mesh.fsdp)
+    about = {
+        "config": config_lib.fixed_fields(config, label_set),
+        "data": {"num_examples": len(train_source)},
+    }
+    with _closing() as opened:
+        # Resume:
+        # 1. The newest complete checkpoint of the workdir, if there is one.
+        if newest(workdir / "checkpoints"):
+            checkpoints = RunCheckpoints(workdir, keep=config.checkpoint.keep)
+            opened.callback(checkpoints.close)
+            marks = checkpoints.read_progress()
+            path = workdir / "checkpoints" / str(checkpoints.latest_step())
+            config_lib.require_same(marks.pop("config"), about["config"], path)
+            num_examples = marks.pop("data")["num_examples"]
+            if num_examples != len(train_source):
+                raise UserError(
+                    f"the checkpoint {path} was written with {num_examples} training examples, "
+                    f"there are {len(train_source)} now; use the same data or another --workdir."
+                )
+            abstract_state = sharding.with_shardings(abstract_state, state_sharding)
+            state = TrainState.from_checkpoint(
+                *checkpoints.restore_run(abstract_state.student, abstract_state.train_items())
+            )
+            progress = Progress(int(state.step), int(state.cycle), **marks)
+            saved = dataclasses.replace(progress)
+            log.info("resumed from %s", path)
+        # 2. Else new weights; 3. in their place those of config.model.init_from that fit; 4. in
+        # the encoder those of config.model.pretrained. No folder is made before all are read.
+        else:
+            leftovers.clear_or_refuse(workdir)
+            variables = models.initial_variables(model, config.seed, config.data.image_size)
+            variables = initial_weights(config, metadata, variables)
+            state = jax.jit(create_state, out_shardings=state_sharding)(variables)
+            checkpoints = RunCheckpoints(workdir, keep=config.checkpoint.keep)
+            opened.callback(checkpoints.close)
+            progress, saved = Progress(), None
+
+        def is_finished() -> bool:
+            return timeline.is_finished(progress.step, progress.cycle, progress.evaluated_step)
+
+        results = workdir / "metrics.json"
+        if results.exists() and is_finished():
+            log.info("this run is finished; its results are in %s", results)
+            return
+
+        # What the loop works with; what is opened last is closed first.
+        programs = make_programs(config, model, metadata, optimizer, schedule, mesh, state_sharding)
+        watch = PreemptionWatch()
+        train_batches = read(config.seed, progress.step)
+        opened.callback(train_batches.close)
+        record = RunLog(
+            workdir,
+            step=progress.step,
+            evaluated_step=progress.evaluated_step,
+            teacher_step=timeline.teacher_step(progress.cycle),
+        )
+        opened.callback(record.close)
+        outputs = RunOutputs(workdir, checkpoints, record, metadata, about, progress, saved)
+        opened.callback(checkpoints.wait)  # Early: a kill could still take what is being saved.
+        bar = progress_bar(
+            timeline.num_steps, unit="step", description="train", initial=progress.step
+        )
+        opened.callback(bar.close)
+
+        def evaluate_model(variables: dict[str, Any], kind: str) -> dict[str, Any]:
+            with inputs.eval_batches(
+                config, eval_source, label_set, image_size=metadata.image_size
+            ) as batches:
+                return evaluate(
+                    programs.predict,
+                    variables,
+                    batches,
+                    label_set,
+                    mesh=mesh,
+                    num_examples=len(eval_source),
+                    tick=watch.tick,
+                    description=f"evaluate {kind}",
+                ).metrics
+
+        def statistics_batches() -> Iterator[dict[str, jax.Array]]:
+            # Another seed than training's, or the same views would be seen twice.
+            start_step = progress.cycle * timeline.steps_per_epoch
+            with read(config.seed + 1, start_step) as batches:
+                for batch in itertools.islice(batches, timeline.steps_per_epoch):
+                    watch.tick()
+                    yield sharding.put_batch(batch, mesh)
+
+        def save_teacher(teacher: dict[str, Any], metrics: dict[str, Any]) -> None:
+            nonlocal state
+            state = state.with_teacher(teacher)
+            progress.cycle += 1
+            outputs.teacher(teacher, metrics)
+            outputs.save(state)
+
+        def stop_with_batch(step: int, scalars: dict[str, float]) -> None:
+            # The data is a function of the step, so the batch need not have been kept.
+            with read(config.seed, step - 1) as batches:
+                stop_not_finite(workdir, step, scalars, next(batches))
+
+        compiled_step = None
+
+        def train_to(stop: int) -> None:
+            nonlocal state, compiled_step
+            train_step = programs.soft_step if progress.cycle else programs.hard_step
+            with StepRecords(
+                record,
+                bar,
+                every_steps=config.log.every_steps,
+                last_step=timeline.num_steps,
+                batch_size=config.train.batch_size,
+                compiles=train_step is not compiled_step,
+                stop_not_finite=stop_with_batch,
+            ) as records:
+                while progress.step < stop:
+                    watch.tick()
+                    local_batch = next(train_batches)
+                    batch = sharding.put_batch(local_batch, mesh)
+                    state, scalars = train_step(state, batch)
+                    progress.step += 1
+                    records.add(progress.step, scalars)
+            compiled_step = train_step
+            if timeline.panels_due(stop):
+                teacher = state.teacher if progress.cycle else None
+                maps = programs.panel_step(state.student, teacher, batch)
+                count = config.log.panel_images
+                panel = report.training_panel(
+                    local_batch["image"][:count],
+                    {name: sharding.local_rows(rows)[:count] for name, rows in maps.items()},
+                    label_set,
+                )
+                record.panel(stop, "panels", panel)
+
+        # Loop: at each stop all that is due is done, then training goes on to the next.
+        try:
+            while not is_finished():
+                cycle_ends = timeline.cycle_end_due(progress.step, progress.cycle)
+                if timeline.evaluation_due(progress.step, progress.evaluated_step):
+                    metrics = evaluate_model(state.student, "student")
+                    progress.evaluated_step = progress.step
+                    outputs.evaluation("student", state.student, metrics)
+                    if not cycle_ends:
+                        outputs.save(state)
+                elif cycle_ends:
+                    end_cycle(
+                        state.teacher,
+                        state.student,
+                        progress.cycle,
+                        average=programs.average,
+                        statistics_step=programs.statistics_step,
+                        batches=statistics_batches(),
+                        num_batches=timeline.steps_per_epoch,
+                        evaluate=functools.partial(evaluate_model, kind="teacher"),
+                        save=save_teacher,
+                    )
+                else:
+                    train_to(timeline.next_stop(progress.step, progress.cycle))
+                    # The first in any case: `best` holds no model without a checkpoint of the run.
+                    if outputs.saved is None or timeline.save_due(
+                        progress.step, progress.cycle, progress.evaluated_step
+                    ):
+                        outputs.save(state)
+            outputs.save(state)
+        except Preempted:
+            log.warning(
+                "preempted: saving step %d; the same command goes on from there", progress.step
+            )
+            outputs.save(state)
+            raise
+    # Ship: the last teacher, or without cycles the student as it is at the end.
+    shipped = f"teacher:{progress.cycle}" if progress.cycle else "latest"
+    evaluate_checkpoint(config, workdir, shipped, out=workdir, tick=watch.tick)
+
+
+@contextlib.contextmanager
+def _closing() -> Iterator[contextlib.ExitStack]:
+    """Gives a stack of what to close; an error of the body is raised, not one of closing."""
+    with contextlib.ExitStack() as opened:
+        try:
+            yield opened
+        except Preempted:
+            raise  # No error: closing, which ends the save, is what may fail.
+        except BaseException:
+            with contextlib.suppress(Exception):
+                opened.close()
+            raise

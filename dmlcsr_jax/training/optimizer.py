@@ -3,8 +3,6 @@
 import jax.numpy as jnp
 import optax
 
-from dmlcsr_jax.errors import UserError
-
 _FLOOR = 0.01  # the lowest rate, as a part of the base rate
 
 
@@ -16,36 +14,21 @@ def learning_rate(
     Linear warm-up from `base_rate / 100` to `base_rate` over `warmup_epochs`; half a cosine down to
     `base_rate / 100` at `start_epoch`; from there, every `cycle_epochs`, half a cosine from
     `base_rate / 2` down to `base_rate / 100`. Where `start_epoch` is not below `num_epochs` there
-    are no cycles, and the cosine ends at `num_epochs`. Rates change every step.
+    are no cycles, and the cosine ends at `num_epochs`. Rates change every step. It is
+    `config.validate` that checks the values.
 
     Args:
       base_rate: the highest rate, positive.
-      steps_per_epoch: positive whole number.
-      num_epochs: positive whole number.
+      steps_per_epoch: a positive integer.
+      num_epochs: a positive integer.
       warmup_epochs: 0 or more, at most `start_epoch` and `num_epochs`.
       start_epoch: the epoch, counted from 0, in which the first cycle begins.
-      cycle_epochs: positive whole number.
+      cycle_epochs: a positive integer.
 
     Returns:
       Function of the step, an integer that counts from 0 and may be traced, to a float32 scalar.
-
-    Raises:
-      UserError: where a value is impossible.
     """
-    for name, value in {
-        "base_rate": base_rate,
-        "steps_per_epoch": steps_per_epoch,
-        "num_epochs": num_epochs,
-        "cycle_epochs": cycle_epochs,
-    }.items():
-        if value <= 0:
-            raise UserError(f"{name} is {value}; it must be above 0.")
     end_epoch = min(start_epoch, num_epochs)
-    if not 0 <= warmup_epochs <= end_epoch:
-        raise UserError(
-            f"warmup_epochs is {warmup_epochs}; it must be 0 or more and at most {end_epoch}, "
-            "where the first cosine ends."
-        )
     warmup_steps, end = warmup_epochs * steps_per_epoch, end_epoch * steps_per_epoch
     # Durations of at least a step: optax refuses empty parts, whose rates nobody sees.
     first = optax.join_schedules(

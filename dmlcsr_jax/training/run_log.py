@@ -5,14 +5,14 @@ import logging
 import os
 import time
 from collections.abc import Callable, Mapping
+from typing import Any
 
 import jax
 import numpy as np
 from etils import epath
-from tensorboardX import event_file_writer, record_writer, summary
-from tensorboardX.proto import event_pb2, summary_pb2
 
 from dmlcsr_jax import atomic_file
+from dmlcsr_jax.training import tensorboard_private
 
 log = logging.getLogger(__name__)
 
@@ -22,30 +22,27 @@ _FLUSH_SECONDS = 30
 class _TensorBoard:
     """Event files, a folder a kind; where they cannot be written it warns once and is silent.
 
-    They are written by the thread that calls: tensorboardX's own writer has a thread for it, and
-    where that has died of a full disk, waits forever for room in its queue.
+    They are written by the thread that calls.
     """
 
     def __init__(self, folder: epath.Path, last_steps: Mapping[str, int]):
-        """Opens the files, and hides what stands there of steps beyond each kind's last."""
+        """Opens the files, and hides what is there of steps beyond each kind's last."""
         self._is_silent = False
-        self._writers: dict[str, event_file_writer.EventsWriter] = {}
+        self._writers: dict[str, Any] = {}
         self._unflushed: set[str] = set()
-        # TensorBoard takes the first of these for the run's start: without it, the second would
-        # hide nothing.
-        start = event_pb2.SessionLog(status=event_pb2.SessionLog.START)
         for kind, step in last_steps.items():
             self._try(self._open, kind, os.fspath(folder / kind))
-            self.write(kind, step + 1, session_log=start)
+            # TensorBoard takes the first of these for the run's start: without it, the second would
+            # hide nothing.
+            self.write(kind, tensorboard_private.session_start(step + 1))
 
-    def write(self, kind: str, step: int, **content) -> None:
-        """Writes an event, `content` being its `summary` or `session_log`."""
-        event = event_pb2.Event(step=step, wall_time=time.time(), **content)
+    def write(self, kind: str, event) -> None:
+        """Writes an event of `tensorboard_private`."""
         self._try(lambda: self._writers[kind].write_event(event))
         self._unflushed.add(kind)
 
     def flush(self) -> None:
-        """Brings new events to the disk, or to the cloud, where files are uploaded whole."""
+        """Brings new events to the disk, or to the cloud, where each file is uploaded anew."""
         for kind in self._unflushed & self._writers.keys():
             self._try(self._writers[kind].flush)
         self._unflushed.clear()
@@ -58,8 +55,7 @@ class _TensorBoard:
         self._writers.clear()
 
     def _open(self, kind: str, folder: str) -> None:
-        record_writer.directory_check(folder)
-        self._writers[kind] = event_file_writer.EventsWriter(os.path.join(folder, "events"))
+        self._writers[kind] = tensorboard_private.open_events(folder)
 
     def _try(self, act: Callable, *args) -> None:
         if self._is_silent:
@@ -70,7 +66,7 @@ class _TensorBoard:
             self._is_silent = True
             log.warning(
                 "TensorBoard's events cannot be written (%s); the run goes on without them, all "
-                "numbers stand in scalars.jsonl",
+                "numbers are in scalars.jsonl",
                 error,
             )
 
@@ -118,22 +114,17 @@ class RunLog:
         finite = {name: value for name, value in values.items() if np.isfinite(value)}
         record = {"step": step, "kind": kind} | dict.fromkeys(values) | finite
         self._lines.append(json.dumps(record))
-        points = [
-            summary_pb2.Summary.Value(tag=name, simple_value=value)
-            for name, value in finite.items()
-        ]
-        self._tensorboard.write(kind, step, summary=summary_pb2.Summary(value=points))
+        self._tensorboard.write(kind, tensorboard_private.scalars(step, finite))
         if time.monotonic() - self._flushed_at > _FLUSH_SECONDS:
             self.flush()
 
     def panel(self, step: int, name: str, image: np.ndarray) -> None:
         """Records a picture of training, uint8 `[H, W, 3]` RGB, for TensorBoard alone."""
         if self._is_writer:
-            picture = summary.image(name, image, dataformats="HWC")
-            self._tensorboard.write("train", step, summary=picture)
+            self._tensorboard.write("train", tensorboard_private.picture(step, name, image))
 
     def flush(self) -> None:
-        """Writes everything out; the file is replaced whole.
+        """Writes everything out; the file is replaced at once.
 
         Raises:
           OSError: where `scalars.jsonl` cannot be written.

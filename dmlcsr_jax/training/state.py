@@ -49,6 +49,36 @@ class TrainState:
             cycle=jnp.zeros((), jnp.int32),
         )
 
+    @classmethod
+    def from_checkpoint(cls, student: dict[str, Any], train_items: dict[str, Any]) -> "TrainState":
+        """Returns the state whose `student` and `train_items()` these are."""
+        return cls(
+            step=train_items["step"],
+            params=student["params"],
+            batch_stats=student["batch_stats"],
+            opt_state=train_items["opt_state"],
+            teacher_params=train_items["teacher"]["params"],
+            teacher_batch_stats=train_items["teacher"]["batch_stats"],
+            cycle=train_items["cycle"],
+        )
+
+    def with_teacher(self, teacher: dict[str, Any]) -> "TrainState":
+        """Returns the state at the end of a cycle that has made `teacher`."""
+        return self.replace(
+            teacher_params=teacher["params"],
+            teacher_batch_stats=teacher["batch_stats"],
+            cycle=self.cycle + 1,
+        )
+
+    def train_items(self) -> dict[str, Any]:
+        """Returns what a checkpoint of the run holds beside the student."""
+        return {
+            "step": self.step,
+            "opt_state": self.opt_state,
+            "teacher": self.teacher,
+            "cycle": self.cycle,
+        }
+
     @property
     def student(self) -> dict[str, Any]:
         """The student's variables, as `model.apply` takes them."""

@@ -11,7 +11,7 @@ from dmlcsr_jax.checkpoints.metadata import Metadata
 from dmlcsr_jax.losses import edge_targets, objective
 from dmlcsr_jax.models.layers import resize
 from dmlcsr_jax.models.normalize import normalize
-from dmlcsr_jax.self_regulation import teacher as teacher_lib
+from dmlcsr_jax.self_regulation.teacher import accumulate_statistics
 from dmlcsr_jax.training.state import TrainState
 
 
@@ -114,21 +114,33 @@ def statistics_step(
         train=True,
         mutable=["batch_stats"],
     )
-    return teacher_lib.accumulate_statistics(
-        teacher["batch_stats"], mutated["batch_stats"], num_seen
-    )
+    return accumulate_statistics(teacher["batch_stats"], mutated["batch_stats"], num_seen)
 
 
 def panel_step(
-    state: TrainState, batch, *, model, metadata: Metadata, edge_width: int
+    student: Mapping[str, Any],
+    teacher: Mapping[str, Any] | None,
+    batch: Mapping[str, jax.Array],
+    *,
+    model,
+    metadata: Metadata,
+    edge_width: int,
 ) -> dict[str, jax.Array]:
     """What the panels show of one batch: targets and what student and teacher make of it.
 
+    Args:
+      student: `{"params", "batch_stats"}`.
+      teacher: `{"params", "batch_stats"}`; None where there is none yet.
+      batch: `image` uint8 `[B, S, S, 3]` RGB and `label` uint8 `[B, S, S]`.
+      model: the network.
+      metadata: normalisation and ignore label.
+      edge_width: dilation of the edge targets, pixels.
+
     Returns:
       int32 `[B, S, S]` each: `label`, `binary_edge`, `category_edge` (targets), `prediction`,
-      `predicted_binary_edge`, `predicted_category_edge`, `teacher_prediction`.
+      `predicted_binary_edge`, `predicted_category_edge`, and with a teacher `teacher_prediction`.
     """
-    dtype = jax.tree.leaves(state.params)[0].dtype
+    dtype = jax.tree.leaves(student["params"])[0].dtype
     images = normalize(batch["image"], metadata, dtype)
     label = batch["label"].astype(jnp.int32)
     binary = edge_targets.binary_edge(label, edge_width, metadata.label_set.ignore_label)
@@ -140,13 +152,15 @@ def panel_step(
             for name, logits in outputs.items()
         }
 
-    student = predict(state.student)
-    return {
+    predicted = predict(student)
+    panels = {
         "label": label,
         "binary_edge": binary,
         "category_edge": edge_targets.category_edge(label, binary),
-        "prediction": student["parsing"],
-        "predicted_binary_edge": student["binary_edge"],
-        "predicted_category_edge": student["category_edge"],
-        "teacher_prediction": predict(state.teacher)["parsing"],
+        "prediction": predicted["parsing"],
+        "predicted_binary_edge": predicted["binary_edge"],
+        "predicted_category_edge": predicted["category_edge"],
     }
+    if teacher is not None:
+        panels["teacher_prediction"] = predict(teacher)["parsing"]
+    return panels

@@ -12,7 +12,7 @@ import jax
 import numpy as np
 import pytest
 from ports import free_port
-from small_checkpoints import METADATA, make_state, random_variables
+from small_checkpoints import METADATA, make_state, random_variables, restore_run, save_run
 
 from dmlcsr_jax.checkpoints import model, run
 from dmlcsr_jax.checkpoints.metadata import Metadata
@@ -60,7 +60,7 @@ import optax
 from dmlcsr_jax.checkpoints import run
 from dmlcsr_jax.distributed import sharding
 from dmlcsr_jax.training.state import TrainState
-from small_checkpoints import METADATA, random_variables
+from small_checkpoints import METADATA, random_variables, save_run
 
 port, index, workdir = sys.argv[1:]
 jax.distributed.initialize(f"127.0.0.1:{port}", 2, int(index))
@@ -69,7 +69,7 @@ replicate = jax.jit(lambda tree: tree, out_shardings=sharding.replicated(shardin
 state = replicate(jax.tree.map(np.asarray, state))
 checkpoints = run.RunCheckpoints(workdir, keep=2)
 for step in range(1, 4):
-    checkpoints.save_run(state.replace(step=replicate(np.int32(step))), METADATA, {})
+    save_run(checkpoints, state.replace(step=replicate(np.int32(step))), {})
     checkpoints.save_best(step, METADATA, state.student)
     checkpoints.save_teacher(step, METADATA, state.student)
 checkpoints.close()
@@ -130,10 +130,10 @@ def test_a_run_comes_back_bit_for_bit_with_its_progress(tmp_path):
     checkpoints = run.RunCheckpoints(tmp_path, keep=2)
     assert checkpoints.read_progress() is None
     for step in (3, 5, 9):
-        checkpoints.save_run(make_state(step, step), METADATA, {"note": step})
+        save_run(checkpoints, make_state(step, step), {"note": step})
         checkpoints.wait()
     replaced = make_state(100, 9)
-    checkpoints.save_run(replaced, METADATA, {"note": "again"})
+    save_run(checkpoints, replaced, {"note": "again"})
     checkpoints.close()
     assert sorted(path.name for path in (tmp_path / "checkpoints").iterdir()) == ["5", "9"]
 
@@ -143,8 +143,8 @@ def test_a_run_comes_back_bit_for_bit_with_its_progress(tmp_path):
     mesh = sharding.make_mesh()
     abstract = jax.eval_shape(lambda: replaced)
     for fsdp in (False, True):
-        restored = checkpoints.restore_run(
-            abstract, sharding.state_sharding(abstract, mesh, fsdp=fsdp)
+        restored = restore_run(
+            checkpoints, abstract, sharding.state_sharding(abstract, mesh, fsdp=fsdp)
         )
         assert_same(restored, replaced)
     checkpoints.close()
@@ -154,7 +154,7 @@ def test_a_kill_while_a_checkpoint_is_replaced_leaves_the_one_before_it(tmp_path
     checkpoints = run.RunCheckpoints(tmp_path, keep=2)
     states = {step: make_state(step, step) for step in (4, 8)}
     for step, state in states.items():
-        checkpoints.save_run(state, METADATA, {"note": step})
+        save_run(checkpoints, state, {"note": step})
     checkpoints.wait()
 
     def killed_in_the_middle(manager, step):
@@ -165,22 +165,22 @@ def test_a_kill_while_a_checkpoint_is_replaced_leaves_the_one_before_it(tmp_path
     with monkeypatch.context() as patch:
         patch.setattr(run._Manager, "delete", killed_in_the_middle)
         with pytest.raises(KeyboardInterrupt):
-            checkpoints.save_run(states[8], METADATA, {"note": "again"})
+            save_run(checkpoints, states[8], {"note": "again"})
     assert model.resolve("latest", tmp_path).name == "4"
 
     checkpoints = run.RunCheckpoints(tmp_path, keep=2)
     assert checkpoints.read_progress() == {"note": 4}
     abstract = jax.eval_shape(lambda: states[4])
     in_one_piece = sharding.state_sharding(abstract, sharding.make_mesh(), fsdp=False)
-    assert_same(checkpoints.restore_run(abstract, in_one_piece), states[4])
-    checkpoints.save_run(states[8], METADATA, {"note": 8})
+    assert_same(restore_run(checkpoints, abstract, in_one_piece), states[4])
+    save_run(checkpoints, states[8], {"note": 8})
     checkpoints.close()
     assert sorted(path.name for path in (tmp_path / "checkpoints").iterdir()) == ["4", "8"]
 
 
 def test_checkpoints_are_found_by_name_and_by_path(tmp_path):
     checkpoints = run.RunCheckpoints(tmp_path, keep=1)
-    checkpoints.save_run(make_state(0, 4), METADATA, {})
+    save_run(checkpoints, make_state(0, 4), {})
     with pytest.raises(UserError, match="best"):
         model.resolve("best", tmp_path)
     models = {name: random_variables(METADATA, seed) for seed, name in enumerate("abc")}
@@ -206,7 +206,7 @@ def test_checkpoints_are_found_by_name_and_by_path(tmp_path):
 
 def test_half_written_and_damaged_checkpoints_are_not_loaded(tmp_path):
     checkpoints = run.RunCheckpoints(tmp_path, keep=3)
-    checkpoints.save_run(make_state(0, 4), METADATA, {})
+    save_run(checkpoints, make_state(0, 4), {})
     checkpoints.close()
     # What a killed save leaves behind.
     shutil.copytree(

@@ -26,8 +26,8 @@ def test_state_is_replicated_unless_asked():
         "bias": jax.ShapeDtypeStruct((128,), np.float32),
         "step": jax.ShapeDtypeStruct((), np.int32),
     }
-    whole = sharding.state_sharding(tree, mesh, fsdp=False)
-    assert {s.spec for s in whole.values()} == {PartitionSpec()}
+    replicated = sharding.state_sharding(tree, mesh, fsdp=False)
+    assert {s.spec for s in replicated.values()} == {PartitionSpec()}
     split = sharding.state_sharding(tree, mesh, fsdp=True)
     assert split["kernel"].spec == PartitionSpec(None, None, None, "data")
     assert split["odd"].spec == split["bias"].spec == split["step"].spec == PartitionSpec()
@@ -36,3 +36,11 @@ def test_state_is_replicated_unless_asked():
 def test_a_batch_that_cannot_be_shared_is_refused():
     with pytest.raises(UserError, match=r"train\.batch_size is 28.*8 devices"):
         sharding.check_batch_size("train.batch_size", 28, sharding.make_mesh())
+
+
+def test_the_rows_of_a_split_batch_are_in_order_and_once():
+    mesh = sharding.make_mesh()
+    rows = np.arange(16 * 3).reshape(16, 3)
+    split = sharding.put_batch(rows, mesh)
+    np.testing.assert_array_equal(sharding.local_rows(split), rows)
+    np.testing.assert_array_equal(sharding.local_rows(jax.device_put(rows)), rows)

@@ -1,4 +1,4 @@
-"""Processes that lose one of theirs: real ones, joined by JAX's runtime, doing next to nothing."""
+"""Runs that lose one of their processes: real ones, in JAX's runtime, doing next to nothing."""
 
 import os
 import pathlib
@@ -125,7 +125,7 @@ def test_the_others_name_the_one_that_died(dying, count):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("frozen", [0, 1])
-def test_the_others_name_the_one_whose_machine_stands_still(frozen):
+def test_the_others_name_the_one_whose_machine_freezes(frozen):
     """Its connections stay open, and nothing comes through them."""
     fates = ["goes on beside a frozen one"] * 2
     fates[frozen] = "freezes"

@@ -10,7 +10,6 @@ import scipy.special
 
 from dmlcsr_jax.checkpoints.metadata import Metadata
 from dmlcsr_jax.data import convention, crops, label_sets, warp
-from dmlcsr_jax.distributed import rows as rows_lib
 from dmlcsr_jax.distributed import sharding
 from dmlcsr_jax.errors import UserError
 from dmlcsr_jax.evaluation import scores as scores_lib
@@ -120,7 +119,7 @@ def test_batch_split_over_devices_gives_the_same(metadata, variables, images):
     assert len({shard.device for shard in split.addressable_shards}) == 8
     assert split.addressable_shards[0].data.shape[0] == 1
     np.testing.assert_allclose(
-        rows_lib.local_rows(split), predict(variables, images), rtol=1e-5, atol=1e-6
+        sharding.local_rows(split), predict(variables, images), rtol=1e-5, atol=1e-6
     )
 
 

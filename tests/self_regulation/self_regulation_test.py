@@ -97,7 +97,7 @@ def test_reestimated_statistics_are_the_training_sets_by_hand():
     )
 
 
-def test_statistics_of_one_batch_replace_whatever_stood_there():
+def test_statistics_of_one_batch_replace_those_before():
     rng = np.random.default_rng(3)
     old, batch = _tree(rng), _tree(rng)
     jax.tree.map(

@@ -7,6 +7,9 @@ import optax
 import pytest
 import torch
 
+from configs import default
+from dmlcsr_jax import config
+from dmlcsr_jax.data import batches
 from dmlcsr_jax.errors import UserError
 from dmlcsr_jax.training import optimizer as optimizer_lib
 
@@ -30,7 +33,7 @@ def _closed_form(step, base_rate, steps_per_epoch, num_epochs, warmup_epochs, st
     if epoch < end or start_epoch >= num_epochs:
         part = min((epoch - warmup_epochs) / (end - warmup_epochs), 1)
         return low + (base_rate - low) * (1 + math.cos(math.pi * part)) / 2
-    # By whole steps: an epoch's remainder is not exact in floating point.
+    # In steps: an epoch's remainder is not exact in floating point.
     part = ((step - start_epoch * steps_per_epoch) % (cycle * steps_per_epoch)) / (
         cycle * steps_per_epoch
     )
@@ -87,19 +90,29 @@ def test_schedule_is_a_float32_function_of_a_traced_step():
 @pytest.mark.parametrize(
     ("changes", "named"),
     [
-        ({"base_rate": 0}, "base_rate is 0"),
-        ({"base_rate": -1.0}, "base_rate is -1.0"),
-        ({"steps_per_epoch": 0}, "steps_per_epoch is 0"),
-        ({"num_epochs": 0}, "num_epochs is 0"),
-        ({"cycle_epochs": 0}, "cycle_epochs is 0"),
-        ({"warmup_epochs": -1}, "warmup_epochs is -1"),
-        ({"warmup_epochs": 151}, "warmup_epochs is 151"),
-        ({"warmup_epochs": 30, "num_epochs": 20}, "at most 20"),
+        ({"optim.base_rate": 0.0}, r"optim\.base_rate is 0"),
+        ({"optim.base_rate": -1.0}, r"optim\.base_rate is -1\.0"),
+        ({"train.num_epochs": 0}, r"train\.num_epochs is 0"),
+        ({"csr.cycle_epochs": 0}, r"csr\.cycle_epochs is 0"),
+        ({"optim.warmup_epochs": -1}, r"optim\.warmup_epochs is -1"),
+        ({"optim.warmup_epochs": 151}, r"optim\.warmup_epochs is 151"),
+        (
+            {"optim.warmup_epochs": 30, "train.num_epochs": 20, "csr.start_epoch": 20},
+            "warmup_epochs is 30.* exceed .*20",
+        ),
     ],
 )
-def test_impossible_schedules_are_refused(changes, named):
+def test_impossible_schedules_are_refused_by_the_config(changes, named):
+    settings = default.get_config()
+    settings.data.source, settings.data.label_set = "synthetic", "helen"
+    settings.update_from_flattened_dict(changes)
     with pytest.raises(UserError, match=named):
-        optimizer_lib.learning_rate(**PAPER | changes)
+        config.validate(settings)
+
+
+def test_an_epoch_without_a_step_is_refused():
+    with pytest.raises(UserError, match=r"18 examples.*19.*train\.batch_size"):
+        batches.num_train_steps_per_epoch(18, 19)
 
 
 @pytest.mark.parametrize("momentum", [0.0, 0.9])

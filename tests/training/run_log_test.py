@@ -178,14 +178,14 @@ def test_a_run_killed_before_its_first_checkpoint_begins_anew(tmp_path):
 
 @pytest.mark.parametrize("damage", [b'{"step": 2, "ki', b"\x00\x00\xff", b"[]", b'{"step": 2}'])
 def test_damaged_lines_are_left_out_with_one_warning(tmp_path, caplog, damage):
-    whole = b'{"step": 1, "kind": "train", "loss": 1.0}'
-    (tmp_path / "scalars.jsonl").write_bytes(b"\n".join([damage, whole, damage]))
+    complete = b'{"step": 1, "kind": "train", "loss": 1.0}'
+    (tmp_path / "scalars.jsonl").write_bytes(b"\n".join([damage, complete, damage]))
     with caplog.at_level(logging.WARNING):
         log = open_log(tmp_path, step=2)
     [record] = caplog.records
     assert "scalars.jsonl" in record.getMessage()
     log.close()
-    assert (tmp_path / "scalars.jsonl").read_bytes() == whole + b"\n"
+    assert (tmp_path / "scalars.jsonl").read_bytes() == complete + b"\n"
 
 
 @pytest.mark.parametrize("num_written", [0, 1, 5, 8])

@@ -119,12 +119,46 @@ def test_sharded_state_is_a_quarter_on_each_device_and_trains_the_same():
             losses[fsdp].append({name: float(value) for name, value in scalars.items()})
         states[fsdp] = state
     device = jax.devices()[0]
-    whole = sum(leaf.nbytes for leaf in jax.tree.leaves(states[False]))
-    assert bytes_on(device, states[False]) == whole
-    assert bytes_on(device, states[True]) < 0.4 * whole
+    total = sum(leaf.nbytes for leaf in jax.tree.leaves(states[False]))
+    assert bytes_on(device, states[False]) == total
+    assert bytes_on(device, states[True]) < 0.4 * total
     for ours, theirs in zip(losses[True], losses[False], strict=True):
         assert ours == pytest.approx(theirs, rel=1e-4)
     assert jax.tree.structure(states[True]) == jax.tree.structure(states[False])
     for ours, theirs in zip(*map(jax.tree.leaves, (states[True], states[False])), strict=True):
         ours, theirs = np.asarray(ours, np.float64), np.asarray(theirs, np.float64)
         assert np.linalg.norm(ours - theirs) <= 1e-3 * np.linalg.norm(theirs) + 1e-6
+
+
+class CountingModel:
+    """Counts the passes through a network whose logits are the image's channels."""
+
+    def __init__(self):
+        self.passes = []
+
+    def apply(self, variables, images, *, train, edges):
+        assert edges
+        assert not train
+        self.passes.append(variables["name"])
+        return {name: images for name in ("parsing", "binary_edge", "category_edge")}
+
+
+@pytest.mark.parametrize("has_teacher", [False, True])
+def test_panels_run_the_teacher_only_where_there_is_one(has_teacher):
+    config = importlib.import_module("configs.synthetic").get_config()
+    model = CountingModel()
+    student, teacher = (
+        {"name": name, "params": np.zeros((1,), np.float32)} for name in ("student", "teacher")
+    )
+    batch = {"image": np.zeros((2, 8, 8, 3), np.uint8), "label": np.ones((2, 8, 8), np.uint8)}
+    maps = step_lib.panel_step(
+        student,
+        teacher if has_teacher else None,
+        batch,
+        model=model,
+        metadata=Metadata.from_config(config),
+        edge_width=1,
+    )
+    assert model.passes == ["student", *["teacher"] * has_teacher]
+    assert ("teacher_prediction" in maps) == has_teacher
+    assert {leaf.shape for leaf in maps.values()} == {(2, 8, 8)}

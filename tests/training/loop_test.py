@@ -1,0 +1,135 @@
+"""A small run of the real command line: what it says, and what it leaves when it is refused."""
+
+import os
+import pathlib
+import shutil
+import subprocess
+import sys
+
+import pytest
+
+ROOT = pathlib.Path(__file__).resolve().parents[2]
+# Two epochs of one step, the second a cycle of its own.
+SMALL = (
+    "--config=configs/synthetic.py",
+    "--config.data.synthetic.train_examples=4",
+    "--config.data.synthetic.eval_examples=2",
+    "--config.data.synthetic.size=32",
+    "--config.data.image_size=32",
+    "--config.model.width=0.25",
+    "--config.train.batch_size=4",
+    "--config.eval.batch_size=2",
+    "--config.train.num_epochs=2",
+    "--config.optim.warmup_epochs=0",
+    "--config.csr.start_epoch=1",
+    "--config.csr.cycle_epochs=1",
+    "--config.eval.every_epochs=1",
+)
+# Counts the managers of checkpoints that are open at the end.
+COUNTED = """
+import runpy
+import orbax.checkpoint as ocp
+
+opened, closed = [], []
+init, close = ocp.CheckpointManager.__init__, ocp.CheckpointManager.close
+
+def counting_init(self, *args, **kwargs):
+    opened.append(self)
+    init(self, *args, **kwargs)
+
+def counting_close(self):
+    closed.append(self)
+    close(self)
+
+ocp.CheckpointManager.__init__, ocp.CheckpointManager.close = counting_init, counting_close
+try:
+    runpy.run_module("dmlcsr_jax.main", run_name="__main__", alter_sys=True)
+finally:
+    print(f"left open: {len(set(opened) - set(closed))}")
+"""
+
+
+def start(workdir, *args):
+    environment = os.environ | {
+        "JAX_PLATFORMS": "cpu",
+        "XLA_FLAGS": "--xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true",
+    }
+    return subprocess.run(
+        [sys.executable, "-c", COUNTED, *SMALL, f"--workdir={workdir}", *args],
+        cwd=ROOT,
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=600,
+    )
+
+
+def files(folder):
+    return {
+        str(path.relative_to(folder)): path.stat().st_mtime_ns
+        for path in folder.rglob("*")
+        if path.is_file()
+    }
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory):
+    workdir = tmp_path_factory.mktemp("run")
+    result = start(workdir)
+    assert result.returncode == 0, result.stderr
+    return workdir, result
+
+
+def test_the_bar_says_that_a_program_is_compiled(finished):
+    _, result = finished
+    bar = result.stderr.replace("\r", "\n").splitlines()
+    words = [line for line in bar if line.startswith("train:")]
+    compiling = [line for line in words if "compiling" in line]
+    # The step by hard labels, then the one by soft targets.
+    assert ["0/2" in compiling[0], "1/2" in compiling[-1]] == [True, True], bar
+    assert "loss" in words[-1]
+    assert "compiling" not in words[-1]
+
+
+def test_a_run_closes_what_it_has_opened(finished):
+    assert "left open: 0" in finished[1].stdout
+
+
+def test_a_finished_run_started_again_leaves_no_trace(finished):
+    workdir, _ = finished
+    before = files(workdir)
+    result = start(workdir)
+    assert result.returncode == 0
+    assert "finished" in result.stderr
+    assert "left open: 0" in result.stdout
+    assert files(workdir) == before
+
+
+def test_a_run_begun_anew_beside_the_models_of_an_earlier_one_is_refused(finished, tmp_path):
+    workdir = tmp_path / "run"
+    shutil.copytree(finished[0], workdir)
+    shutil.rmtree(workdir / "checkpoints")
+    (workdir / "checkpoints").mkdir()
+    before = files(workdir)
+    result = start(workdir)
+    assert result.returncode == 1
+    [error] = [line for line in result.stderr.splitlines() if line.startswith("error: ")]
+    for word in (str(workdir), "best", "teachers", "metrics.json"):
+        assert word in error
+    assert files(workdir) == before
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        "--config.model.init_from=/nowhere/checkpoint",
+        "--config.model.pretrained=/nowhere/weights.pth",
+        "--config.train.batch_size=5",
+    ],
+)
+def test_a_refused_run_leaves_no_folder(tmp_path, wrong):
+    result = start(tmp_path / "run", wrong)
+    assert result.returncode == 1
+    assert "error: " in result.stderr
+    assert "Traceback" not in result.stderr
+    assert not (tmp_path / "run").exists()
