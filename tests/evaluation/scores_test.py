@@ -1,4 +1,3 @@
-import dataclasses
 import functools
 
 import jax
@@ -9,7 +8,7 @@ import scipy.ndimage
 import scipy.special
 
 from dmlcsr_jax.checkpoints.metadata import Metadata
-from dmlcsr_jax.data import convention, crops, label_sets, warp
+from dmlcsr_jax.data import crops, label_sets, warp
 from dmlcsr_jax.distributed import rows as rows_lib
 from dmlcsr_jax.distributed import sharding
 from dmlcsr_jax.errors import UserError
@@ -174,18 +173,3 @@ def test_what_a_crop_does_not_show_is_background():
         rows, columns = np.mgrid[:40, :60] + 0.5
         shown = (abs(columns - x) < side / 2) & (abs(rows - y) < side / 2)
         np.testing.assert_array_equal(label != 0, shown)
-
-
-def test_convention_says_whose_left():
-    assert "subject" in convention.convention(label_sets.CELEBAMASK_HQ)
-    assert "left is image-left" in convention.convention(label_sets.LAPA)
-    bare = dataclasses.replace(
-        label_sets.HELEN,
-        classes=("background", "face"),
-        palette=((0, 0, 0), (1, 1, 1)),
-        mirror_pairs=(),
-        left_is="none",
-        groups={},
-    )
-    assert "2 classes" in convention.convention(bare)
-    assert "no left and right" in convention.convention(bare)
