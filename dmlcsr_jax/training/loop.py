@@ -21,7 +21,9 @@ from dmlcsr_jax import config as config_lib
 from dmlcsr_jax.checkpoints import model
 from dmlcsr_jax.checkpoints import run as run_lib
 from dmlcsr_jax.checkpoints.metadata import Metadata
-from dmlcsr_jax.data import inputs, workers
+from dmlcsr_jax.data import batches as batches_lib
+from dmlcsr_jax.data.sources import open_source
+from dmlcsr_jax.data.warp import Augmentation
 from dmlcsr_jax.distributed import sharding, watchdog
 from dmlcsr_jax.distributed.preemption import Preempted, PreemptionWatch
 from dmlcsr_jax.distributed.rows import local_rows
@@ -70,8 +72,8 @@ class Training:
         sharding.check_batch_size("eval.batch_size", config.eval.batch_size, self.mesh)
 
         # 2. The data, opened before the long work so that a wrong folder ends here.
-        self.train_source = inputs.open_source(config, "train", self.metadata.label_set)
-        self.eval_source = inputs.open_source(config, "eval", self.metadata.label_set)
+        self.train_source = open_source(config, "train", self.metadata.label_set)
+        self.eval_source = open_source(config, "eval", self.metadata.label_set)
         self.steps_per_epoch = len(self.train_source) // config.train.batch_size
         if self.steps_per_epoch == 0:
             raise UserError(
@@ -262,16 +264,23 @@ class Training:
         return min(self.num_steps, self._cycle_end_step(self.cycle), *stops)
 
     @functools.cached_property
-    def _train_batches(self) -> workers.Batches:
+    def _train_batches(self) -> batches_lib.Batches:
         return self._read(self.config.seed, self.step)
 
-    def _read(self, seed: int, start_step: int) -> workers.Batches:
-        return inputs.train_batches(
-            self.config,
+    def _read(self, seed: int, start_step: int) -> batches_lib.Batches:
+        config = self.config
+        return batches_lib.train_batches(
             self.train_source,
-            self.metadata.label_set,
+            label_set=self.metadata.label_set,
+            image_size=self.metadata.image_size,
+            augmentation=Augmentation(**config.augmentation.to_dict()),
+            crop_margin=config.data.crop_margin,
+            batch_size=config.train.batch_size,
             seed=seed,
             start_step=start_step,
+            num_workers=config.data.num_workers,
+            process_index=jax.process_index(),
+            process_count=jax.process_count(),
         )
 
     @property
@@ -371,9 +380,16 @@ class Training:
         self.record.panel(self.step, "panels", panel)
 
     def _evaluate(self, variables, name: str) -> dict[str, Any]:
-        label_set, image_size = self.metadata.label_set, self.metadata.image_size
-        with inputs.eval_batches(
-            self.config, self.eval_source, label_set, image_size=image_size
+        config, label_set = self.config, self.metadata.label_set
+        with batches_lib.eval_batches(
+            self.eval_source,
+            label_set=label_set,
+            image_size=self.metadata.image_size,
+            crop_margin=config.data.crop_margin,
+            batch_size=config.eval.batch_size,
+            num_workers=config.data.num_workers,
+            process_index=jax.process_index(),
+            process_count=jax.process_count(),
         ) as batches:
             result = evaluate(
                 self.predict_fn,
