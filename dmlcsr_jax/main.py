@@ -76,14 +76,14 @@ def main(_) -> None:
     """Starts the processes' runtime and does what --mode says."""
     _log_to_stderr()
     # Imported here so that a wrong flag is said at once.
-    from dmlcsr_jax.data import inputs
+    from dmlcsr_jax.check_data import check
     from dmlcsr_jax.distributed import preemption, watchdog
     from dmlcsr_jax.evaluation import evaluate_checkpoint
     from dmlcsr_jax.training import loop
 
     config, workdir = _CONFIG.value, _WORKDIR.value
     if _MODE.value == "check_data":
-        inputs.check_data(config, workdir)
+        check.check_config_data(config, workdir)
         return
     preemption.start_distributed(
         _COORDINATOR.value,

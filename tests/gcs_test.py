@@ -40,8 +40,9 @@ for path in source.rglob("*"):
 DIGESTS = """
 import hashlib, pickle, sys
 from dmlcsr_jax.data.label_sets import HELEN
-from dmlcsr_jax.data.sources import open_source
-source = open_source("prepared", root=sys.argv[1], split="train", label_set=HELEN)
+from dmlcsr_jax.data.prepared import PreparedSource
+from dmlcsr_jax.data.sources import FolderSource
+source = globals()[sys.argv[1]](sys.argv[2], "train", HELEN)
 source = pickle.loads(pickle.dumps(source))
 for i in range(len(source)):
     print(hashlib.sha256(source[i]["image"].tobytes() + source[i]["label"].tobytes()).hexdigest())
@@ -184,9 +185,9 @@ def prepared(tmp_path_factory, bucket):
 
 
 def test_prepared_data_are_read_from_a_bucket(bucket, prepared):
-    digests = python(bucket, "-c", DIGESTS, prepared).split()
+    digests = python(bucket, "-c", DIGESTS, "PreparedSource", prepared).split()
     assert len(set(digests)) == 4
-    assert python(bucket, "-c", DIGESTS, "gs://faces/data").split() == digests
+    assert python(bucket, "-c", DIGESTS, "PreparedSource", "gs://faces/data").split() == digests
 
 
 @pytest.mark.slow

@@ -1,1 +1,1 @@
-"""Reads a whole data set once and says what is wrong with it and what is in it."""
+"""Checks a data set before training: bad files, absent classes, left and right."""

@@ -10,35 +10,24 @@ from etils import epath
 
 from dmlcsr_jax import atomic_file, visualization
 from dmlcsr_jax.data.label_sets import LabelSet
-from dmlcsr_jax.data.warp import change_source, fit_matrix, warp_image, warp_label
+from dmlcsr_jax.data.warp import box_matrix, change_source, photograph_box, warp_image, warp_label
 from dmlcsr_jax.errors import UserError
 
 _REPORT = "check_data.json"
-
-
 _SHEET = "check_data.png"
-
-
-_BAD_FILES = "bad_files.txt"
-
-
+BAD_FILES = "bad_files.txt"
 _SHEET_EXAMPLES = 24
-
-
 _SHEET_EXAMPLES_A_ROW = 4
-
-
 _TILE_SIZE = 160
 
 
 # Below this share of plausible images a set is said to mix left and right.
 _PLAUSIBLE = 0.95
-
-
 _NAMES_SHOWN = 3
 
 
-def _warnings(report: dict[str, Any], label_set: LabelSet) -> list[str]:
+def warnings(report: dict[str, Any], label_set: LabelSet) -> list[str]:
+    """Returns a sentence for everything in a report that looks wrong."""
     warnings = []
     for split, found in report["splits"].items():
         official = found["official"]
@@ -69,7 +58,7 @@ def _warnings(report: dict[str, Any], label_set: LabelSet) -> list[str]:
             "left and right could not be checked for the mirror pairs whose names say neither."
         )
     for names in report["same_image"]:
-        warnings.append(f"the same photograph stands in the set as {_some(names)}.")
+        warnings.append(f"the same photograph is in the set as {_some(names)}.")
     return warnings
 
 
@@ -78,7 +67,8 @@ def _some(names: list[str]) -> str:
     return ", ".join(names[:_NAMES_SHOWN]) + more
 
 
-def _print(report: dict[str, Any]):
+def print_report(report: dict[str, Any]):
+    """Prints a report as tables, its warnings last."""
     splits = report["splits"]
     headers = ["label", "class"]
     headers += [f"{split} {what}" for split in splits for what in ("pixels", "images")]
@@ -114,9 +104,14 @@ def _percent(share: float | None) -> str:
     return "" if share is None else f"{share:.1%}"
 
 
-def _write(
+def write_report(
     report: dict[str, Any], sources: Mapping[str, Any], label_set: LabelSet, out_dir: epath.Path
 ):
+    """Writes a report as JSON, its contact sheet, and the list of bad files where there are some.
+
+    Raises:
+      UserError: where the folder cannot be written to.
+    """
     try:
         atomic_file.write_text(out_dir / _REPORT, json.dumps(report, indent=1) + "\n")
         sheet = _contact_sheet(report, sources, label_set)
@@ -124,13 +119,13 @@ def _write(
             atomic_file.write_bytes(out_dir / _SHEET, visualization.png_bytes(sheet))
         bad = [b["error"] for found in report["splits"].values() for b in found["bad"]]
         if bad:
-            atomic_file.write_text(out_dir / _BAD_FILES, "".join(f"{error}\n" for error in bad))
+            atomic_file.write_text(out_dir / BAD_FILES, "".join(f"{error}\n" for error in bad))
         else:
             # One of an earlier check would be taken for this one's.
-            (out_dir / _BAD_FILES).unlink(missing_ok=True)
+            (out_dir / BAD_FILES).unlink(missing_ok=True)
     except OSError as error:
         raise UserError(
-            f"the report cannot be written into {out_dir} ({error.strerror or error}); choose "
+            f"the report cannot be written to {out_dir} ({error.strerror or error}); choose "
             "another folder."
         ) from error
     print(f"report: {out_dir / _REPORT}")
@@ -153,7 +148,7 @@ def _contact_sheet(
     for split, index in (good[i] for i in chosen):
         example = sources[split][index]
         image, label = example["image"], example["label"]
-        matrix = fit_matrix(image.shape[:2], _TILE_SIZE)
+        matrix = box_matrix(photograph_box(image.shape[:2]), _TILE_SIZE)
         label_matrix = change_source(matrix, image.shape[:2], label.shape)
         image = warp_image(image, matrix, _TILE_SIZE)
         label = warp_label(label, label_matrix, _TILE_SIZE, label_set.ignore_label)

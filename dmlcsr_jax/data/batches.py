@@ -11,27 +11,28 @@ import grain
 import numpy as np
 
 from dmlcsr_jax.data.label_sets import LabelSet
+from dmlcsr_jax.data.read_ahead import Batches, read_ahead
 from dmlcsr_jax.data.warp import (
     Augmentation,
     augment,
+    box_matrix,
     change_source,
-    fit_matrix,
-    view_matrix,
+    photograph_box,
+    shown_box,
     warp_image,
 )
-from dmlcsr_jax.data.workers import Batches, _iterate
 from dmlcsr_jax.errors import UserError
 
 
 def num_train_steps_per_epoch(num_examples: int, batch_size: int) -> int:
-    """Returns how many whole batches an epoch has; the remainder is dropped.
+    """Returns how many full batches an epoch has; the remainder is dropped.
 
     Args:
       num_examples: length of the training source.
       batch_size: the global batch size.
 
     Raises:
-      UserError: where there is no whole batch.
+      UserError: where there is not one full batch.
     """
     if num_examples < batch_size:
         raise UserError(
@@ -53,6 +54,7 @@ def train_batches(
     num_workers: int = 0,
     process_index: int = 0,
     process_count: int = 1,
+    crop_margin: float | None = None,
 ) -> Batches:
     """Returns an endless iterator of shuffled, augmented training batches.
 
@@ -71,6 +73,8 @@ def train_batches(
       num_workers: worker processes; with 0, two threads of this process work ahead.
       process_index: which of the processes that train together this is.
       process_count: how many there are.
+      crop_margin: None for photographs; else what is shown of each is its face's box with this
+        margin, see `warp.box_matrix`.
 
     Returns:
       Endless iterator of "image" uint8 `[b, S, S, 3]` RGB and "label" uint8 `[b, S, S]`: rows
@@ -83,7 +87,7 @@ def train_batches(
     num_rows = _rows_per_process(batch_size, process_count)
     num_steps = num_train_steps_per_epoch(len(source), batch_size)
     shuffle_seed, augmentation_seed = np.random.SeedSequence(seed).generate_state(2)
-    view = _RandomView(image_size, augmentation, label_set)
+    view = _RandomView(image_size, augmentation, label_set, crop_margin)
     examples = (
         grain.MapDataset.source(source)
         .shuffle(int(shuffle_seed))
@@ -92,9 +96,8 @@ def train_batches(
         .random_map(view, seed=int(augmentation_seed))
     )
     rows = _ProcessRows(examples, batch_size, start_step, num_rows, process_index)
-    return _iterate(
-        rows.batch(num_rows, batch_fn=_stack), num_workers, num_rows * image_size**2 * 4
-    )
+    batches = grain.MapDataset.source(rows).batch(num_rows, batch_fn=_stack)
+    return read_ahead(batches, num_workers, num_rows * image_size**2 * 4)
 
 
 def eval_batches(
@@ -106,11 +109,12 @@ def eval_batches(
     num_workers: int = 0,
     process_index: int = 0,
     process_count: int = 1,
+    crop_margin: float | None = None,
 ) -> Batches:
     """Returns an iterator over a set, once and in order, each image fitted into the input.
 
-    Each example stands in exactly one batch of one process with mask True. Every process makes the
-    same number of batches, all of the same size; what is too much is filled with mask False.
+    Each example is in exactly one batch of one process with mask True. Every process makes the
+    same number of batches, all of the same size; the remaining rows have mask False.
 
     Args:
       source: random-access source, see `sources`.
@@ -120,6 +124,7 @@ def eval_batches(
       num_workers: worker processes; with 0, two threads of this process work ahead.
       process_index: which of the processes that evaluate together this is.
       process_count: how many there are.
+      crop_margin: as for `train_batches`.
 
     Returns:
       Iterator of dicts with, for `b = batch_size // process_count`: "image" uint8
@@ -133,12 +138,15 @@ def eval_batches(
     """
     num_rows = _rows_per_process(batch_size, process_count)
     num_steps = -(-len(source) // batch_size)
-    examples = _PaddedViews(source, num_steps * batch_size, image_size, label_set.ignore_label)
-    rows = _ProcessRows(grain.MapDataset.source(examples), batch_size, 0, num_rows, process_index)
+    examples = _PaddedViews(
+        source, num_steps * batch_size, image_size, label_set.ignore_label, crop_margin
+    )
+    rows = _ProcessRows(examples, batch_size, 0, num_rows, process_index)
+    batches = grain.MapDataset.source(rows).batch(num_rows, batch_fn=_stack_views)
     # Labels come at their own sizes; the first one's is taken for all.
     label_bytes = source[0]["label"].nbytes if num_workers and len(source) else 0
     view_bytes = image_size**2 * 3 + label_bytes
-    return _iterate(rows.batch(num_rows, batch_fn=_stack_views), num_workers, num_rows * view_bytes)
+    return read_ahead(batches, num_workers, num_rows * view_bytes)
 
 
 def _rows_per_process(batch_size: int, process_count: int) -> int:
@@ -153,59 +161,54 @@ def _rows_per_process(batch_size: int, process_count: int) -> int:
 class _RandomView(grain.transforms.RandomMap):
     """Turns an example of a source into a training example."""
 
-    def __init__(self, size: int, augmentation: Augmentation, label_set: LabelSet):
-        self._size = size
-        self._augmentation = augmentation
-        self._label_set = label_set
-
-    def random_map(self, example: dict, rng: np.random.Generator) -> dict[str, np.ndarray]:
-        return augment(
-            example,
-            rng,
-            size=self._size,
-            augmentation=self._augmentation,
-            label_set=self._label_set,
-        )
-
-
-class _ProcessRows(grain.MapDataset):
-    """One process's rows of the global batches, from a given batch on."""
-
-    _MUTATES_ELEMENT_SPEC = False
-
     def __init__(
         self,
-        parent: grain.MapDataset,
-        batch_size: int,
-        first_batch: int,
-        rows: int,
-        process_index: int,
+        size: int,
+        augmentation: Augmentation,
+        label_set: LabelSet,
+        crop_margin: float | None,
     ):
-        super().__init__(parent)
+        self._options = {
+            "size": size,
+            "augmentation": augmentation,
+            "label_set": label_set,
+            "crop_margin": crop_margin,
+        }
+
+    def random_map(self, example: dict, rng: np.random.Generator) -> dict[str, np.ndarray]:
+        return augment(example, rng, **self._options)
+
+
+class _ProcessRows:
+    """One process's rows of the global batches, from a given batch on."""
+
+    def __init__(self, examples, batch_size: int, first_batch: int, rows: int, process_index: int):
+        self._examples = examples
         self._batch_size = batch_size
         self._first_batch = first_batch
         self._rows = rows
         self._first_row = process_index * rows
 
     def __len__(self) -> int:
-        return (len(self._parent) // self._batch_size - self._first_batch) * self._rows
+        return (len(self._examples) // self._batch_size - self._first_batch) * self._rows
 
-    def __getitem__(self, index):
-        if isinstance(index, slice):
-            return self.slice(index)
+    def __getitem__(self, index: int) -> dict[str, Any]:
         batch, row = divmod(index, self._rows)
         batch += self._first_batch
-        return self._parent[batch * self._batch_size + self._first_row + row]
+        return self._examples[batch * self._batch_size + self._first_row + row]
 
 
 class _PaddedViews:
     """A source's images or crops fitted into the input, with empty examples up to a length."""
 
-    def __init__(self, source, length: int, size: int, ignore_label: int):
+    def __init__(
+        self, source, length: int, size: int, ignore_label: int, crop_margin: float | None
+    ):
         self._source = source
         self._length = length
         self._size = size
         self._ignore_label = ignore_label
+        self._crop_margin = crop_margin
 
     def __len__(self) -> int:
         return self._length
@@ -215,14 +218,15 @@ class _PaddedViews:
             return {
                 "image": np.zeros((self._size, self._size, 3), np.uint8),
                 "mask": False,
-                "matrix": fit_matrix((1, 1), self._size),
+                "matrix": box_matrix(photograph_box((1, 1)), self._size),
                 "index": -1,
                 "label": np.full((1, 1), self._ignore_label, np.uint8),
                 "name": "",
             }
         example = self._source[index]
         image, label = example["image"], example["label"]
-        matrix = view_matrix(example, self._size)
+        box = shown_box(example, self._crop_margin)
+        matrix = box_matrix(box, self._size, margin=self._crop_margin or 0.0)
         return {
             "image": warp_image(image, matrix, self._size),
             "mask": True,

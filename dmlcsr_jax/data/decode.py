@@ -6,11 +6,13 @@ hence the checks here, and Pillow for label maps.
 """
 
 import io
+import pathlib
 import zlib
 
 import cv2
 import numpy as np
 import PIL.Image
+from etils import epath
 
 from dmlcsr_jax.data.label_sets import LabelSet
 from dmlcsr_jax.errors import UserError
@@ -21,6 +23,22 @@ _JPEG_SCAN = b"\xff\xda"
 _JPEG_END = b"\xff\xd9"
 # Bilevel, grey, palette, 16-bit grey in its several spellings, and grey kept as three channels.
 _LABEL_MODES = ("1", "L", "P", "I", "I;16", "I;16B", "RGB")
+
+
+def read_bytes(path: pathlib.Path | epath.Path) -> bytes:
+    """Returns a file's bytes.
+
+    Args:
+      path: the file, local or remote.
+
+    Raises:
+      UserError: naming the file, where it cannot be read.
+    """
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        reason = error.strerror or error
+        raise UserError(f"{path} cannot be read ({reason}); fix or replace the file.") from error
 
 
 def decode_image(data: bytes, name: str) -> np.ndarray:
@@ -36,7 +54,7 @@ def decode_image(data: bytes, name: str) -> np.ndarray:
     Raises:
       UserError: where the file is empty, cut off, damaged or not a picture.
     """
-    _check_whole(data, name)
+    _check_complete(data, name)
     try:
         image = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR_RGB)
     except cv2.error:
@@ -61,7 +79,7 @@ def decode_label(data: bytes, name: str, label_set: LabelSet) -> np.ndarray:
       UserError: where the file is empty, cut off, damaged, in colour or lossy, or holds a value
         that is neither a class nor the ignore label.
     """
-    _check_whole(data, name)
+    _check_complete(data, name)
     try:
         with PIL.Image.open(io.BytesIO(data)) as picture:
             file_format, mode, label = picture.format, picture.mode, np.asarray(picture)
@@ -102,12 +120,12 @@ def check_label_values(label: np.ndarray, name: str, label_set: LabelSet):
     raise UserError(
         f"{name} has label {label[row, column]} at row {row}, column {column}, but the label set "
         f"{label_set.name!r} has the labels 0 to {label_set.num_classes - 1} and "
-        f"{label_set.ignore_label} to ignore; mend the file or choose the label set it is for."
+        f"{label_set.ignore_label} to ignore; fix the file or choose the label set it is for."
     )
 
 
 def check_shapes(image: np.ndarray, label: np.ndarray, image_name: str, label_name: str):
-    """Checks that a label map fits its photograph: same size, or smaller by a whole number.
+    """Checks that a label map fits its photograph: same size, or smaller by an integer factor.
 
     Args:
       image: `[H, W, 3]`.
@@ -127,7 +145,7 @@ def check_shapes(image: np.ndarray, label: np.ndarray, image_name: str, label_na
     raise UserError(
         f"{image_name} is {width}x{height} pixels{hint} but {label_name} is "
         f"{label.shape[1]}x{label.shape[0]}; a label must have its image's size, or that divided "
-        "by a whole number."
+        "by an integer."
     )
 
 
@@ -136,23 +154,23 @@ def _fits(height: int, width: int, label_height: int, label_width: int) -> bool:
     return (height, width) == (factor * label_height, factor * label_width)
 
 
-def _check_whole(data: bytes, name: str):
+def _check_complete(data: bytes, name: str):
     """Checks that a JPEG or PNG reaches its end, and a PNG's check sums."""
     if not data:
         raise UserError(f"{name} is empty; replace it or take it off the list.")
     if data.startswith(_JPEG_START):
-        whole = _jpeg_is_whole(data)
+        complete = _jpeg_is_complete(data)
     elif data.startswith(_PNG_SIGNATURE):
-        whole = _png_is_whole(data)
+        complete = _png_is_complete(data)
     else:
-        whole = True
-    if not whole:
+        complete = True
+    if not complete:
         raise UserError(
             f"{name} is cut off or damaged ({len(data)} bytes); replace it or take it off the list."
         )
 
 
-def _jpeg_is_whole(data: bytes) -> bool:
+def _jpeg_is_complete(data: bytes) -> bool:
     """Returns whether a JPEG has all of its scans, whatever may follow them."""
     # In compressed data 0xff is never followed by the end marker's 0xd9.
     if data.endswith(_JPEG_END):
@@ -168,7 +186,7 @@ def _jpeg_is_whole(data: bytes) -> bool:
     return True
 
 
-def _png_is_whole(data: bytes) -> bool:
+def _png_is_complete(data: bytes) -> bool:
     """Returns whether a PNG has all its chunks, each with the right check sum."""
     view = memoryview(data)
     start = len(_PNG_SIGNATURE)

@@ -141,7 +141,7 @@ class LabelMap:
 
 
 def label_map(source: LabelSet, target: LabelSet) -> LabelMap:
-    """Returns how labels of one set are said in another.
+    """Returns the tables that map the labels of one set to those of another.
 
     Args:
       source: a set that `TABLES` has.
@@ -187,25 +187,3 @@ def shared_label_set(first: LabelSet, second: LabelSet) -> LabelSet:
         f"the labels of {first.name!r} and {second.name!r} cannot be compared; those of "
         f"{', '.join(known)} can be with each other."
     )
-
-
-def map_confusion(matrix: np.ndarray, truth: LabelMap, prediction: LabelMap) -> np.ndarray:
-    """Maps counts of pixels by true and predicted class to a common set.
-
-    Args:
-      matrix: integers `[T, P]`: rows are the classes of the data's set, columns those of the
-        model's.
-      truth: map of the data's set.
-      prediction: map of the model's set, to the same target.
-
-    Returns:
-      int64 `[C, C]`, rows the truth, of the target's C classes; pixels whose true class has no
-      counterpart are left out.
-    """
-    rows = truth.labels[: matrix.shape[0]]
-    columns = prediction.predictions[: matrix.shape[1]]
-    size = truth.target.num_classes
-    kept = rows != truth.target.ignore_label
-    mapped = np.zeros((size, size), np.int64)
-    np.add.at(mapped, (rows[kept, None], columns[None, :]), matrix[kept])
-    return mapped

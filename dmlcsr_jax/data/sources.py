@@ -8,7 +8,10 @@ files raise `UserError` when they are read; what can be known earlier is raised 
 import os
 import pathlib
 
-from dmlcsr_jax.data.decode import check_shapes, decode_image, decode_label
+import ml_collections
+from etils import epath
+
+from dmlcsr_jax.data.decode import check_shapes, decode_image, decode_label, read_bytes
 from dmlcsr_jax.data.label_sets import HELEN, LabelSet
 from dmlcsr_jax.data.synthetic import SyntheticSource
 from dmlcsr_jax.errors import UserError
@@ -19,30 +22,19 @@ _IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".JPG", ".JPEG", ".
 
 
 def open_source(
-    kind: str,
-    *,
-    root: str = "",
+    config: ml_collections.ConfigDict,
     split: str,
     label_set: LabelSet,
-    num_examples: int = 1000,
-    size: int = 128,
-    seed: int = 0,
-    label_noise: float = 0.0,
+    *,
     check_files: bool = True,
 ):
-    """Opens a source.
+    """Opens the data of a config.
 
     Args:
-      kind: "folder", "prepared" or "synthetic".
-      root: the set's folder, for "folder" and "prepared".
-      split: name of the split, for example "train" or "val".
+      config: its `data` and `seed`.
+      split: "train" or "eval"; the config says which split of the set that is.
       label_set: meaning of the labels.
-      num_examples: number of drawn faces, for "synthetic".
-      size: side of drawn faces, pixels, for "synthetic".
-      seed: which drawn faces, for "synthetic"; splits of one seed share no face.
-      label_noise: as in `synthetic.draw_face`, for the "train" split of "synthetic"; the others
-        have exact labels.
-      check_files: as in `FolderSource`, for "folder".
+      check_files: as in `FolderSource`, for a folder.
 
     Returns:
       A source as the module describes it.
@@ -50,21 +42,50 @@ def open_source(
     Raises:
       UserError: where the kind is unknown or the source cannot be opened.
     """
-    if kind == "folder":
-        return FolderSource(root, split, label_set, check_files)
-    if kind == "prepared":
+    data, name = config.data, config.data[f"{split}_split"]
+    if data.source == "folder":
+        return FolderSource(data.root, name, label_set, check_files)
+    if data.source == "prepared":
         # Imported here: it brings tensorflow-datasets, which the other kinds do without.
         from dmlcsr_jax.data.prepared import PreparedSource
 
-        return PreparedSource(root, split, label_set)
-    if kind == "synthetic":
-        return _open_synthetic(split, label_set, num_examples, size, seed, label_noise)
-    raise UserError(f"there is no data source {kind!r}; the sources are {', '.join(_KINDS)}.")
+        return PreparedSource(data.root, name, label_set)
+    if data.source == "synthetic":
+        return open_synthetic(
+            name,
+            label_set,
+            num_examples=data.synthetic[f"{split}_examples"],
+            size=data.synthetic.size,
+            seed=config.seed,
+            label_noise=data.synthetic.label_noise,
+        )
+    raise UserError(
+        f"there is no data source {data.source!r}; the sources are {', '.join(_KINDS)}."
+    )
 
 
-def _open_synthetic(
-    split: str, label_set: LabelSet, num_examples: int, size: int, seed: int, label_noise: float
+def open_synthetic(
+    split: str,
+    label_set: LabelSet,
+    *,
+    num_examples: int,
+    size: int,
+    seed: int = 0,
+    label_noise: float = 0.0,
 ) -> SyntheticSource:
+    """Opens a split of drawn faces; splits of one seed share no face.
+
+    Args:
+      split: "train", "val" or "test".
+      label_set: must be Helen's.
+      num_examples: number of faces.
+      size: side of the square image and label, pixels.
+      seed: which faces.
+      label_noise: as in `synthetic.draw_face`, for "train"; the other splits have exact labels.
+
+    Raises:
+      UserError: where there is no such split, or the labels are not Helen's.
+    """
     if label_set.classes != HELEN.classes:
         raise UserError(
             f"drawn faces have the labels of {HELEN.name!r}, not of {label_set.name!r}; choose "
@@ -87,7 +108,7 @@ class FolderSource:
     Empty lines and lines starting with `#` are left out.
 
     Args:
-      root: the folder.
+      root: the folder, local or remote (`gs://`).
       split: which list.
       label_set: meaning of the labels.
       check_files: whether a listed file that is missing is an error on creation, rather than when
@@ -103,7 +124,7 @@ class FolderSource:
         self, root: str | os.PathLike, split: str, label_set: LabelSet, check_files: bool = True
     ):
         """Reads the list and checks that its files exist; reads none of them."""
-        self._root = pathlib.Path(root)
+        self._root = epath.Path(root) if "://" in str(root) else pathlib.Path(root)
         self._label_set = label_set
         if not str(root) or not self._root.is_dir():
             raise UserError(
@@ -119,12 +140,12 @@ class FolderSource:
     def __getitem__(self, index: int) -> dict:
         """Reads pair `index`: "image" uint8 `[H, W, 3]` RGB, "label" uint8 `[h, w]`, "name"."""
         image_file, label_file = self.files(index)
-        image = decode_image(_read(image_file), str(image_file))
-        label = decode_label(_read(label_file), str(label_file), self._label_set)
+        image = decode_image(read_bytes(image_file), str(image_file))
+        label = decode_label(read_bytes(label_file), str(label_file), self._label_set)
         check_shapes(image, label, str(image_file), str(label_file))
         return {"image": image, "label": label, "name": _name(self._pairs[index][0])}
 
-    def files(self, index: int) -> tuple[pathlib.Path, pathlib.Path]:
+    def files(self, index: int) -> tuple[pathlib.PurePath, pathlib.PurePath]:
         """Returns the paths of the image and of the label of pair `index`."""
         image, label = self._pairs[index]
         return self._root / image, self._root / label
@@ -138,9 +159,9 @@ class FolderSource:
                 + (f"the lists there are {', '.join(lists)}." if lists else "write one.")
             )
         try:
-            lines = path.read_text(encoding="utf-8-sig").splitlines()
+            lines = read_bytes(path).decode("utf-8-sig").splitlines()
         except UnicodeDecodeError as error:
-            raise UserError(f"{path} is not a text file in UTF-8; write the list anew.") from error
+            raise UserError(f"{path} is not a text file in UTF-8; write it again.") from error
         files = _Listing(self._root)
         pairs, missing = [], []
         for number, line in enumerate(lines, 1):
@@ -170,7 +191,7 @@ class FolderSource:
 class _Listing:
     """Which files there are under a folder, each directory listed once."""
 
-    def __init__(self, root: pathlib.Path):
+    def __init__(self, root: pathlib.Path | epath.Path):
         self._root = root
         self._names: dict[str, frozenset[str]] = {}
 
@@ -178,7 +199,8 @@ class _Listing:
         directory, name = os.path.split(path)
         if directory not in self._names:
             try:
-                self._names[directory] = frozenset(os.listdir(self._root / directory))
+                listed = (self._root / directory).iterdir()
+                self._names[directory] = frozenset(path.name for path in listed)
             except OSError:
                 self._names[directory] = frozenset()
         return name in self._names[directory]
@@ -201,11 +223,3 @@ class _Listing:
 
 def _name(image: str) -> str:
     return os.path.splitext(image.removeprefix("images/"))[0]
-
-
-def _read(path: pathlib.Path) -> bytes:
-    try:
-        return path.read_bytes()
-    except OSError as error:
-        reason = error.strerror or error
-        raise UserError(f"{path} cannot be read ({reason}); mend or replace the file.") from error

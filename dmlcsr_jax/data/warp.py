@@ -1,8 +1,12 @@
-"""One affine warp on the host: augmentation, whole-image evaluation, and the way back.
+"""One affine warp on the host: augmentation, evaluation, crops, and the way back.
 
 A matrix is float64 `[2, 3]` and maps source pixel coordinates `(x, y, 1)` to input pixel
 coordinates, pixel centres at whole numbers as in OpenCV. Scaling is aligned at the image's edges,
 not at the pixel centres: pixel `x` covers `[x - 0.5, x + 0.5]`.
+
+A crop is a box of the photograph and the photograph is a box too: `box_matrix` makes both matrices.
+Photographs are never cut, so that turned views show what there is beside a crop, and predictions
+are compared at the photographs' size; what a crop does not show is background.
 """
 
 import dataclasses
@@ -13,7 +17,6 @@ from typing import Any
 import cv2
 import numpy as np
 
-from dmlcsr_jax.data.crops import crop_matrix
 from dmlcsr_jax.data.label_sets import LabelSet
 from dmlcsr_jax.errors import UserError
 
@@ -30,9 +33,6 @@ class Augmentation:
       rotation_max: greatest rotation either way, degrees; larger draws are clipped to it.
       rotation_prob: probability that an example is rotated.
       mirror_prob: probability that an example is mirrored.
-
-    Raises:
-      UserError: on creation, where a value is impossible.
     """
 
     scale_std: float = 0.25
@@ -43,84 +43,113 @@ class Augmentation:
     rotation_prob: float = 0.6
     mirror_prob: float = 0.5
 
-    def __post_init__(self):
-        """Checks the ranges."""
-        for name in ("scale_std", "rotation_std", "rotation_max"):
-            if not getattr(self, name) >= 0:
-                raise UserError(f"{name} is {getattr(self, name)}; it must be 0 or more.")
-        for name in ("rotation_prob", "mirror_prob"):
-            if not 0 <= getattr(self, name) <= 1:
-                raise UserError(f"{name} is {getattr(self, name)}; a probability is 0 to 1.")
-        if not 0 < self.scale_min <= self.scale_max:
-            raise UserError(
-                f"scale_min is {self.scale_min} and scale_max {self.scale_max}; "
-                "they must be positive and in that order."
-            )
+
+def photograph_box(hw: tuple[int, int]) -> np.ndarray:
+    """Returns float64 `[4]`: the box of a photograph of height and width `hw`, see `box_matrix`."""
+    return np.array([-0.5, -0.5, hw[1] - 0.5, hw[0] - 0.5])
 
 
-def fit_matrix(hw: tuple[int, int], size: int) -> np.ndarray:
-    """Returns the matrix that shows a whole image, centred, aspect kept, in a square input.
+def shown_box(example: Mapping[str, Any], crop_margin: float | None) -> np.ndarray:
+    """Returns the box of what is shown of an example: its face, or the photograph.
 
     Args:
-      hw: height and width of the image, pixels.
-      size: side of the input, pixels.
+      example: "image" uint8 `[H, W, 3]`; "name"; "box" where there is a `crop_margin`, as
+        `prepared.PreparedSource` gives it.
+      crop_margin: None where the photograph is shown.
 
     Returns:
-      float64 `[2, 3]`; the image's longer side fills the input, the shorter is padded evenly.
+      float64 `[4]`, for `box_matrix`.
+
+    Raises:
+      UserError: where a crop is asked for and there is no box.
     """
-    return _about_centres(hw, size, np.eye(2) * (size / max(hw)))
+    if crop_margin is None:
+        return photograph_box(example["image"].shape[:2])
+    if "box" not in example:
+        raise UserError(
+            f"{example['name']} has no face box to crop by; prepare the set by "
+            "`python -m dmlcsr_jax.data.prepare`, or leave config.data.crop_margin unset."
+        )
+    return example["box"]
 
 
-def view_matrix(example: Mapping[str, Any], size: int) -> np.ndarray:
-    """Returns the matrix that shows an example: its crop where it has one, else all of it.
+def box_matrix(
+    box: np.ndarray,
+    size: int,
+    *,
+    margin: float = 0.0,
+    scale: float = 1.0,
+    angle: float = 0.0,
+    mirror: bool = False,
+) -> np.ndarray:
+    """Returns the matrix that shows a box and its margin, centred, aspect kept, in a square input.
 
     Args:
-      example: "image" uint8 `[H, W, 3]`; perhaps "crop", see `crops.CroppedSource`.
+      box: float `[4]`, left, top, right and bottom edge in pixels of the image, pixel centres at
+        whole numbers: `(-0.5, -0.5, w - 0.5, h - 0.5)` is the photograph itself.
       size: side of the input, pixels.
+      margin: what is shown beyond the box on each side, as a share of the box's longer side, 0 or
+        more. The longer side with its margins fills the input.
+      scale: factor on top of that, about the box's centre.
+      angle: rotation about the box's centre, radians.
+      mirror: whether the view is mirrored left to right; the determinant is negative then.
 
     Returns:
       float64 `[2, 3]`, image pixel to input pixel.
+
+    Raises:
+      UserError: where the box is empty.
     """
-    if "crop" in example:
-        return crop_matrix(example["crop"], 0.0, size)
-    return fit_matrix(example["image"].shape[:2], size)
+    box = np.asarray(box, np.float64)
+    longer = (box[2:] - box[:2]).max()
+    if not longer > 0:
+        raise UserError(f"the face box {box.tolist()} is empty; its right and bottom come last.")
+    scale = scale * size / (longer * (1 + 2 * margin))
+    cos, sin = scale * math.cos(angle), scale * math.sin(angle)
+    flip = -1 if mirror else 1
+    linear = np.array([[flip * cos, -flip * sin], [sin, cos]])
+    centre = (box[:2] + box[2:]) / 2
+    offset = (size - 1) / 2 - linear @ centre
+    return np.concatenate([linear, offset[:, None]], axis=1)
 
 
 def random_matrix(
-    hw: tuple[int, int], size: int, rng: np.random.Generator, augmentation: Augmentation
+    box: np.ndarray,
+    size: int,
+    rng: np.random.Generator,
+    augmentation: Augmentation,
+    *,
+    margin: float = 0.0,
 ) -> np.ndarray:
-    """Returns the matrix of a random view of an image.
+    """Returns the matrix of a random view of a box and its margin.
 
-    The image is fitted as by `fit_matrix`, then, about its centre, scaled by N(1, scale_std)
-    clipped to [scale_min, scale_max]; with probability rotation_prob rotated by
-    N(0, rotation_std) degrees clipped to +-rotation_max; with probability mirror_prob mirrored
-    left to right. The determinant is negative exactly where the view is mirrored.
+    The view of `box_matrix` is, about its centre, scaled by N(1, scale_std) clipped to
+    [scale_min, scale_max]; with probability rotation_prob rotated by N(0, rotation_std) degrees
+    clipped to +-rotation_max; with probability mirror_prob mirrored left to right.
 
     Args:
-      hw: height and width of the image, pixels.
+      box: as for `box_matrix`.
       size: side of the input, pixels.
       rng: source of four draws, whatever the augmentation's values.
       augmentation: the ranges.
+      margin: as for `box_matrix`.
 
     Returns:
-      float64 `[2, 3]`.
+      float64 `[2, 3]`; the determinant is negative exactly where the view is mirrored.
     """
     scale = 1 + augmentation.scale_std * rng.standard_normal()
     degrees = augmentation.rotation_std * rng.standard_normal()
     rotated = rng.random() < augmentation.rotation_prob
-    flip = -1 if rng.random() < augmentation.mirror_prob else 1
-    scale = min(max(scale, augmentation.scale_min), augmentation.scale_max) * size / max(hw)
+    mirror = rng.random() < augmentation.mirror_prob
     limit = augmentation.rotation_max
-    angle = math.radians(min(max(degrees, -limit), limit)) if rotated else 0.0
-    cos, sin = scale * math.cos(angle), scale * math.sin(angle)
-    return _about_centres(hw, size, np.array([[flip * cos, -flip * sin], [sin, cos]]))
-
-
-def _about_centres(hw: tuple[int, int], size: int, linear: np.ndarray) -> np.ndarray:
-    """Returns the matrix with that linear part which takes the image's centre to the input's."""
-    centre = np.array([hw[1] - 1, hw[0] - 1]) / 2
-    offset = (size - 1) / 2 - linear @ centre
-    return np.concatenate([linear, offset[:, None]], axis=1)
+    return box_matrix(
+        box,
+        size,
+        margin=margin,
+        scale=min(max(scale, augmentation.scale_min), augmentation.scale_max),
+        angle=math.radians(min(max(degrees, -limit), limit)) if rotated else 0.0,
+        mirror=mirror,
+    )
 
 
 def change_source(
@@ -140,13 +169,6 @@ def change_source(
     # Old pixel coordinate = (new + 0.5) * scale - 0.5.
     offset = matrix[:, :2] @ (0.5 * scale - 0.5) + matrix[:, 2]
     return np.concatenate([matrix[:, :2] * scale, offset[:, None]], axis=1)
-
-
-def compose(outer: np.ndarray, inner: np.ndarray) -> np.ndarray:
-    """Returns float64 `[2, 3]`: first `inner`, then `outer`, both float64 `[2, 3]`."""
-    linear = outer[:, :2] @ inner
-    linear[:, 2] += outer[:, 2]
-    return linear
 
 
 def is_mirrored(matrix: np.ndarray) -> bool:
@@ -199,6 +221,7 @@ def augment(
     size: int,
     augmentation: Augmentation,
     label_set: LabelSet,
+    crop_margin: float | None = None,
 ) -> dict[str, np.ndarray]:
     """Returns a random view of an example, image and label by the same warp.
 
@@ -207,23 +230,21 @@ def augment(
 
     Args:
       example: "image" uint8 `[H, W, 3]` RGB; "label" uint8 `[h, w]`, of the same aspect but
-        perhaps another resolution; perhaps "crop", see `crops.CroppedSource`, which then takes the
-        place of the whole image.
+        perhaps another resolution; "name"; "box" where crops are shown.
       rng: source of the draws of `random_matrix`.
       size: side of the input, pixels.
       augmentation: ranges of the random view.
       label_set: names the pairs to exchange and the ignore label.
+      crop_margin: margin of the face box that is shown, as for `box_matrix`; None for the
+        photograph.
 
     Returns:
       "image" uint8 `[size, size, 3]` RGB, black outside; "label" uint8 `[size, size]`, the ignore
       label outside.
     """
     image, label = example["image"], example["label"]
-    if "crop" in example:
-        shaken = random_matrix((size, size), size, rng, augmentation)
-        matrix = compose(shaken, view_matrix(example, size))
-    else:
-        matrix = random_matrix(image.shape[:2], size, rng, augmentation)
+    box = shown_box(example, crop_margin)
+    matrix = random_matrix(box, size, rng, augmentation, margin=crop_margin or 0.0)
     label_matrix = change_source(matrix, image.shape[:2], label.shape)
     label = warp_label(label, label_matrix, size, label_set.ignore_label)
     if is_mirrored(matrix):

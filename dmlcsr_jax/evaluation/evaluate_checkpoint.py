@@ -12,7 +12,9 @@ from etils import epath
 from dmlcsr_jax import config as config_lib
 from dmlcsr_jax.checkpoints import model
 from dmlcsr_jax.checkpoints.metadata import Metadata
-from dmlcsr_jax.data import inputs, label_maps
+from dmlcsr_jax.data import label_maps
+from dmlcsr_jax.data.batches import eval_batches
+from dmlcsr_jax.data.sources import open_source
 from dmlcsr_jax.distributed import sharding
 from dmlcsr_jax.errors import differences
 from dmlcsr_jax.evaluation import evaluate, report
@@ -71,7 +73,7 @@ def evaluate_checkpoint(
     if differing := differences(_network(metadata), _network(configured)):
         log.info("the network is the checkpoint's (there), not the config's (here): %s", differing)
     data_labels = configured.label_set
-    source = inputs.open_source(config, "eval", data_labels)
+    source = open_source(config, "eval", data_labels)
 
     compared = label_maps.shared_label_set(data_labels, metadata.label_set)
     label_table = label_maps.label_map(data_labels, compared).labels
@@ -84,8 +86,15 @@ def evaluate_checkpoint(
         flip=config.eval.flip,
         scales=tuple(config.eval.scales),
     )
-    with inputs.eval_batches(
-        config, source, data_labels, image_size=metadata.image_size
+    with eval_batches(
+        source,
+        label_set=data_labels,
+        image_size=metadata.image_size,
+        crop_margin=config.data.crop_margin,
+        batch_size=config.eval.batch_size,
+        num_workers=config.data.num_workers,
+        process_index=jax.process_index(),
+        process_count=jax.process_count(),
     ) as batches:
         result = evaluate.evaluate(
             predict_fn,

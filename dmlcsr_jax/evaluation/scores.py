@@ -79,7 +79,7 @@ def label_from_scores(scores: np.ndarray, matrix: np.ndarray, hw: tuple[int, int
     Args:
       scores: float32 `[S, S, C]`, as `make_predict_fn`'s function returns them.
       matrix: float64 `[2, 3]`, original pixel to input pixel, without rotation
-        (`warp.fit_matrix`, `crops.crop_matrix`).
+        (`warp.box_matrix`).
       hw: original height and width.
 
     Returns:

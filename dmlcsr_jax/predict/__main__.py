@@ -35,7 +35,6 @@ import numpy as np
 from tqdm import tqdm
 
 from dmlcsr_jax.checkpoints import model
-from dmlcsr_jax.data.convention import convention
 from dmlcsr_jax.distributed import preemption, watchdog
 from dmlcsr_jax.errors import UserError, exit_on_user_error
 from dmlcsr_jax.predict import outputs as outputs_lib
@@ -232,7 +231,7 @@ class _Prediction:
             arguments.out, metadata.label_set, settings, str(arguments.checkpoint)
         )
         print(
-            f"labels: {convention(metadata.label_set)}; network input {metadata.image_size} pixels "
+            f"labels: {metadata.label_set.convention}; network input {metadata.image_size} pixels "
             f"square, {metadata.channel_order}",
             flush=True,
         )

@@ -13,7 +13,7 @@ import numpy as np
 from etils import epath
 
 from dmlcsr_jax.checkpoints import model
-from dmlcsr_jax.data import crops, warp
+from dmlcsr_jax.data import warp
 from dmlcsr_jax.distributed.sharding import batch_sharding, local_rows, replicated
 from dmlcsr_jax.errors import UserError
 from dmlcsr_jax.evaluation.scores import label_from_scores, make_predict_fn
@@ -220,12 +220,11 @@ class FaceParser:
         if not is_photograph or image.ndim != 3 or image.shape[2] != 3 or 0 in image.shape:
             found = f"{getattr(image, 'dtype', type(image))} {getattr(image, 'shape', '')}"
             raise UserError(f"a photograph must be a uint8 array [H, W, 3] in RGB, not {found}.")
-        if len(photograph.boxes) == 0:
-            matrices = [warp.fit_matrix(image.shape[:2], size)]
-        else:
-            # From edges counted from the corner to coordinates with pixel centres at integers.
-            boxes = [np.asarray(box, np.float64) - 0.5 for box in photograph.boxes]
-            matrices = [crops.crop_matrix(box, self.margin, size) for box in boxes]
+        # From edges counted from the corner to coordinates with pixel centres at integers.
+        boxes = [np.asarray(box, np.float64) - 0.5 for box in photograph.boxes]
+        margin = self.margin if boxes else 0.0
+        boxes = boxes or [warp.photograph_box(image.shape[:2])]
+        matrices = [warp.box_matrix(box, size, margin=margin) for box in boxes]
         inputs = [warp.warp_image(image, matrix, size) for matrix in matrices]
         return _Views(item, photograph, inputs, matrices)
 

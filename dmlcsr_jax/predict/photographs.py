@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 from etils import epath
 
-from dmlcsr_jax.data.decode import decode_image
+from dmlcsr_jax.data.decode import decode_image, read_bytes
 from dmlcsr_jax.errors import UserError
 
 PHOTO_SUFFIXES = (".avif", ".bmp", ".jp2", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp")
@@ -57,11 +57,7 @@ def read_photograph(path: epath.PathLike) -> np.ndarray:
       UserError: where the file cannot be read, is cut off or is no picture.
     """
     path = epath.Path(path)
-    try:
-        data = path.read_bytes()
-    except OSError as error:
-        raise UserError(f"{path} cannot be read: {error.strerror or error}.") from error
-    return decode_image(data, os.fspath(path))
+    return decode_image(read_bytes(path), os.fspath(path))
 
 
 class PhotoFiles:

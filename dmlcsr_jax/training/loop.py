@@ -17,8 +17,9 @@ from dmlcsr_jax import models
 from dmlcsr_jax.checkpoints.metadata import Metadata
 from dmlcsr_jax.checkpoints.model import abstract_variables, newest
 from dmlcsr_jax.checkpoints.run import RunCheckpoints
-from dmlcsr_jax.data import inputs, workers
-from dmlcsr_jax.data.batches import num_train_steps_per_epoch
+from dmlcsr_jax.data import batches as batches_lib
+from dmlcsr_jax.data.sources import open_source
+from dmlcsr_jax.data.warp import Augmentation
 from dmlcsr_jax.distributed import sharding
 from dmlcsr_jax.distributed.preemption import Preempted, PreemptionWatch
 from dmlcsr_jax.distributed.progress import progress_bar
@@ -66,15 +67,29 @@ def train_and_evaluate(config: ml_collections.ConfigDict, workdir: epath.PathLik
     # Data: opened before the long work, so that a wrong folder ends here.
     metadata = Metadata.from_config(config)
     label_set = metadata.label_set
-    train_source = inputs.open_source(config, "train", label_set)
-    eval_source = inputs.open_source(config, "eval", label_set)
+    train_source = open_source(config, "train", label_set)
+    eval_source = open_source(config, "eval", label_set)
     timeline = Timeline.from_config(
-        config, num_train_steps_per_epoch(len(train_source), config.train.batch_size)
+        config, batches_lib.num_train_steps_per_epoch(len(train_source), config.train.batch_size)
     )
 
-    def read(seed: int, start_step: int) -> workers.Batches:
-        return inputs.train_batches(
-            config, train_source, label_set, seed=seed, start_step=start_step
+    views = {
+        "label_set": label_set,
+        "image_size": metadata.image_size,
+        "crop_margin": metadata.crop_margin,
+        "num_workers": config.data.num_workers,
+        "process_index": jax.process_index(),
+        "process_count": jax.process_count(),
+    }
+
+    def read(seed: int, start_step: int) -> batches_lib.Batches:
+        return batches_lib.train_batches(
+            train_source,
+            augmentation=Augmentation(**config.augmentation.to_dict()),
+            batch_size=config.train.batch_size,
+            seed=seed,
+            start_step=start_step,
+            **views,
         )
 
     # Model and optimiser.
@@ -158,8 +173,8 @@ def train_and_evaluate(config: ml_collections.ConfigDict, workdir: epath.PathLik
         opened.callback(bar.close)
 
         def evaluate_model(variables: dict[str, Any], kind: str) -> dict[str, Any]:
-            with inputs.eval_batches(
-                config, eval_source, label_set, image_size=metadata.image_size
+            with batches_lib.eval_batches(
+                eval_source, batch_size=config.eval.batch_size, **views
             ) as batches:
                 return evaluate(
                     programs.predict,

@@ -7,8 +7,9 @@ import numpy as np
 import PIL.Image
 import pytest
 
-from dmlcsr_jax.check_data import findings
-from dmlcsr_jax.data import label_sets, sources, synthetic
+from dmlcsr_jax.check_data import check
+from dmlcsr_jax.data import label_sets, synthetic
+from dmlcsr_jax.data.sources import FolderSource
 from dmlcsr_jax.errors import UserError
 
 HELEN = label_sets.HELEN
@@ -28,12 +29,7 @@ def write_set(root, split, indices, swapped=(), size=64):
 
 
 def open_set(root, *splits):
-    return {
-        split: sources.open_source(
-            "folder", root=root, split=split, label_set=HELEN, check_files=False
-        )
-        for split in splits
-    }
+    return {split: FolderSource(root, split, HELEN, check_files=False) for split in splits}
 
 
 def pair(report, left):
@@ -45,7 +41,7 @@ def test_clean_set(tmp_path, capsys, num_workers):
     write_set(tmp_path, "train", range(10))
     write_set(tmp_path, "val", range(10, 14), size=48)
     out = tmp_path / "out"
-    report = findings.check_data(
+    report = check.check_data(
         open_set(tmp_path, "train", "val"),
         HELEN,
         out,
@@ -85,7 +81,7 @@ def test_every_bad_file_is_listed(tmp_path):
     cv2.imwrite(str(labels / "5.png"), label[:50] * 0)
     out = tmp_path / "out"
     with pytest.raises(UserError, match=r"4 of 6 examples are bad.*bad_files\.txt"):
-        findings.check_data(open_set(tmp_path, "train"), HELEN, out)
+        check.check_data(open_set(tmp_path, "train"), HELEN, out)
     sentences = (out / "bad_files.txt").read_text().splitlines()
     assert len(sentences) == 4
     for sentence, name in zip(sentences, ("0", "2", "3", "5"), strict=True):
@@ -94,7 +90,7 @@ def test_every_bad_file_is_listed(tmp_path):
     assert [entry["index"] for entry in bad] == [0, 2, 3, 5]
     assert [entry["error"] for entry in bad] == sentences
     write_set(tmp_path, "train", range(6))
-    findings.check_data(open_set(tmp_path, "train"), HELEN, out)
+    check.check_data(open_set(tmp_path, "train"), HELEN, out)
     assert not (out / "bad_files.txt").exists()
 
 
@@ -102,19 +98,19 @@ def test_nothing_but_bad_files_still_ends_in_a_report(tmp_path):
     write_set(tmp_path, "train", [0])
     (tmp_path / "labels" / "0.png").write_bytes(b"")
     with pytest.raises(UserError, match="1 of 1 examples"):
-        findings.check_data(open_set(tmp_path, "train"), HELEN, tmp_path / "out")
+        check.check_data(open_set(tmp_path, "train"), HELEN, tmp_path / "out")
     assert (tmp_path / "out" / "bad_files.txt").exists()
 
 
 def test_exchanged_left_and_right_are_noticed(tmp_path):
     write_set(tmp_path, "some", range(10), swapped=(4, 7))
-    report = findings.check_data(open_set(tmp_path, "some"), HELEN, tmp_path / "out")
+    report = check.check_data(open_set(tmp_path, "some"), HELEN, tmp_path / "out")
     found = pair(report, "left_eye")
     assert set(found["implausible"]) == {"some/4", "some/7"}
     assert found["plausible"] == pytest.approx(1 - 2 / found["images"])
     assert any("left_eye" in w and "some images" in w for w in report["warnings"])
     write_set(tmp_path, "all", range(10), swapped=range(10))
-    report = findings.check_data(open_set(tmp_path, "all"), HELEN, tmp_path / "out")
+    report = check.check_data(open_set(tmp_path, "all"), HELEN, tmp_path / "out")
     assert pair(report, "left_brow")["plausible"] == 0
     assert any("left_brow" in w and "correct left_is" in w for w in report["warnings"])
 
@@ -134,7 +130,7 @@ def test_the_subjects_left_is_image_right(tmp_path):
             return {"image": image, "label": label, "name": str(index)}
 
     def eyes(label_set, out_dir):
-        report = findings.check_data({"train": Subject()}, label_set, out_dir)
+        report = check.check_data({"train": Subject()}, label_set, out_dir)
         return next(p for p in report["left_right"] if p["images"])
 
     celeb = eyes(label_sets.CELEBAMASK_HQ, tmp_path)
@@ -155,7 +151,7 @@ def test_pairs_named_right_first_are_turned_round(tmp_path):
             label[20:, :] = 1
             return {"image": np.zeros((32, 32, 3), np.uint8), "label": label, "name": "0"}
 
-    report = findings.check_data({"train": Synthetics()}, label_sets.FACE_SYNTHETICS, tmp_path)
+    report = check.check_data({"train": Synthetics()}, label_sets.FACE_SYNTHETICS, tmp_path)
     assert label_sets.FACE_SYNTHETICS.classes[3] == "right_eye"
     assert pair(report, "left_eye")["plausible"] == 1
     ignored = 32 * 20 - 32
@@ -167,7 +163,7 @@ def test_pairs_named_right_first_are_turned_round(tmp_path):
 def test_the_same_photograph_in_two_splits_is_noticed(tmp_path):
     write_set(tmp_path, "train", range(4))
     write_set(tmp_path, "val", [2, 8])
-    report = findings.check_data(open_set(tmp_path, "train", "val"), HELEN, tmp_path / "out")
+    report = check.check_data(open_set(tmp_path, "train", "val"), HELEN, tmp_path / "out")
     assert report["same_image"] == [["train/2", "val/2"]]
     assert any("train/2, val/2" in warning for warning in report["warnings"])
 
@@ -178,12 +174,12 @@ def test_absent_classes_are_named(tmp_path):
         label = synthetic.draw_face(index, 64)[1]
         label[label == 6] = 1
         cv2.imwrite(str(tmp_path / "labels" / f"{index}.png"), label)
-    report = findings.check_data(open_set(tmp_path, "train"), HELEN, tmp_path / "out")
+    report = check.check_data(open_set(tmp_path, "train"), HELEN, tmp_path / "out")
     assert any(w.startswith("train has no pixel of nose") for w in report["warnings"])
 
 
 def test_a_folder_that_cannot_be_written_is_named(tmp_path):
     write_set(tmp_path, "train", range(2))
     (tmp_path / "file").write_text("")
-    with pytest.raises(UserError, match=r"report cannot be written into .*file"):
-        findings.check_data(open_set(tmp_path, "train"), HELEN, tmp_path / "file")
+    with pytest.raises(UserError, match=r"report cannot be written to .*file"):
+        check.check_data(open_set(tmp_path, "train"), HELEN, tmp_path / "file")

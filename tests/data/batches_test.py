@@ -3,6 +3,7 @@
 import multiprocessing
 import os
 import pathlib
+import shutil
 import signal
 import subprocess
 import sys
@@ -15,7 +16,7 @@ import numpy as np
 import pytest
 
 from dmlcsr_jax.data import batches as batches_lib
-from dmlcsr_jax.data import label_sets, sources, synthetic, warp, workers
+from dmlcsr_jax.data import label_sets, sources, synthetic, warp
 from dmlcsr_jax.errors import UserError
 
 HELEN = label_sets.HELEN
@@ -83,8 +84,8 @@ def test_two_workers_give_the_same_batches():
 
 
 def test_without_shared_memory_threads_give_the_same_batches(monkeypatch, caplog):
-    usage = workers.shutil.disk_usage("/")._replace(free=1000)
-    monkeypatch.setattr(workers.shutil, "disk_usage", lambda path: usage)
+    usage = shutil.disk_usage("/")._replace(free=1000)
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: usage)
     with open_train(num_workers=3) as batches:
         found = [next(batches) for _ in range(2)]
         assert not multiprocessing.active_children()
@@ -101,7 +102,7 @@ def test_seed_decides_order_and_augmentation():
 def test_each_epoch_is_a_new_order_of_distinct_examples():
     fitted = {}
     for index in range(22):
-        matrix = warp.fit_matrix((48, 48), 40)
+        matrix = warp.box_matrix(warp.photograph_box((48, 48)), 40)
         fitted[warp.warp_image(SOURCE[index]["image"], matrix, 40).tobytes()] = index
     orders = []
     for epoch in range(6):
@@ -136,7 +137,7 @@ def test_evaluation_counts_each_example_once(batch_size):
             indices.append(index)
             assert batch["name"][row] == example["name"]
             np.testing.assert_array_equal(batch["label"][row], example["label"])
-            matrix = warp.fit_matrix((48, 48), 40)
+            matrix = warp.box_matrix(warp.photograph_box((48, 48)), 40)
             np.testing.assert_array_equal(batch["matrix"][row], matrix)
             np.testing.assert_array_equal(
                 batch["image"][row], warp.warp_image(example["image"], matrix, 40)
@@ -179,7 +180,9 @@ class TwoSizes:
 def test_evaluation_matrix_is_the_labels():
     (batch,) = evaluate(2, source=TwoSizes())
     assert batch["label"][0].shape == (32, 32)
-    np.testing.assert_array_equal(batch["matrix"][0], warp.fit_matrix((32, 32), 40))
+    np.testing.assert_array_equal(
+        batch["matrix"][0], warp.box_matrix(warp.photograph_box((32, 32)), 40)
+    )
 
 
 def test_sets_and_batches_that_do_not_fit_are_refused():
@@ -312,28 +315,3 @@ def test_workers_need_no_jax():
     assert result.stdout.strip() == "(4, 32, 32, 3)", result.stderr
     # Batches left open end in silence.
     assert "Exception" not in result.stderr
-
-
-def test_workers_end_with_a_killed_process(tmp_path):
-    script = tmp_path / "killed.py"
-    script.write_text(
-        textwrap.dedent(
-            """
-            import multiprocessing, os, signal
-            from dmlcsr_jax.data import batches as batches_lib, synthetic, warp
-            from dmlcsr_jax.data.label_sets import HELEN
-            if __name__ == "__main__":
-                batches = batches_lib.train_batches(
-                    synthetic.SyntheticSource(64, 48), label_set=HELEN, image_size=32,
-                    augmentation=warp.Augmentation(), batch_size=4, seed=0, num_workers=1,
-                )
-                next(batches)
-                print(*(child.pid for child in multiprocessing.active_children()), flush=True)
-                os.kill(os.getpid(), signal.SIGKILL)
-            """
-        )
-    )
-    # The output closes when the workers, which share it, are gone; until then this waits.
-    result = subprocess.run([sys.executable, script], capture_output=True, timeout=100)
-    assert result.returncode == -signal.SIGKILL
-    assert int(result.stdout) > 0

@@ -3,10 +3,9 @@ import itertools
 import numpy as np
 import PIL.Image
 import pytest
-import sklearn.metrics
 
 from dmlcsr_jax.data import label_maps, label_sets
-from dmlcsr_jax.data.label_maps import label_map, map_confusion, shared_label_set
+from dmlcsr_jax.data.label_maps import label_map, shared_label_set
 from dmlcsr_jax.errors import UserError
 
 SETS = label_sets.LABEL_SETS
@@ -107,23 +106,3 @@ def test_an_own_label_set_is_compared_only_with_itself(tmp_path):
         shared_label_set(mine, SETS["lapa"])
     with pytest.raises(UserError, match="no table from the labels of 'mine'"):
         label_map(mine, SETS["common"])
-
-
-def test_confusion_mapped_equals_confusion_of_mapped_pixels():
-    rng = np.random.default_rng(0)
-    data, model = SETS["face_synthetics"], SETS["celebamask_hq"]
-    target = shared_label_set(data, model)
-    truth = rng.integers(0, data.num_classes, 20_000)
-    prediction = rng.integers(0, model.num_classes, 20_000)
-    matrix = np.zeros((data.num_classes, model.num_classes), int)
-    np.add.at(matrix, (truth, prediction), 1)
-    from_data, from_model = label_map(data, target), label_map(model, target)
-    mapped = from_data.labels[truth]
-    counted = mapped != target.ignore_label
-    expected = sklearn.metrics.confusion_matrix(
-        mapped[counted],
-        from_model.predictions[prediction[counted]],
-        labels=range(target.num_classes),
-    )
-    np.testing.assert_array_equal(map_confusion(matrix, from_data, from_model), expected)
-    assert 0 < expected.sum() < 20_000

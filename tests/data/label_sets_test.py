@@ -167,3 +167,18 @@ def test_json_with_a_missing_or_unreadable_part(tmp_path):
     path.write_text("[]")
     with pytest.raises(UserError, match="JSON object"):
         label_sets.get(path)
+
+
+def test_convention_says_whose_left():
+    assert "subject" in label_sets.CELEBAMASK_HQ.convention
+    assert "left is image-left" in label_sets.LAPA.convention
+    bare = dataclasses.replace(
+        label_sets.HELEN,
+        classes=("background", "face"),
+        palette=((0, 0, 0), (1, 1, 1)),
+        mirror_pairs=(),
+        left_is="none",
+        groups={},
+    )
+    assert "2 classes" in bare.convention
+    assert "no left and right" in bare.convention

@@ -10,7 +10,7 @@ from dmlcsr_jax.data import batches as batches_lib
 from dmlcsr_jax.data import label_sets, prepare
 from dmlcsr_jax.data.builders import Options
 from dmlcsr_jax.data.prepared import PreparedSource
-from dmlcsr_jax.data.sources import FolderSource, open_source
+from dmlcsr_jax.data.sources import FolderSource
 from dmlcsr_jax.data.synthetic import draw_face
 from dmlcsr_jax.data.warp import Augmentation
 from dmlcsr_jax.errors import UserError
@@ -46,7 +46,7 @@ def root(folder, tmp_path_factory):
 
 def test_examples_are_those_of_the_folder(folder, root):
     expected = FolderSource(folder, "train", label_sets.HELEN)
-    source = open_source("prepared", root=str(root), split="train", label_set=label_sets.HELEN)
+    source = PreparedSource(str(root), "train", label_sets.HELEN)
     assert len(source) == len(expected) == _NUM_EXAMPLES
     for i in range(len(source)):
         np.testing.assert_array_equal(source[i]["image"], expected[i]["image"])

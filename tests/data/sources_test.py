@@ -8,6 +8,7 @@ import numpy as np
 import PIL.Image
 import pytest
 
+from configs import default
 from dmlcsr_jax.data import label_sets, sources, synthetic
 from dmlcsr_jax.errors import UserError
 
@@ -148,30 +149,30 @@ def test_what_is_broken_is_said_on_reading(root):
 
 
 def test_open_source_opens_each_kind_and_names_them(root):
-    folder = sources.open_source("folder", root=root, split="train", label_set=HELEN)
+    config = default.get_config()
+    config.data.root = str(root)
+    config.data.source = "folder"
+    folder = sources.open_source(config, "train", HELEN)
     assert isinstance(folder, sources.FolderSource)
-    drawn = sources.open_source(
-        "synthetic", split="train", label_set=HELEN, num_examples=5, size=48, seed=3
-    )
+    config.data.eval_split = "train"
+    assert len(sources.open_source(config, "eval", HELEN)) == len(folder)
+    config.data.source = "synthetic"
+    config.data.synthetic.eval_examples = 5
+    drawn = sources.open_source(config, "eval", HELEN)
     assert len(drawn) == 5
+    config.data.source = "tfrecord"
     with pytest.raises(UserError, match="'tfrecord'; the sources are folder, prepared, synthetic"):
-        sources.open_source("tfrecord", split="train", label_set=HELEN)
+        sources.open_source(config, "train", HELEN)
     with pytest.raises(UserError, match="'lapa'"):
-        sources.open_source("synthetic", split="train", label_set=label_sets.LAPA)
+        sources.open_synthetic("train", label_sets.LAPA, num_examples=5, size=48)
     with pytest.raises(UserError, match="'dev'; the splits are train, val, test"):
-        sources.open_source("synthetic", split="dev", label_set=HELEN)
+        sources.open_synthetic("dev", HELEN, num_examples=5, size=48)
 
 
 def test_drawn_splits_share_no_face_and_only_training_labels_are_noisy():
     def faces(split, seed, label_noise=0.0):
-        source = sources.open_source(
-            "synthetic",
-            split=split,
-            label_set=HELEN,
-            num_examples=6,
-            size=48,
-            seed=seed,
-            label_noise=label_noise,
+        source = sources.open_synthetic(
+            split, HELEN, num_examples=6, size=48, seed=seed, label_noise=label_noise
         )
         return [source[i] for i in range(6)]
 

@@ -1,10 +1,13 @@
 """Drawn faces: repeatable, varied, with every class in its place."""
 
+import hashlib
 import pickle
 
 import numpy as np
 import pytest
 
+from configs import synthetic as synthetic_config
+from dmlcsr_jax.config import validate
 from dmlcsr_jax.data import label_sets, synthetic
 from dmlcsr_jax.errors import UserError
 
@@ -113,14 +116,38 @@ def test_source_draws_its_faces_and_travels_to_workers():
 
 
 @pytest.mark.parametrize(
-    ("arguments", "word"),
+    ("field", "value"),
     [
-        ({"num_examples": 0}, "num_examples"),
-        ({"size": 8}, "size"),
-        ({"seed": -1}, "seed"),
-        ({"label_noise": 1.2}, "label_noise"),
+        ("data.synthetic.train_examples", 0),
+        ("data.synthetic.size", 8),
+        ("seed", -1),
+        ("data.synthetic.label_noise", 1.2),
     ],
 )
-def test_impossible_faces_are_refused(arguments, word):
-    with pytest.raises(UserError, match=word):
-        synthetic.SyntheticSource(**({"num_examples": 2, "size": 48} | arguments))
+def test_impossible_faces_are_refused(field, value):
+    config = synthetic_config.get_config()
+    config.update_from_flattened_dict({field: value})
+    with pytest.raises(UserError, match=rf"config\.{field}"):
+        validate(config)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "digest"),
+    [
+        ((0, 96, 0, 0.0), "1a93232dcb0b8d5fa80a3838dde288db343dc8a4a9063401e55bf7c7b74709b5"),
+        ((7, 128, 3, 0.0), "e667108708dc56faa35ef415154858305a226f18ebfb38946bb3c3d96fb523f6"),
+        ((5, 64, 2, 0.3), "8dc34e1cf7b8df4f3b46bba4d5821f05b704a042283ea7a6186623282e299d5a"),
+    ],
+)
+def test_faces_stay_the_same_from_version_to_version(arguments, digest):
+    image, label = synthetic.draw_face(*arguments)
+    assert hashlib.sha256(image.tobytes() + label.tobytes()).hexdigest() == digest
+
+
+def test_a_hundred_faces_stay_the_same_from_version_to_version():
+    digest = hashlib.sha256()
+    for index in range(100):
+        for array in synthetic.draw_face(index, 48, 1, 0.2 * (index % 2)):
+            digest.update(array.tobytes())
+    expected = "270d7db0db7c22e701e0412635944d0fb7c1f3afadc6e1dea5bad7709dada35b"
+    assert digest.hexdigest() == expected

@@ -4,10 +4,16 @@ import numpy as np
 import pytest
 from scipy import ndimage
 
+from configs import synthetic as synthetic_config
+from dmlcsr_jax.config import validate
 from dmlcsr_jax.data import label_sets, synthetic, warp
 from dmlcsr_jax.errors import UserError
 
 STILL = warp.Augmentation(scale_std=0, rotation_prob=0, mirror_prob=0)
+
+
+def fit(hw, size):
+    return warp.box_matrix(warp.photograph_box(hw), size)
 
 
 def apply(matrix, x, y):
@@ -22,7 +28,7 @@ def centroid(label, value):
 @pytest.mark.parametrize(("hw", "size"), [((512, 512), 473), ((300, 480), 96), ((90, 31), 473)])
 def test_fit_puts_the_edges_where_the_aspect_says(hw, size):
     height, width = hw
-    matrix = warp.fit_matrix(hw, size)
+    matrix = fit(hw, size)
     scale = size / max(hw)
     margin_x, margin_y = (size - scale * width) / 2, (size - scale * height) / 2
     # Pixel edges lie half a pixel outside the outermost centres.
@@ -34,21 +40,23 @@ def test_fit_puts_the_edges_where_the_aspect_says(hw, size):
 
 def test_no_augmentation_is_the_fit_and_mirroring_reverses_the_columns():
     rng = np.random.default_rng(0)
-    fit = warp.fit_matrix((40, 60), 48)
-    np.testing.assert_allclose(warp.random_matrix((40, 60), 48, rng, STILL), fit)
+    fitted = fit((40, 60), 48)
+    np.testing.assert_allclose(
+        warp.random_matrix(warp.photograph_box((40, 60)), 48, rng, STILL), fitted
+    )
     always = warp.Augmentation(scale_std=0, rotation_prob=0, mirror_prob=1)
-    mirrored = warp.random_matrix((40, 60), 48, rng, always)
-    np.testing.assert_allclose(mirrored[0], [0, 0, 47] - fit[0])
-    np.testing.assert_allclose(mirrored[1], fit[1])
+    mirrored = warp.random_matrix(warp.photograph_box((40, 60)), 48, rng, always)
+    np.testing.assert_allclose(mirrored[0], [0, 0, 47] - fitted[0])
+    np.testing.assert_allclose(mirrored[1], fitted[1])
     assert warp.is_mirrored(mirrored)
-    assert not warp.is_mirrored(fit)
+    assert not warp.is_mirrored(fitted)
 
 
 def test_random_views_have_the_stated_distribution():
     rng = np.random.default_rng(0)
     scales, angles, mirrored = [], [], []
     for _ in range(6000):
-        matrix = warp.random_matrix((64, 64), 64, rng, warp.Augmentation())
+        matrix = warp.random_matrix(warp.photograph_box((64, 64)), 64, rng, warp.Augmentation())
         np.testing.assert_allclose(apply(matrix, 31.5, 31.5), (31.5, 31.5), atol=1e-9)
         linear = matrix[:, :2]
         mirrored.append(warp.is_mirrored(matrix))
@@ -72,7 +80,7 @@ def test_random_views_have_the_stated_distribution():
 
 def test_change_source_keeps_every_point_of_the_picture():
     rng = np.random.default_rng(1)
-    matrix = warp.random_matrix((1024, 768), 473, rng, warp.Augmentation())
+    matrix = warp.random_matrix(warp.photograph_box((1024, 768)), 473, rng, warp.Augmentation())
     half = warp.change_source(matrix, (1024, 768), (512, 384))
     for x, y in ((0, 0), (17, 300), (383, 511)):
         # A label pixel covers two by two image pixels.
@@ -84,7 +92,9 @@ def test_warp_image_is_bilinear_and_black_outside(hw):
     rng = np.random.default_rng(2)
     image = rng.integers(1, 256, (*hw, 3), dtype=np.uint8)
     for _ in range(4):
-        matrix = warp.random_matrix(image.shape[:2], 48, rng, warp.Augmentation())
+        matrix = warp.random_matrix(
+            warp.photograph_box(image.shape[:2]), 48, rng, warp.Augmentation()
+        )
         y, x = np.mgrid[:48, :48]
         inverse = np.linalg.inv(np.vstack([matrix, [0, 0, 1]]))
         source_x, source_y = (inverse @ np.stack([x.ravel(), y.ravel(), np.ones(x.size)]))[:2]
@@ -98,7 +108,7 @@ def test_warp_image_is_bilinear_and_black_outside(hw):
         ).reshape(48, 48, 3)
         warped = warp.warp_image(image, matrix, 48)
         assert np.abs(warped - expected).max() < 0.51
-    fitted = warp.warp_image(image, warp.fit_matrix(hw, 48), 48)
+    fitted = warp.warp_image(image, fit(hw, 48), 48)
     assert (fitted[0, 0] == 0).all()
     assert fitted[24, 24].any()
 
@@ -107,7 +117,7 @@ def test_warp_label_takes_the_nearest_pixel_and_ignores_outside():
     rng = np.random.default_rng(3)
     label = rng.integers(0, 19, (40, 50), dtype=np.uint8)
     for _ in range(4):
-        matrix = warp.random_matrix(label.shape, 64, rng, warp.Augmentation())
+        matrix = warp.random_matrix(warp.photograph_box(label.shape), 64, rng, warp.Augmentation())
         y, x = np.mgrid[:64, :64]
         inverse = np.linalg.inv(np.vstack([matrix, [0, 0, 1]]))
         source = np.rint((inverse @ np.stack([x.ravel(), y.ravel(), np.ones(x.size)]))[:2])
@@ -124,7 +134,7 @@ def test_label_values_are_never_mixed():
     label[20:44, 20:44] = 10
     rng = np.random.default_rng(4)
     for _ in range(20):
-        matrix = warp.random_matrix(label.shape, 50, rng, warp.Augmentation())
+        matrix = warp.random_matrix(warp.photograph_box(label.shape), 50, rng, warp.Augmentation())
         assert set(np.unique(warp.warp_label(label, matrix, 50, 255))) <= {0, 10, 255}
 
 
@@ -194,7 +204,7 @@ def test_unwarp_is_exact_between_pixels(channels):
 def test_prediction_returns_to_its_place(hw):
     _, square = synthetic.draw_face(1, 200)
     label = np.ascontiguousarray(square[: hw[0], : hw[1]])
-    matrix = warp.fit_matrix(hw, 160)
+    matrix = fit(hw, 160)
     warped = warp.warp_label(label, matrix, 160, 255)
     logits = (warped[..., None] == np.arange(11)).astype(np.float32)
     back = warp.unwarp_logits(logits, matrix, hw).argmax(axis=-1)
@@ -206,7 +216,7 @@ def test_prediction_returns_to_its_place(hw):
 def test_unwarp_continues_the_border():
     logits = np.zeros((4, 4, 1), np.float32)
     logits[:, 3] = 5
-    unwarped = warp.unwarp_logits(logits, warp.fit_matrix((16, 16), 4), (16, 16))
+    unwarped = warp.unwarp_logits(logits, fit((16, 16), 4), (16, 16))
     np.testing.assert_allclose(unwarped[:, -2:], 5)
     np.testing.assert_allclose(unwarped[:, :2], 0)
 
@@ -216,5 +226,7 @@ def test_unwarp_continues_the_border():
     [("scale_std", -1), ("rotation_prob", 1.5), ("mirror_prob", float("nan")), ("scale_min", 2)],
 )
 def test_impossible_ranges_are_named(field, value):
-    with pytest.raises(UserError, match=field):
-        warp.Augmentation(**{field: value})
+    config = synthetic_config.get_config()
+    config.augmentation[field] = type(config.augmentation[field])(value)
+    with pytest.raises(UserError, match=rf"config\.augmentation\.{field}"):
+        validate(config)

@@ -64,7 +64,9 @@ def table():
 
 def predicted(source, index):
     hw = source.labels[index].shape
-    unwarped = warp.unwarp_logits(scores_of(index), warp.fit_matrix(hw, SIZE), hw)
+    unwarped = warp.unwarp_logits(
+        scores_of(index), warp.box_matrix(warp.photograph_box(hw), SIZE), hw
+    )
     return unwarped.argmax(axis=-1)
 
 
@@ -123,7 +125,7 @@ def test_worst_images_come_with_their_own_mean_f1(table):
         assert record.image.shape == (SIZE, SIZE, 3)
         assert record.image[SIZE // 2, SIZE // 2, 0] == record.index
         label = source.labels[record.index]
-        matrix = warp.fit_matrix(label.shape, SIZE)
+        matrix = warp.box_matrix(warp.photograph_box(label.shape), SIZE)
         np.testing.assert_array_equal(record.label, warp.warp_label(label, matrix, SIZE, 255))
         np.testing.assert_array_equal(
             record.prediction,

@@ -1,4 +1,3 @@
-import dataclasses
 import functools
 
 import jax
@@ -9,7 +8,7 @@ import scipy.ndimage
 import scipy.special
 
 from dmlcsr_jax.checkpoints.metadata import Metadata
-from dmlcsr_jax.data import convention, crops, label_sets, warp
+from dmlcsr_jax.data import label_sets, warp
 from dmlcsr_jax.distributed import sharding
 from dmlcsr_jax.errors import UserError
 from dmlcsr_jax.evaluation import scores as scores_lib
@@ -132,7 +131,7 @@ def test_impossible_scales_are_refused(metadata, scales):
 @pytest.mark.parametrize("hw", [(24, 24), (37, 61), (90, 40)])
 def test_label_from_scores_reads_bilinearly_at_the_original_pixels(hw):
     scores = np.random.default_rng(2).normal(size=(SIZE, SIZE, 5)).astype(np.float32)
-    matrix = warp.fit_matrix(hw, SIZE)
+    matrix = warp.box_matrix(warp.photograph_box(hw), SIZE)
     label = scores_lib.label_from_scores(scores, matrix, hw)
     rows, columns = np.mgrid[: hw[0], : hw[1]]
     x, y = np.einsum("ij,jhw->ihw", matrix, np.stack([columns, rows, np.ones(hw)]))
@@ -155,7 +154,7 @@ def test_label_from_scores_reads_bilinearly_at_the_original_pixels(hw):
 def test_large_photograph_in_strips_equals_one_piece(monkeypatch):
     scores = np.random.default_rng(3).normal(size=(SIZE, SIZE, 5)).astype(np.float32)
     hw = (301, 200)
-    matrix = warp.fit_matrix(hw, SIZE)
+    matrix = warp.box_matrix(warp.photograph_box(hw), SIZE)
     whole = scores_lib.label_from_scores(scores, matrix, hw)
     monkeypatch.setattr(scores_lib, "_STRIP_SCORES", 7 * 200 * 5)
     np.testing.assert_array_equal(scores_lib.label_from_scores(scores, matrix, hw), whole)
@@ -166,25 +165,10 @@ def test_what_a_crop_does_not_show_is_background():
     scores[..., 0] = -100
     for box in [(10, 5, 30, 25), (-20, 30, 12, 50), (-99, -99, 199, 199), (70, 0, 80, 9)]:
         edges = np.array(box, np.float64) - 0.5
-        label = scores_lib.label_from_scores(scores, crops.crop_matrix(edges, 0.0, SIZE), (40, 60))
+        label = scores_lib.label_from_scores(scores, warp.box_matrix(edges, SIZE), (40, 60))
         # A crop is a square about the box's centre.
         side = max(box[2] - box[0], box[3] - box[1])
         x, y = (box[0] + box[2]) / 2, (box[1] + box[3]) / 2
         rows, columns = np.mgrid[:40, :60] + 0.5
         shown = (abs(columns - x) < side / 2) & (abs(rows - y) < side / 2)
         np.testing.assert_array_equal(label != 0, shown)
-
-
-def test_convention_says_whose_left():
-    assert "subject" in convention.convention(label_sets.CELEBAMASK_HQ)
-    assert "left is image-left" in convention.convention(label_sets.LAPA)
-    bare = dataclasses.replace(
-        label_sets.HELEN,
-        classes=("background", "face"),
-        palette=((0, 0, 0), (1, 1, 1)),
-        mirror_pairs=(),
-        left_is="none",
-        groups={},
-    )
-    assert "2 classes" in convention.convention(bare)
-    assert "no left and right" in convention.convention(bare)

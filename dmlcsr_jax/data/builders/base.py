@@ -23,6 +23,7 @@ from dmlcsr_jax.data.builders.options import Options
 from dmlcsr_jax.data.builders.records import Record
 from dmlcsr_jax.data.builders.shards import EXAMPLES_PER_SHARD, Shard, write_shards
 from dmlcsr_jax.data.label_sets import LabelSet
+from dmlcsr_jax.data.workers import num_cores
 from dmlcsr_jax.errors import UserError
 
 
@@ -77,7 +78,7 @@ class FaceParsingBuilder(tfds.core.ShardBasedBuilder, skip_registration=True):
           UserError: where a piece is missing or the counts are not the official ones.
         """
         self.options = options or Options()
-        self._num_workers = num_workers or _num_cores()
+        self._num_workers = num_workers or num_cores()
         self.source = self._locate(pathlib.Path(source))
         self.labels = self.label_set()
         self._findings = self.find()
@@ -291,13 +292,6 @@ class _Adopt(tfds_writer.ExampleWriter):
             os.link(self._shards[path.name], path)
         except OSError:  # A file system without links.
             shutil.copyfile(self._shards[path.name], path)
-
-
-def _num_cores() -> int:
-    """Returns the number of cores that this process may use, where the system tells."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
 
 
 def _placeholders(count: int) -> Iterator[tuple[int, None]]:

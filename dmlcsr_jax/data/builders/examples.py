@@ -8,8 +8,8 @@ import cv2
 import numpy as np
 import tensorflow_datasets as tfds
 
-from dmlcsr_jax.data.builders.records import Record, read_bytes, read_landmarks
-from dmlcsr_jax.data.decode import check_label_values, check_shapes, decode_image
+from dmlcsr_jax.data.builders.records import Record, read_landmarks
+from dmlcsr_jax.data.decode import check_label_values, check_shapes, decode_image, read_bytes
 from dmlcsr_jax.data.label_sets import LabelSet
 from dmlcsr_jax.errors import UserError
 

@@ -6,7 +6,7 @@ import pathlib
 import cv2
 import numpy as np
 
-from dmlcsr_jax.data.decode import decode_label
+from dmlcsr_jax.data.decode import decode_label, read_bytes
 from dmlcsr_jax.data.label_sets import LabelSet
 from dmlcsr_jax.errors import UserError
 
@@ -99,19 +99,6 @@ class Record:
     image: pathlib.Path
     label: WholeLabel | PartMasks | SoftMasks
     landmarks: pathlib.Path | None = None
-
-
-def read_bytes(path: pathlib.Path) -> bytes:
-    """Returns a file's bytes.
-
-    Raises:
-      UserError: where it cannot be read.
-    """
-    try:
-        return path.read_bytes()
-    except OSError as error:
-        reason = error.strerror or error
-        raise UserError(f"{path} cannot be read ({reason}); mend or replace the file.") from error
 
 
 def read_lines(path: pathlib.Path) -> list[str]:

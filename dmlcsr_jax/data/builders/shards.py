@@ -1,4 +1,4 @@
-"""Shards of a prepared set, written by all cores, each shard whole or not there."""
+"""Shards of a prepared set, written by all cores, each shard complete or not there."""
 
 import concurrent.futures
 import contextlib
@@ -6,12 +6,9 @@ import dataclasses
 import multiprocessing
 import os
 import pathlib
-import signal
-import threading
 from collections.abc import Sequence
 from concurrent.futures.process import BrokenProcessPool
 
-import cv2
 import tqdm
 from array_record.python import array_record_module
 from array_record.python.array_record_data_source import ArrayRecordDataSource
@@ -20,6 +17,7 @@ from tensorflow_datasets.core import example_serializer
 from dmlcsr_jax.data.builders.examples import Encoding, encode, features
 from dmlcsr_jax.data.builders.records import Record
 from dmlcsr_jax.data.label_sets import LabelSet
+from dmlcsr_jax.data.workers import WorkerPool
 from dmlcsr_jax.errors import UserError
 
 # Fixed, so that the files depend on the set alone and not on the machine.
@@ -53,11 +51,11 @@ class Shard:
 def write_shards(shards: Sequence[Shard], label_set: LabelSet, num_workers: int):
     """Writes the shards that are not there yet, in parallel.
 
-    A shard is written beside its place and renamed when it is complete: one that is there is whole.
+    A shard is written beside its place and renamed when it is complete.
     What a file holds depends on its shard alone, not on the number or the order of the workers.
 
     Args:
-      shards: the whole set's shards, all in one folder.
+      shards: the shards of all splits, all in one folder.
       label_set: which labels there may be.
       num_workers: number of processes, at least 1.
 
@@ -70,13 +68,10 @@ def write_shards(shards: Sequence[Shard], label_set: LabelSet, num_workers: int)
     if not missing:
         return
     total = sum(len(shard.records) for shard in shards)
-    # New processes rather than forks: array_record and OpenCV hold threads and locks.
     context = multiprocessing.get_context("spawn")
     written = context.Value("q", total - sum(len(shard.records) for shard in missing))
     stop = context.Event()
-    pool = concurrent.futures.ProcessPoolExecutor(
-        min(num_workers, len(missing)), context, _start_worker, (written, stop)
-    )
+    pool = WorkerPool(min(num_workers, len(missing)), _keep_shared, (written, stop))
     with tqdm.tqdm(total=total, initial=written.value, unit="image", desc="Preparing") as bar:
         try:
             left = {pool.submit(_write_shard, shard, label_set) for shard in missing}
@@ -97,24 +92,13 @@ def write_shards(shards: Sequence[Shard], label_set: LabelSet, num_workers: int)
             pool.shutdown(cancel_futures=True)
 
 
-def _start_worker(written, stop):
-    """Sets a worker process up: one thread, no life of its own."""
+def _keep_shared(written, stop):
     global _written, _stop
     _written, _stop = written, stop
-    cv2.setNumThreads(0)
-    # The parent decides what an interrupt means.
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    threading.Thread(target=_end_with_parent, daemon=True).start()
-
-
-def _end_with_parent():
-    """Ends this process when its parent is gone, be it killed, so that none writes on unseen."""
-    multiprocessing.parent_process().join()
-    os._exit(1)
 
 
 def _write_shard(shard: Shard, label_set: LabelSet):
-    """Writes one shard, or leaves nothing of it where the whole set is given up."""
+    """Writes one shard, or leaves nothing of it where the set is given up."""
     schema = features()
     serializer = example_serializer.ExampleSerializer(schema.get_serialized_info())
     unfinished = shard.path.with_name(f"{shard.path.name}.{os.getpid()}{_UNFINISHED}")

@@ -1,0 +1,116 @@
+"""Reads a complete data set once and says what is wrong with it and what is in it."""
+
+import collections
+import contextlib
+from collections.abc import Mapping
+from typing import Any
+
+import ml_collections
+from etils import epath
+
+from dmlcsr_jax.check_data.findings import findings
+from dmlcsr_jax.check_data.report import BAD_FILES, print_report, warnings, write_report
+from dmlcsr_jax.check_data.tally import Tally, class_shares, left_right
+from dmlcsr_jax.config import validate
+from dmlcsr_jax.data import builders, label_sets
+from dmlcsr_jax.data.label_sets import LabelSet
+from dmlcsr_jax.data.sources import open_source
+from dmlcsr_jax.distributed.progress import progress_bar
+from dmlcsr_jax.errors import UserError
+
+
+def check_config_data(config: ml_collections.ConfigDict, workdir: epath.PathLike) -> None:
+    """Reads both splits of a config once and reports what is wrong: see `check_data`.
+
+    Args:
+      config: its `data`.
+      workdir: the report is written to its `check_data`.
+
+    Raises:
+      UserError: where there are bad examples, or the data cannot be opened.
+    """
+    validate(config)
+    label_set = label_sets.get(config.data.label_set)
+    opened = {
+        config.data[f"{split}_split"]: open_source(config, split, label_set, check_files=False)
+        for split in ("train", "eval")
+    }
+    official_counts = None
+    if config.data.source == "prepared":
+        dataset = next(iter(opened.values())).summary["dataset"]
+        official_counts = builders.BUILDERS[dataset].official_counts
+    check_data(
+        opened,
+        label_set,
+        epath.Path(workdir) / "check_data",
+        official_counts=official_counts,
+        num_workers=config.data.num_workers,
+    )
+
+
+def check_data(
+    sources: Mapping[str, Any],
+    label_set: LabelSet,
+    out_dir: epath.PathLike,
+    *,
+    official_counts: Mapping[str, int] | None = None,
+    num_workers: int = 0,
+) -> dict[str, Any]:
+    """Reads every example of a set, prints what was found and writes a report.
+
+    Into `out_dir` go `check_data.json`, the report that is returned; `check_data.png`, a contact
+    sheet of photographs and their labels to look at; and, where there are any, `bad_files.txt` with
+    one sentence for every bad example.
+
+    Args:
+      sources: split name to source, see `sources`; opened with `check_files=False`, a folder's
+        absent files are found here, all of them.
+      label_set: meaning of the labels.
+      out_dir: folder for what is written; made where it does not exist.
+      official_counts: split name to the number of examples that the set's authors state.
+      num_workers: processes that read; with 0, this one does.
+
+    Returns:
+      The report: "label_set" (name); "splits", split to "examples", "official", "bad" (list of
+      "index" and "error") and "sizes" ("WxH image, wxh label" to count); "classes", one dict a
+      class with "label", "name", "pixels" and "images", each a share by split; "ignored", share of
+      pixels by split; "left_right", one dict a pair of mirrored classes with "left", "right",
+      "images" (that show both), "plausible" (share, None without images) and "implausible" (names);
+      "same_image", lists of "split/name" of identical photographs; "warnings", sentences.
+
+    Raises:
+      UserError: at the end, where there are bad examples.
+    """
+    out_dir = epath.Path(out_dir)
+    tallies = {
+        split: Tally(label_set, official=(official_counts or {}).get(split)) for split in sources
+    }
+    same = collections.defaultdict(list)
+    total = sum(map(len, sources.values()))
+    with (
+        contextlib.closing(findings(sources, label_set, num_workers)) as found,
+        progress_bar(total, unit="image", description="check") as bar,
+    ):
+        for finding in found:
+            tallies[finding.split].add(finding)
+            if finding.error is None:
+                same[finding.digest].append(f"{finding.split}/{finding.name}")
+            bar.update()
+    report = {
+        "label_set": label_set.name,
+        "splits": {split: tally.summary() for split, tally in tallies.items()},
+        "classes": class_shares(tallies, label_set),
+        "ignored": {split: tally.ignored_share() for split, tally in tallies.items()},
+        "left_right": left_right(tallies, label_set),
+        "same_image": [names for names in same.values() if len(names) > 1],
+    }
+    report["warnings"] = warnings(report, label_set)
+    print_report(report)
+    write_report(report, sources, label_set, out_dir)
+    num_bad = sum(len(split["bad"]) for split in report["splits"].values())
+    if num_bad:
+        raise UserError(
+            f"{num_bad} of {total} examples are bad; they are listed in {out_dir / BAD_FILES}: "
+            "fix or replace those files."
+        )
+    return report

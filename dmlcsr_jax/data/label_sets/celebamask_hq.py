@@ -1,0 +1,52 @@
+"""CelebAMask-HQ's 19 labels; its left and right are the subject's."""
+
+from dmlcsr_jax.data.label_sets.colours import colours
+from dmlcsr_jax.data.label_sets.label_set import BACKGROUND, LabelSet
+
+CELEBAMASK_HQ = LabelSet(
+    name="celebamask_hq",
+    classes=(
+        BACKGROUND,
+        "skin",
+        "nose",
+        "eye_g",
+        "l_eye",
+        "r_eye",
+        "l_brow",
+        "r_brow",
+        "l_ear",
+        "r_ear",
+        "mouth",
+        "u_lip",
+        "l_lip",
+        "hair",
+        "hat",
+        "ear_r",
+        "neck_l",
+        "neck",
+        "cloth",
+    ),
+    mirror_pairs=((4, 5), (6, 7), (8, 9)),
+    left_is="subject",
+    palette=colours(
+        "background",
+        "skin",
+        "nose",
+        "glasses",
+        "eye_right",
+        "eye_left",
+        "brow_right",
+        "brow_left",
+        "ear_right",
+        "ear_left",
+        "inner_mouth",
+        "upper_lip",
+        "lower_lip",
+        "hair",
+        "hat",
+        "earring",
+        "necklace",
+        "neck",
+        "cloth",
+    ),
+)

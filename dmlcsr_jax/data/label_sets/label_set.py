@@ -1,0 +1,131 @@
+"""What the values of a label map mean: names, left and right, colours, merged groups."""
+
+import dataclasses
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from dmlcsr_jax.errors import UserError
+
+BACKGROUND = "background"
+
+
+@dataclasses.dataclass(frozen=True)
+class LabelSet:
+    """The meaning of a label map's values.
+
+    Attributes:
+      name: short name, as used in configurations.
+      classes: class names; a class's position is its label.
+      mirror_pairs: pairs of labels that exchange when the image is mirrored, each label in at most
+        one pair.
+      left_is: whose left the names mean: "subject" (image-right), "image" (image-left), or "none"
+        for a set without left and right.
+      palette: one RGB triple, 0 to 255, for each class.
+      groups: merged groups for the set's published metric, group name to class names; a group is
+        the union of its classes.
+      ignore_label: label of pixels that no loss and no metric counts; not a class.
+
+    Raises:
+      UserError: on creation, where the parts contradict each other.
+    """
+
+    name: str
+    classes: tuple[str, ...]
+    mirror_pairs: tuple[tuple[int, int], ...]
+    left_is: str
+    palette: tuple[tuple[int, int, int], ...]
+    groups: dict[str, tuple[str, ...]] = dataclasses.field(default_factory=dict, hash=False)
+    ignore_label: int = 255
+
+    def __post_init__(self):
+        """Checks that the parts fit each other."""
+        count = len(self.classes)
+        paired = [label for pair in self.mirror_pairs for label in pair]
+        unknown = {c for members in self.groups.values() for c in members} - set(self.classes)
+        problem = None
+        if not 2 <= count <= 255:
+            problem = f"has {count} classes; there must be 2 to 255"
+        elif len(set(self.classes)) != count:
+            twice = next(c for c in self.classes if self.classes.count(c) > 1)
+            problem = f"names the class {twice!r} twice; class names must differ"
+        elif len(self.palette) != count:
+            problem = f"has {len(self.palette)} colours for {count} classes; give one a class"
+        elif len(set(paired)) != len(paired) or not set(paired) <= set(range(count)):
+            problem = (
+                f"has the mirror pairs {self.mirror_pairs}; each label may be in one pair and "
+                f"must be below {count}"
+            )
+        elif self.left_is not in ("subject", "image", "none"):
+            problem = f"has left_is {self.left_is!r}; it must be subject, image or none"
+        elif (self.left_is == "none") != (not self.mirror_pairs):
+            problem = "must have left_is 'none' exactly where it has no mirror pairs"
+        elif unknown:
+            problem = f"has a group of the unknown class {min(unknown)!r}; use the classes' names"
+        elif not count <= self.ignore_label <= 255:
+            problem = f"has the ignore label {self.ignore_label}; it must be {count} to 255"
+        if problem:
+            raise UserError(f"label set {self.name!r} {problem}.")
+
+    @property
+    def num_classes(self) -> int:
+        """Number of classes, the ignore label not among them."""
+        return len(self.classes)
+
+    @property
+    def mean_f1_classes(self) -> tuple[int, ...]:
+        """Labels over which the mean F1 is taken: all but the background."""
+        return tuple(i for i, name in enumerate(self.classes) if name != BACKGROUND)
+
+    @property
+    def convention(self) -> str:
+        """One line saying what the labels mean and whose left they name."""
+        left = {
+            "subject": "left and right are the subject's (its left is image-right)",
+            "image": "left and right are the image's (left is image-left)",
+            "none": "no left and right",
+        }[self.left_is]
+        return f"{self.num_classes} classes of {self.name}; {left}"
+
+    def mirror_table(self) -> np.ndarray:
+        """Returns uint8[256]: the label each label turns into when the image is mirrored."""
+        table = np.arange(256, dtype=np.uint8)
+        for a, b in self.mirror_pairs:
+            table[a], table[b] = b, a
+        return table
+
+    def to_json(self) -> dict[str, Any]:
+        """Returns the set as a JSON-serialisable dict, as checkpoints and prepared sets keep it."""
+        return {
+            "name": self.name,
+            "classes": list(self.classes),
+            "mirror_pairs": [list(pair) for pair in self.mirror_pairs],
+            "left_is": self.left_is,
+            "palette": [list(colour) for colour in self.palette],
+            "groups": {name: list(members) for name, members in self.groups.items()},
+            "ignore_label": self.ignore_label,
+        }
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> "LabelSet":
+        """Returns the set that `to_json` wrote.
+
+        Raises:
+          UserError: where a field is missing, unknown or impossible.
+        """
+        names = {f.name for f in dataclasses.fields(cls)}
+        if wrong := sorted(names ^ set(data)):
+            raise UserError(
+                f"a label set lacks or does not know {', '.join(wrong)}; its fields are "
+                f"{', '.join(sorted(names))}."
+            )
+        return cls(
+            name=data["name"],
+            classes=tuple(data["classes"]),
+            mirror_pairs=tuple((int(a), int(b)) for a, b in data["mirror_pairs"]),
+            left_is=data["left_is"],
+            palette=tuple((int(r), int(g), int(b)) for r, g, b in data["palette"]),
+            groups={name: tuple(members) for name, members in data["groups"].items()},
+            ignore_label=int(data["ignore_label"]),
+        )

@@ -1,0 +1,84 @@
+"""Label sets by their name or from a file."""
+
+import json
+import pathlib
+
+from dmlcsr_jax.data.label_sets.celebamask_hq import CELEBAMASK_HQ
+from dmlcsr_jax.data.label_sets.colours import generated_palette
+from dmlcsr_jax.data.label_sets.common import COMMON, COMMON_EXTENDED
+from dmlcsr_jax.data.label_sets.face_synthetics import FACE_SYNTHETICS
+from dmlcsr_jax.data.label_sets.helen import HELEN
+from dmlcsr_jax.data.label_sets.label_set import LabelSet
+from dmlcsr_jax.data.label_sets.lapa import LAPA
+from dmlcsr_jax.errors import UserError
+
+LABEL_SETS: dict[str, LabelSet] = {
+    label_set.name: label_set
+    for label_set in (HELEN, LAPA, CELEBAMASK_HQ, FACE_SYNTHETICS, COMMON, COMMON_EXTENDED)
+}
+
+
+def get(name_or_file: str | pathlib.Path) -> LabelSet:
+    """Returns a declared label set, or the one that a file describes.
+
+    Args:
+      name_or_file: a name in `LABEL_SETS`; or a `.json` file as `LabelSet.to_json` writes it; or a
+        text file with one class name a line, label 0 first, empty lines and lines starting with `#`
+        left out. The names of a text file that are those of a declared set give that set.
+        Otherwise names that differ only in `left_`/`right_` or `l_`/`r_` become mirror pairs, left
+        being the image's left unless a line says `# left_is: subject`.
+
+    Raises:
+      UserError: where neither a set nor a file has that name, or the file is not usable.
+    """
+    if str(name_or_file) in LABEL_SETS:
+        return LABEL_SETS[str(name_or_file)]
+    path = pathlib.Path(name_or_file)
+    if not path.is_file():
+        raise UserError(
+            f"there is no label set and no label-name file {str(name_or_file)!r}; the label sets "
+            f"are {', '.join(LABEL_SETS)}."
+        )
+    try:
+        text = path.read_text(encoding="utf-8")
+        data = json.loads(text) if path.suffix == ".json" else None
+    except ValueError as error:
+        raise UserError(f"{path} is not a readable label-name file: {error}.") from error
+    if path.suffix == ".json":
+        if not isinstance(data, dict):
+            raise UserError(f"{path} must hold one JSON object, a label set's fields.")
+        return LabelSet.from_json(data)
+    return _from_names(path, text)
+
+
+def _from_names(path: pathlib.Path, text: str) -> LabelSet:
+    """Returns the label set of a text file with one class name a line."""
+    lines = [line.strip() for line in text.splitlines()]
+    classes = tuple(line for line in lines if line and not line.startswith("#"))
+    for declared in LABEL_SETS.values():
+        if declared.classes == classes:
+            return declared
+    left_is = "image"
+    for line in lines:
+        key, _, value = line.lstrip("# ").partition(":")
+        if line.startswith("#") and key.strip() == "left_is":
+            left_is = value.strip()
+    pairs = _pairs_by_name(classes)
+    return LabelSet(
+        name=path.stem,
+        classes=classes,
+        mirror_pairs=pairs,
+        left_is=left_is if pairs else "none",
+        palette=generated_palette(len(classes)),
+    )
+
+
+def _pairs_by_name(classes: tuple[str, ...]) -> tuple[tuple[int, int], ...]:
+    """Returns the labels of names that differ only in left and right, left first."""
+    pairs = []
+    for left, right in (("left_", "right_"), ("l_", "r_")):
+        for label, name in enumerate(classes):
+            partner = right + name[len(left) :]
+            if name.startswith(left) and partner in classes:
+                pairs.append((label, classes.index(partner)))
+    return tuple(sorted(pairs))
