@@ -178,6 +178,7 @@ def prepared(tmp_path_factory, bucket):
             cv2.imwrite(str(folder / "labels" / f"{number}.png"), label)
         lines = [f"images/{number}.png labels/{number}.png\n" for number in numbers]
         (folder / f"{split}_list.txt").write_text("".join(lines))
+    python(bucket, "-c", COPY, folder, "gs://faces/folder")
     options = Options(label_set=label_sets.HELEN)
     prepare.prepare("folder", folder, to, options=options, num_workers=1)
     python(bucket, "-c", COPY, to, "gs://faces/data")
@@ -188,6 +189,11 @@ def test_prepared_data_are_read_from_a_bucket(bucket, prepared):
     digests = python(bucket, "-c", DIGESTS, "PreparedSource", prepared).split()
     assert len(set(digests)) == 4
     assert python(bucket, "-c", DIGESTS, "PreparedSource", "gs://faces/data").split() == digests
+
+
+def test_a_folder_is_read_from_a_bucket(bucket, prepared):
+    digests = python(bucket, "-c", DIGESTS, "PreparedSource", prepared).split()
+    assert python(bucket, "-c", DIGESTS, "FolderSource", "gs://faces/folder").split() == digests
 
 
 @pytest.mark.slow

@@ -1,1 +1,1 @@
-"""Face-parsing data: label sets, sources, transforms and input pipelines."""
+"""Label sets, sources of photographs, the warp, and batches; nothing here needs JAX."""

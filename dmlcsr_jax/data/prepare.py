@@ -8,6 +8,7 @@ then the data's root. An interrupted run goes on from its finished files when it
 
 import argparse
 import pathlib
+import signal
 import sys
 from collections.abc import Sequence
 
@@ -44,7 +45,7 @@ def prepare(
     builder = BUILDERS[dataset](
         source=source, data_dir=to, options=options, num_workers=num_workers
     )
-    builder.download_and_prepare()
+    builder.prepare()
     counts = ", ".join(f"{count:,} {split}" for split, count in builder.counts.items())
     print(f"{builder.data_dir} holds {counts}.")
     return pathlib.Path(builder.data_dir)
@@ -102,7 +103,9 @@ def _parser() -> argparse.ArgumentParser:
 
 @exit_on_user_error
 def main(argv: Sequence[str] | None = None):
-    """Runs the command."""
+    """Runs the command; Ctrl-C ends it, and the same command goes on from the finished files."""
+    # A shell that starts it in the background has it ignore SIGINT, with which it is to be stopped.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     arguments = _parser().parse_args(argv)
     if arguments.num_workers is not None and arguments.num_workers < 1:
         raise UserError(f"--num_workers is {arguments.num_workers}; it must be 1 or more.")

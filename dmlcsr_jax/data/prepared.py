@@ -102,9 +102,9 @@ class PreparedSource:
             raise UserError(
                 f"{self.folder} has no split {self._split!r}; its splits are {', '.join(splits)}."
             ) from error
-        for whole in splits.values():
-            if set(whole.filepaths) & set(split.filepaths):
-                self._check_files(whole)
+        for full in splits.values():
+            if set(full.filepaths) & set(split.filepaths):
+                self._check_files(full)
         return split.num_examples
 
     def _check_files(self, split: tfds.core.SplitInfo):

@@ -51,9 +51,14 @@ def arguments(source, to, workers=1):
     return [*common, f"--source={source}", f"--to={to}"]
 
 
-def start(source, to, workers=1, file_limit=0):
+def start(source, to, workers=1, file_limit=0, **options):
     command = [sys.executable, "-c", _COMMAND, str(file_limit), *arguments(source, to, workers)]
-    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    pipe = subprocess.PIPE
+    return subprocess.Popen(command, stdout=pipe, stderr=pipe, text=True, **options)
+
+
+def ignore_interrupts():
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
 def finish(process):
@@ -88,7 +93,8 @@ def test_a_set_is_its_records_and_their_description(uninterrupted):
 
 @pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGINT])
 def test_interrupted_and_started_again_ends_in_the_same_files(source, uninterrupted, tmp_path, how):
-    process = start(source, tmp_path)
+    # As a shell starts it in the background (`nohup`, `&`).
+    process = start(source, tmp_path, preexec_fn=ignore_interrupts)
     partial = tmp_path / "folder" / "1.0.0.partial"
     deadline = time.monotonic() + 60
     while not list(partial.glob("*-of-0000?")) and time.monotonic() < deadline:

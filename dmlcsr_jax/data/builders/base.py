@@ -10,18 +10,17 @@ import json
 import os
 import pathlib
 import shutil
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, ClassVar
 
 import tensorflow_datasets as tfds
 from absl import logging
-from tensorflow_datasets.core import writer as tfds_writer
-from tensorflow_datasets.core.file_adapters import FileFormat
 
 from dmlcsr_jax.data.builders.examples import features
 from dmlcsr_jax.data.builders.options import Options
 from dmlcsr_jax.data.builders.records import Record
 from dmlcsr_jax.data.builders.shards import EXAMPLES_PER_SHARD, Shard, write_shards
+from dmlcsr_jax.data.builders.tfds_private import FinishedShardsBuilder
 from dmlcsr_jax.data.label_sets import LabelSet
 from dmlcsr_jax.data.workers import num_cores
 from dmlcsr_jax.errors import UserError
@@ -40,10 +39,10 @@ class Findings:
     incomplete: Sequence[str] = ()
 
 
-class FaceParsingBuilder(tfds.core.ShardBasedBuilder, skip_registration=True):
+class FaceParsingBuilder(FinishedShardsBuilder, skip_registration=True):
     """Builds a set of photographs with label maps, as ArrayRecord, from the authors' folder.
 
-    A subclass says where the parts lie. `download_and_prepare` writes the shards with all cores
+    A subclass says where the parts are. `prepare` writes the shards with all cores
     into `{version}.partial` beside the set's own folder, where an interrupted run finds them again;
     then tensorflow-datasets describes them and puts everything into its place by one renaming.
 
@@ -84,7 +83,7 @@ class FaceParsingBuilder(tfds.core.ShardBasedBuilder, skip_registration=True):
         self._findings = self.find()
         self._check_findings()
         self._shards: dict[str, list[Shard]] = {}
-        super().__init__(data_dir=data_dir, file_format=FileFormat.ARRAY_RECORD)
+        super().__init__(data_dir=data_dir)
 
     @abc.abstractmethod
     def label_set(self) -> LabelSet:
@@ -92,7 +91,7 @@ class FaceParsingBuilder(tfds.core.ShardBasedBuilder, skip_registration=True):
 
     @abc.abstractmethod
     def find(self) -> Findings:
-        """Returns where the examples lie in `self.source`."""
+        """Returns where the examples are in `self.source`."""
 
     def count_problem(self) -> str | None:
         """Returns how the numbers of images differ from the official ones, or None."""
@@ -125,15 +124,12 @@ class FaceParsingBuilder(tfds.core.ShardBasedBuilder, skip_registration=True):
             "sources": digest.hexdigest(),
         }
 
-    def download_and_prepare(self, **kwargs):
+    def prepare(self) -> None:
         """Builds the set, or goes on building it where an earlier run was interrupted.
-
-        Args:
-          **kwargs: as of `tfds.core.DatasetBuilder.download_and_prepare`.
 
         Raises:
           UserError: where an example is damaged or a file cannot be written, and where something
-            else already lies in the set's place.
+            else is already in the set's place.
         """
         place = pathlib.Path(self.data_dir)
         if place.exists():
@@ -144,12 +140,7 @@ class FaceParsingBuilder(tfds.core.ShardBasedBuilder, skip_registration=True):
             self._check_room(place)
             every = [shard for split in self._shards.values() for shard in split]
             write_shards(every, self.labels, self._num_workers)
-            kwargs.setdefault("download_config", tfds.download.DownloadConfig())
-            kwargs["download_config"].try_download_gcs = False
-            kwargs.setdefault("download_dir", partial / "downloads")
-            # What tensorflow-datasets prints speaks of downloads, of which there are none.
-            with open(os.devnull, "w") as nowhere, contextlib.redirect_stdout(nowhere):
-                super().download_and_prepare(**kwargs)
+            self.describe(partial / "downloads")
             shutil.rmtree(partial)
 
     def _info(self) -> tfds.core.DatasetInfo:
@@ -160,16 +151,12 @@ class FaceParsingBuilder(tfds.core.ShardBasedBuilder, skip_registration=True):
             metadata=tfds.core.MetadataDict(self.summary),
         )
 
-    def _shard_iterators_per_split(self, dl_manager) -> dict[str, list[Callable]]:
-        del dl_manager  # Nothing is downloaded.
-        # The shards are finished: `_Adopt` takes the files, and the iterators are only counted.
+    def finished_shards(self) -> dict[str, list[tuple[pathlib.Path, int]]]:
+        """Returns the written shards of each split with their numbers of examples."""
         return {
-            split: [functools.partial(_placeholders, len(shard.records)) for shard in shards]
+            split: [(shard.path, len(shard.records)) for shard in shards]
             for split, shards in self._shards.items()
         }
-
-    def _example_writer(self) -> tfds_writer.ExampleWriter:
-        return _Adopt({s.path.name: s.path for split in self._shards.values() for s in split})
 
     def _locate(self, source: pathlib.Path) -> pathlib.Path:
         """Returns the folder that has the set's parts: the one given, or a folder in it."""
@@ -184,7 +171,7 @@ class FaceParsingBuilder(tfds.core.ShardBasedBuilder, skip_registration=True):
         if missing and not (self.options.allow_partial and len(missing) < len(self.parts)):
             raise UserError(
                 f"{best} has no {' and no '.join(missing)}, as {self.archive} does; unpack the "
-                "whole archive and name its folder by --source."
+                "complete archive and name its folder by --source."
             )
         return best
 
@@ -192,7 +179,7 @@ class FaceParsingBuilder(tfds.core.ShardBasedBuilder, skip_registration=True):
         return [part for part in self.parts if next(folder.glob(part), None) is None]
 
     def _check_findings(self):
-        """Checks that the set is whole, or that taking a part of it is allowed."""
+        """Checks that the set is complete, or that taking a part of it is allowed."""
         incomplete, problem = self._findings.incomplete, self.count_problem()
         if incomplete and not self.options.allow_partial:
             others = f" (nor do {len(incomplete) - 1} others)" if len(incomplete) > 1 else ""
@@ -207,8 +194,8 @@ class FaceParsingBuilder(tfds.core.ShardBasedBuilder, skip_registration=True):
             )
         if problem and not self.options.allow_partial:
             raise UserError(
-                f"{self.source} has {problem}; unpack the whole archive, or take what is there by "
-                "--allow_partial."
+                f"{self.source} has {problem}; unpack the complete archive, or take what is there "
+                "by --allow_partial."
             )
         if incomplete:
             logging.warning("%s; %d images are left out.", incomplete[0], len(incomplete))
@@ -244,11 +231,10 @@ class FaceParsingBuilder(tfds.core.ShardBasedBuilder, skip_registration=True):
         """Returns the shards of each split, as files in a folder."""
         plan = {}
         for split, records in self._findings.records.items():
-            template = self._get_filename_template(split_name=split)
             starts = range(0, len(records), EXAMPLES_PER_SHARD)
             plan[split] = [
                 Shard(
-                    folder / template.sharded_filepath(shard_index=i, num_shards=len(starts)).name,
+                    folder / self.shard_name(split, i, len(starts)),
                     tuple(records[start : start + EXAMPLES_PER_SHARD]),
                     self.options.encoding(split),
                 )
@@ -258,7 +244,7 @@ class FaceParsingBuilder(tfds.core.ShardBasedBuilder, skip_registration=True):
 
     @contextlib.contextmanager
     def _partial_folder(self, place: pathlib.Path) -> Iterator[pathlib.Path]:
-        """Gives the folder of finished shards to one process at a time, without strange ones."""
+        """Gives the folder of finished shards to one process at a time, without outdated ones."""
         folder = place.with_name(f"{place.name}.partial")
         folder.mkdir(parents=True, exist_ok=True)
         with (folder / "lock").open("w") as lock:
@@ -276,26 +262,6 @@ class FaceParsingBuilder(tfds.core.ShardBasedBuilder, skip_registration=True):
                     shard.unlink()
                 summary.write_text(text)
             yield folder
-
-
-class _Adopt(tfds_writer.ExampleWriter):
-    """Gives tensorflow-datasets the finished shards instead of writing examples."""
-
-    def __init__(self, shards: Mapping[str, pathlib.Path]):
-        super().__init__(file_format=FileFormat.ARRAY_RECORD)
-        self._shards = shards
-
-    def write(self, path, examples):
-        del examples
-        path = pathlib.Path(path)
-        try:
-            os.link(self._shards[path.name], path)
-        except OSError:  # A file system without links.
-            shutil.copyfile(self._shards[path.name], path)
-
-
-def _placeholders(count: int) -> Iterator[tuple[int, None]]:
-    return ((i, None) for i in range(count))
 
 
 @contextlib.contextmanager

@@ -5,6 +5,7 @@ import numpy as np
 from dmlcsr_jax.data.builders.base import FaceParsingBuilder, Findings
 from dmlcsr_jax.data.builders.pairs import Files, find_pairs
 from dmlcsr_jax.data.label_sets import FACE_SYNTHETICS, LabelSet
+from dmlcsr_jax.errors import UserError
 
 _OFFICIAL_SIZES = (100, 1_000, 100_000)
 
@@ -32,6 +33,11 @@ class FaceSynthetics(FaceParsingBuilder, skip_registration=True):
         )
         found = {"train": [], "val": [], "test": []}
         for record in records:
+            if not record.name.isdecimal():
+                raise UserError(
+                    f"{record.image} is not named by a number, as the images of {self.archive} "
+                    "are; remove the file."
+                )
             found[self._split(record.name)].append(record)
         return Findings({split: part for split, part in found.items() if part}, incomplete)
 

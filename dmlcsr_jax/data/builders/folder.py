@@ -2,7 +2,7 @@
 
 from dmlcsr_jax.data import label_sets
 from dmlcsr_jax.data.builders.base import FaceParsingBuilder, Findings
-from dmlcsr_jax.data.builders.records import Record, WholeLabel
+from dmlcsr_jax.data.builders.records import LabelFile, Record
 from dmlcsr_jax.data.label_sets import LabelSet
 from dmlcsr_jax.data.sources import FolderSource
 from dmlcsr_jax.errors import UserError
@@ -46,5 +46,5 @@ class Folder(FaceParsingBuilder, skip_registration=True):
         records = []
         for image, label in map(source.files, range(len(source))):
             name = image.relative_to(self.source).with_suffix("").as_posix()
-            records.append(Record(name.removeprefix("images/"), image, WholeLabel(label)))
+            records.append(Record(name.removeprefix("images/"), image, LabelFile(label)))
         return records

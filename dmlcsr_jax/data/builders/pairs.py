@@ -4,7 +4,7 @@ import os
 import pathlib
 from typing import NamedTuple
 
-from dmlcsr_jax.data.builders.records import Record, WholeLabel
+from dmlcsr_jax.data.builders.records import LabelFile, Record
 
 
 class Files(NamedTuple):
@@ -48,7 +48,7 @@ def find_pairs(
         Record(
             name,
             images.path(name),
-            WholeLabel(labels.path(name)),
+            LabelFile(labels.path(name)),
             landmarks.path(name) if name in marked else None,
         )
         for name in sorted(found & labelled)

@@ -1,4 +1,4 @@
-"""One example as it lies in the authors' folder, and how its parts are read."""
+"""One example as it is in the authors' folder, and how its parts are read."""
 
 import dataclasses
 import pathlib
@@ -12,7 +12,7 @@ from dmlcsr_jax.errors import UserError
 
 
 @dataclasses.dataclass(frozen=True)
-class WholeLabel:
+class LabelFile:
     """A label map in one grey or palette PNG."""
 
     path: pathlib.Path
@@ -97,7 +97,7 @@ class Record:
 
     name: str
     image: pathlib.Path
-    label: WholeLabel | PartMasks | SoftMasks
+    label: LabelFile | PartMasks | SoftMasks
     landmarks: pathlib.Path | None = None
 
 

@@ -12,10 +12,10 @@ from concurrent.futures.process import BrokenProcessPool
 import tqdm
 from array_record.python import array_record_module
 from array_record.python.array_record_data_source import ArrayRecordDataSource
-from tensorflow_datasets.core import example_serializer
 
 from dmlcsr_jax.data.builders.examples import Encoding, encode, features
 from dmlcsr_jax.data.builders.records import Record
+from dmlcsr_jax.data.builders.tfds_private import serializer
 from dmlcsr_jax.data.label_sets import LabelSet
 from dmlcsr_jax.data.workers import WorkerPool
 from dmlcsr_jax.errors import UserError
@@ -99,8 +99,7 @@ def _keep_shared(written, stop):
 
 def _write_shard(shard: Shard, label_set: LabelSet):
     """Writes one shard, or leaves nothing of it where the set is given up."""
-    schema = features()
-    serializer = example_serializer.ExampleSerializer(schema.get_serialized_info())
+    serialize = serializer(features())
     unfinished = shard.path.with_name(f"{shard.path.name}.{os.getpid()}{_UNFINISHED}")
     try:
         with _naming(shard.path):
@@ -108,9 +107,7 @@ def _write_shard(shard: Shard, label_set: LabelSet):
         for record in shard.records:
             if _stop.is_set():
                 return
-            example = schema.encode_example(encode(record, shard.encoding, label_set))
-            # Not `serialize_example`: it puts the features in another order in each process.
-            data = serializer.get_tf_example(example).SerializeToString(deterministic=True)
+            data = serialize(encode(record, shard.encoding, label_set))
             with _naming(shard.path):
                 writer.write(data)
             with _written.get_lock():
