@@ -1,15 +1,16 @@
 """Parameters, FLOPs and memory of a paper config, compiled but not run.
 
-    python benchmarks/full_size.py --config=configs/celebamask_hq.py --batch_size=1
+    python -m benchmarks.full_size --config=configs/celebamask_hq.py --batch_size=1
 
-Compiling the whole training step takes minutes on a CPU; what it needs on an accelerator is of the
-same order but not the same.
+from the repository's root. Compiling a full-size training step takes minutes on a CPU; what it
+needs on an accelerator is of the same order but not the same.
 """
 
 import argparse
 import functools
 import platform
 import runpy
+from collections.abc import Sequence
 
 import jax
 import numpy as np
@@ -18,22 +19,27 @@ import tabulate
 from dmlcsr_jax.checkpoints import model as model_lib
 from dmlcsr_jax.checkpoints.metadata import Metadata
 from dmlcsr_jax.evaluation import scores
-from dmlcsr_jax.models import dmlcsr
+from dmlcsr_jax.models import build_model
 from dmlcsr_jax.training import optimizer as optimizer_lib
 from dmlcsr_jax.training import step as step_lib
 from dmlcsr_jax.training.state import TrainState
 
+PROGRAMS = ("prediction", "training_step", "self_regulated_step")
 
-def main() -> None:
+
+def main(argv: Sequence[str] | None = None) -> None:
     """Prints one table."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--config", default="configs/celebamask_hq.py")
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("--config", default="configs/celebamask_hq.py", help="file of a config")
+    parser.add_argument("--image_size", type=int, help="side of the input (the config's)")
     parser.add_argument("--batch_size", type=int, default=1, help="images on the device")
     parser.add_argument("--dtype", default="float32", help="of the computation")
-    args = parser.parse_args()
+    parser.add_argument("--programs", nargs="+", default=PROGRAMS, choices=PROGRAMS)
+    args = parser.parse_args(argv)
     config = runpy.run_path(args.config)["get_config"]()
+    config.data.image_size = args.image_size or config.data.image_size
     metadata = Metadata.from_config(config)
-    model = dmlcsr.build_model(metadata, args.dtype)
+    model = build_model(metadata, args.dtype)
     optimizer = optimizer_lib.optimizer(
         lambda step: 1e-3, config.optim.momentum, config.optim.weight_decay
     )
@@ -46,7 +52,7 @@ def main() -> None:
     label = jax.ShapeDtypeStruct((args.batch_size, size, size), np.uint8)
     predict = scores.make_predict_fn(model, metadata)
     programs = {"prediction": predict.lower(state.student, images)}
-    for name, self_regulated in (("training step", False), ("self-regulated step", True)):
+    for name in PROGRAMS[1:]:
         step = functools.partial(
             step_lib.train_step,
             model=model,
@@ -55,13 +61,13 @@ def main() -> None:
             metadata=metadata,
             loss_weights=config.loss.weights,
             edge_width=config.loss.edge_width,
-            self_regulated=self_regulated,
+            self_regulated=name == "self_regulated_step",
         )
         batch = {"image": images, "label": label}
         programs[name] = jax.jit(step, donate_argnums=0).lower(state, batch)
     rows = []
-    for name, lowered in programs.items():
-        compiled = lowered.compile()
+    for name in args.programs:
+        compiled = programs[name].compile()
         memory = compiled.memory_analysis()
         rows.append(
             [
@@ -73,7 +79,8 @@ def main() -> None:
             ]
         )
     count = sum(leaf.size for leaf in jax.tree.leaves(state.params))
-    print(f"{args.config}: {count / 1e6:.2f} M parameters in training, batch {args.batch_size}")
+    print(f"{args.config}: {count / 1e6:.2f} M parameters in training")
+    print(f"batch {args.batch_size}, {size}x{size} pixels")
     print(f"jax {jax.__version__} on {platform.processor() or platform.machine()}, {args.dtype}")
     headers = ["program", "GFLOP an image", "arguments GiB", "results GiB", "temporaries GiB"]
     print(tabulate.tabulate(rows, headers=headers, floatfmt=".2f"))

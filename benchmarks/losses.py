@@ -1,17 +1,19 @@
 """Time and memory of the losses on the machine at hand.
 
-    python benchmarks/losses.py
+    python -m benchmarks.losses
 
 First compares ways to rank the errors of the Lovász-softmax loss, each as value and gradient of the
-whole loss, all in one run and in turn, so that a busy machine slows them alike. The first is the
+complete loss, all in one run and in turn, so that a busy machine slows them alike. The first is the
 loss as the paper writes it: a float argsort, and differences of neighbouring Jaccard losses. Its
-error shows why the library takes those differences in closed form. Then the memory that the whole
-objective needs besides inputs and outputs, compiled, not run, at the paper's input size.
+error shows why the library takes those differences in closed form. Then the memory that the
+complete objective needs besides inputs and outputs, compiled, not run, at the paper's input size.
 """
 
 import argparse
+import collections
 import functools
 import time
+from collections.abc import Sequence
 from unittest import mock
 
 import jax
@@ -23,14 +25,8 @@ from tabulate import tabulate
 from dmlcsr_jax.losses import cross_entropy, lovasz
 from dmlcsr_jax.losses import objective as objective_lib
 
-WEIGHTS = {
-    "cross_entropy": 2,
-    "lovasz": 2,
-    "binary_edge": 1,
-    "category_edge": 0.2,
-    "attention_binary": 4,
-    "attention_category": 1,
-}
+# Neither time nor memory depends on the factors.
+WEIGHTS = collections.defaultdict(lambda: 1.0)
 
 
 def neighbours_difference(is_class):
@@ -219,15 +215,16 @@ def print_memory(batch, size, classes):
     print(tabulate(rows, headers, floatfmt=("", ".0f", ".1f", ".0f", ".1f")))
 
 
-def main():
+def main(argv: Sequence[str] | None = None) -> None:
     """Runs both comparisons."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--shape", type=int, nargs=3, default=(16, 128, 128), metavar="N")
     parser.add_argument("--classes", type=int, default=19)
     parser.add_argument("--repeats", type=int, default=7)
-    arguments = parser.parse_args()
+    parser.add_argument("--memory_size", type=int, default=473, help="side of 4 images, pixels")
+    arguments = parser.parse_args(argv)
     compare_formulations(tuple(arguments.shape), arguments.classes, arguments.repeats)
-    print_memory(4, 473, arguments.classes)
+    print_memory(4, arguments.memory_size, arguments.classes)
 
 
 if __name__ == "__main__":

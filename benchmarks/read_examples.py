@@ -1,11 +1,12 @@
 """Training examples a second: the Grain pipeline from a prepared set beside a PyTorch loader.
 
-    python benchmarks/read_examples.py --source=../shared/data/celebamask_hq_mini
+    python -m benchmarks.read_examples --source=FOLDER --label_set=celebamask_hq
 
-prepares the folder `--source` into a temporary place, then reads augmented 473x473 examples from it
-with worker processes, and, for comparison, from the folder's files with a `torch.utils.data` loader
-in one process that does the same decoding, affine warp and normalisation. Both are timed in one
-run, in turns, on the same cores. The pipeline hands over bytes, for normalisation is done on the
+prepares `FOLDER`, which holds images, labels and `train_list.txt` (an image and its label a line),
+in a temporary place, then reads augmented 473x473 examples from it with worker processes, and, for
+comparison, from the folder's files with a `torch.utils.data` loader in one process that does the
+same decoding, affine warp and normalisation. Both are timed in one run, in turns, on the same
+cores. The pipeline hands over bytes, for normalisation is done on the
 accelerator; the PyTorch loader normalises on the host, as is usual there.
 
 Needs PyTorch (the extra `test`).
@@ -21,6 +22,7 @@ import pathlib
 import platform
 import tempfile
 import time
+from collections.abc import Sequence
 
 import cv2
 import numpy as np
@@ -34,6 +36,7 @@ from dmlcsr_jax.data import label_sets, prepare
 from dmlcsr_jax.data.builders import Options
 from dmlcsr_jax.data.prepared import PreparedSource
 from dmlcsr_jax.data.warp import Augmentation
+from dmlcsr_jax.errors import exit_on_user_error
 
 # What one accelerator takes of the full network at 473x473, images a second.
 ACCELERATOR_RATE = 260
@@ -163,25 +166,28 @@ def machine():
     )
 
 
-def parse_arguments():
+def parse_arguments(argv):
     """Returns the command line's values."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     add = parser.add_argument
     add("--source", type=pathlib.Path, required=True, help="folder of images/, labels/ and lists")
+    add("--label_set", help="a label set's name or file (FOLDER/label_names.txt unless given)")
     add("--num_workers", type=int, default=len(os.sched_getaffinity(0)), help="worker processes")
     add("--image_size", type=int, default=473, help="side of the input, pixels")
     add("--batch_size", type=int, default=28)
     add("--num_examples", type=int, default=1000, help="examples timed in each of the turns")
     add("--turns", type=int, default=3, help="how often each is timed; the best counts")
-    return parser.parse_args()
+    return parser.parse_args(argv)
 
 
-def main():
+@exit_on_user_error
+def main(argv: Sequence[str] | None = None) -> None:
     """Runs the benchmark."""
-    arguments = parse_arguments()
+    arguments = parse_arguments(argv)
     print(machine())
     with tempfile.TemporaryDirectory() as place:
-        options = Options(label_set=label_sets.get(arguments.source / "label_names.txt"))
+        label_set = label_sets.get(arguments.label_set) if arguments.label_set else None
+        options = Options(label_set=label_set)
         with contextlib.redirect_stdout(io.StringIO()):
             prepare.prepare("folder", arguments.source, place, options=options)
         source = PreparedSource(place, "train")

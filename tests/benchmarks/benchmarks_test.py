@@ -1,0 +1,97 @@
+"""Each benchmark by its documented command, as small as it goes."""
+
+import os
+import pathlib
+import re
+import subprocess
+import sys
+
+import cv2
+import pytest
+
+from dmlcsr_jax.data import label_sets, synthetic
+
+ROOT = pathlib.Path(__file__).parents[2]
+
+
+def run(name, *options):
+    """Runs a benchmark from the checkout, without help from the test's own paths."""
+    command = [sys.executable, "-m", f"benchmarks.{name}", *options]
+    environment = {key: value for key, value in os.environ.items() if key != "PYTHONPATH"}
+    # What is compiled runs once or never.
+    environment["JAX_DISABLE_MOST_OPTIMIZATIONS"] = "1"
+    return subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True)
+
+
+def table(finished):
+    """Returns the printed tables' rows: name to numbers."""
+    assert finished.returncode == 0, finished.stderr
+    rows = re.findall(r"^(\S.*?)((?:  +\d[\d.e+-]*)+) *$", finished.stdout, re.MULTILINE)
+    return {name: [float(number) for number in numbers.split()] for name, numbers in rows}
+
+
+def test_full_size():
+    small = ("--image_size=32", "--programs=prediction")
+    finished = run("full_size", "--config=configs/synthetic.py", *small)
+    assert list(table(finished)) == ["prediction"]
+    assert "0.97 M parameters" in finished.stdout
+
+
+def test_losses():
+    rows = table(
+        run("losses", "--shape", "2", "8", "8", "--classes=3", "--repeats=1", "--memory_size=17")
+    )
+    times = {name: numbers for name, numbers in rows.items() if len(numbers) == 5}
+    assert len(times) == 9
+    for name, (*_, error) in times.items():
+        assert error < 1e-5, name
+    memory = {name: numbers for name, numbers in rows.items() if len(numbers) == 4}
+    assert set(memory) == {
+        "objective, hard labels",
+        "objective, soft targets",
+        "cross-entropy alone",
+        "Lovász alone",
+    }
+
+
+def test_layers():
+    rows = table(run("layers", "--batch_size=1", "--seconds=0", "--divisor=16"))
+    assert len(rows) == 11
+    for name, (*times, difference) in rows.items():
+        assert min(times) > 0, name
+        # The library's form computes the same.
+        assert difference < 1e-4, name
+
+
+@pytest.fixture
+def folder(tmp_path):
+    """A folder of four drawn faces."""
+    lines = []
+    for i in range(4):
+        image, label = synthetic.draw_face(i, 48)
+        lines.append(f"images/{i}.jpg labels/{i}.png\n")
+        for file, pixels in zip(lines[-1].split(), (image[..., ::-1], label), strict=True):
+            (tmp_path / file).parent.mkdir(exist_ok=True)
+            cv2.imwrite(str(tmp_path / file), pixels)
+    (tmp_path / "train_list.txt").write_text("".join(lines))
+    return tmp_path
+
+
+def read_examples(folder, *options):
+    small = ("--image_size=32", "--batch_size=2", "--num_examples=4", "--turns=1")
+    return run("read_examples", f"--source={folder}", "--num_workers=0", *small, *options)
+
+
+def test_read_examples(folder):
+    finished = read_examples(folder, "--label_set=helen")
+    rows = table(finished)
+    assert "Grain, 0 workers, prepared set" in rows
+    assert "PyTorch, one process, files" in rows
+    assert min(min(numbers) for numbers in rows.values()) > 0
+    assert "times as fast as PyTorch" in finished.stdout
+
+
+def test_read_examples_takes_the_folders_own_label_names(folder):
+    assert "--label_set" in read_examples(folder).stderr
+    (folder / "label_names.txt").write_text("\n".join(label_sets.HELEN.classes))
+    assert read_examples(folder).returncode == 0
