@@ -12,9 +12,9 @@ from etils import epath
 
 from dmlcsr_jax.data.decode import decode_image
 from dmlcsr_jax.data.label_sets import LabelSet
+from dmlcsr_jax.data.prepared_sets import prepared_sets
 from dmlcsr_jax.errors import UserError
 
-_INFO = "dataset_info.json"
 _SUMMARY = "metadata.json"
 _PARTS = {"image": tfds.decode.SkipDecoding(), "label": tfds.decode.SkipDecoding()}
 
@@ -60,6 +60,10 @@ class PreparedSource:
             "name": name,
             "box": example["box"],
         }
+
+    def name(self, index: int) -> str:
+        """Returns the name of example `index`, whose image is not decoded."""
+        return self._records[index]["name"].decode()
 
     def __getstate__(self) -> dict[str, Any]:
         """Leaves the open files behind."""
@@ -129,8 +133,7 @@ def _find(root: epath.Path) -> epath.Path:
             f"the data folder {str(root)!r} does not exist; set the data's root to what was given "
             "to `python -m dmlcsr_jax.data.prepare` as --to."
         )
-    found = [path.parent for depth in ("", "*/", "*/*/") for path in root.glob(depth + _INFO)]
-    found = sorted(path for path in found if ".incomplete" not in path.name)
+    found = prepared_sets(root)
     if len(found) == 1:
         return found[0]
     if found:

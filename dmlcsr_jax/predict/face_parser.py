@@ -33,7 +33,7 @@ class Photograph:
     Attributes:
       image: uint8 `[H, W, 3]` RGB.
       boxes: faces to look at, each `(x0, y0, x1, y1)`: left, top, right and bottom edge in pixels
-        from the photograph's top left corner; none: the whole photograph. What lies in no face's
+        from the photograph's top left corner; none: all of the photograph. What lies in no face's
         crop becomes label 0, the background; where crops overlap, the earlier face has precedence.
       name: what the photograph is called.
     """
@@ -91,7 +91,7 @@ class FaceParser:
           flip: averages with the mirrored photograph.
           scales: averages over these multiples of the input size.
           margin: what is shown beyond a face's box on each side, as a share of its longer side;
-            None: as the network was trained, or 0.5 where it was trained on whole images.
+            None: as the network was trained, or 0.5 where it was trained on uncropped images.
           dtype: of the computation, "float32" or "bfloat16".
 
         Raises:
@@ -145,7 +145,7 @@ class FaceParser:
 
         Args:
           images: uint8 `[H, W, 3]` RGB each.
-          boxes: those of each photograph, as in `Photograph`; None: whole photographs.
+          boxes: those of each photograph, as in `Photograph`; None: no boxes.
 
         Returns:
           uint8 `[H, W]` for each photograph, in order.

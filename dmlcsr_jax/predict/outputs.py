@@ -1,8 +1,8 @@
-"""What prediction writes: palette label maps, overlays, ArrayRecord shards, and what they mean."""
+"""What prediction writes: palette label maps, overlays, and what the labels mean."""
 
 import io
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import cv2
@@ -49,13 +49,15 @@ def overlay_jpeg(image: np.ndarray, label: np.ndarray, label_set: LabelSet, alph
 
 
 def write(path: epath.Path, data: bytes) -> None:
-    """Writes a file, whole or not at all.
+    """Writes a file, completely or not at all.
 
     Raises:
       OutputError: where there is no room or no right to write it.
     """
     try:
         atomic_file.write_bytes(path, data)
+    except UserError as error:
+        raise OutputError(str(error)) from error
     except OSError as error:
         raise cannot_write(path, error) from error
 
@@ -63,7 +65,7 @@ def write(path: epath.Path, data: bytes) -> None:
 def cannot_write(path: epath.PathLike, error: OSError) -> OutputError:
     """Returns the error that names a file that could not be written."""
     return OutputError(
-        f"cannot write {path}: {error.strerror or error}; mend that and start again: what is "
+        f"cannot write {path}: {error.strerror or error}; fix that and start again: what is "
         "finished is kept."
     )
 
@@ -93,7 +95,8 @@ def open_folder(
     settings = json.loads(json.dumps(settings))
     # Another process that writes here writes the marker first: look for it last.
     holds_others = any((out / name).exists() for name in OUTPUT_FOLDERS)
-    if (out / MARKER).exists():
+    is_new = not (out / MARKER).exists()
+    if not is_new:
         _require_same(out, settings)
     elif holds_others:
         raise UserError(
@@ -103,7 +106,7 @@ def open_folder(
     left = {"none": ""}.get(label_set.left_is, f"# left_is: {label_set.left_is}\n")
     write(out / "names.txt", (left + "".join(f"{n}\n" for n in label_set.classes)).encode())
     write(out / "label_set.json", _json(label_set.to_json()))
-    if not (out / MARKER).exists():
+    if is_new:
         write(out / MARKER, _json({"checkpoint": checkpoint, "settings": settings}))
     return out
 
@@ -124,17 +127,8 @@ def _require_same(out: epath.Path, settings: Mapping[str, Any]) -> None:
         )
 
 
-def are_newer(outputs: Iterable[epath.PathLike], source: epath.PathLike) -> bool:
-    """Returns whether all outputs are there and none is older than what it was made of."""
-    try:
-        made_of = epath.Path(source).stat().mtime
-        return all(epath.Path(path).stat().mtime >= made_of for path in outputs)
-    except OSError:
-        return False
-
-
 class FileOutput:
-    """A PNG a photograph in `labels/`, and a JPEG in `overlays/`."""
+    """A label map in `labels/` and an overlay in `overlays/` for each photograph and video."""
 
     def __init__(self, out: epath.Path, label_set: LabelSet, overlay_alpha: float | None):
         """Writes nothing yet.
@@ -148,16 +142,28 @@ class FileOutput:
         self._label_set = label_set
         self._alpha = overlay_alpha
 
-    def paths(self, picture: Picture, overlay_suffix: str = ".jpg") -> tuple[epath.Path, ...]:
-        """Returns the label map's file, and the overlay's where there is one."""
-        label = self._out / "labels" / f"{picture.stem}.png"
-        if self._alpha is None:
-            return (label,)
-        return label, self._out / "overlays" / f"{picture.stem}{overlay_suffix}"
+    def paths(self, picture: Picture) -> tuple[epath.Path, epath.Path | None]:
+        """Returns the PNG of a photograph's labels and the JPEG of its overlay, None for none.
 
-    def is_finished(self, picture: Picture, source: epath.Path) -> bool:
-        """Returns whether all files of a photograph are there, none older than the photograph."""
-        return are_newer(self.paths(picture), source)
+        Of a video, the folder of its frames' PNGs and the mp4. That folder keeps the suffix: a
+        folder of photographs may have the name without it.
+        """
+        label, overlay = f"{picture.stem}.png", f"{picture.stem}.jpg"
+        if picture.is_video:
+            label, overlay = picture.name, f"{picture.stem}.mp4"
+        has_overlay = self._alpha is not None
+        return (
+            self._out / "labels" / label,
+            self._out / "overlays" / overlay if has_overlay else None,
+        )
+
+    def is_finished(self, picture: Picture, source: epath.PathLike) -> bool:
+        """Returns whether a picture's outputs are there, none older than its file `source`."""
+        try:
+            made_of = epath.Path(source).stat().mtime
+            return all(path.stat().mtime >= made_of for path in self.paths(picture) if path)
+        except OSError:
+            return False
 
     def write(self, picture: Picture, image: np.ndarray, label: np.ndarray) -> None:
         """Writes a photograph's files, the label map last.
@@ -170,7 +176,7 @@ class FileOutput:
         Raises:
           OutputError: where a file cannot be written.
         """
-        label_path, *overlay_path = self.paths(picture)
-        for path in overlay_path:
-            write(path, overlay_jpeg(image, label, self._label_set, self._alpha))
+        label_path, overlay_path = self.paths(picture)
+        if overlay_path is not None:
+            write(overlay_path, overlay_jpeg(image, label, self._label_set, self._alpha))
         write(label_path, label_png(label, self._label_set, picture.name))

@@ -1,4 +1,4 @@
-"""Photographs to parse: found in folders or named, or as the records of ArrayRecord files."""
+"""Photographs and videos to parse: found in folders, or named one by one."""
 
 import collections
 import dataclasses
@@ -12,15 +12,9 @@ from dmlcsr_jax.data.decode import decode_image, read_bytes
 from dmlcsr_jax.errors import UserError
 
 PHOTO_SUFFIXES = (".avif", ".bmp", ".jp2", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp")
-
-
 VIDEO_SUFFIXES = (".avi", ".m4v", ".mkv", ".mov", ".mp4", ".webm")
-
-
 # A folder with this file was written by prediction; its `labels` and `overlays` are no photographs.
 MARKER = "predict.json"
-
-
 OUTPUT_FOLDERS = ("labels", "overlays")
 
 
@@ -31,12 +25,13 @@ class Picture:
     Attributes:
       index: its place among all of them.
       name: file name relative to the source's base, with `/`; or the record's name.
-      stem: what the files written for it are named, without suffix; differs between any two.
+      stem: what the files written for it are named, without suffix; differs between any two. None
+        for a record, whose label map is a record too.
     """
 
     index: int
     name: str
-    stem: str
+    stem: str | None = None
 
     @property
     def is_video(self) -> bool:
@@ -83,7 +78,7 @@ class PhotoFiles:
           UserError: where one does not exist, or was written by prediction.
         """
         self._folders, files = [], set()
-        for path in map(_absolute, paths):
+        for path in map(absolute, paths):
             if path.is_dir():
                 self._folders.append(path)
             elif path.exists():
@@ -109,6 +104,10 @@ class PhotoFiles:
                 stem = (folder / stems[name]).relative_to(self.base).as_posix()
                 yield Picture(index, relative, stem)
                 index += 1
+
+    def names(self) -> Iterator[str]:
+        """Yields the names of all pictures."""
+        return (picture.name for picture in self)
 
     def path(self, picture: Picture) -> epath.Path:
         """Returns the picture's file."""
@@ -155,17 +154,18 @@ def _stems(names) -> dict[str, str]:
     """
     # Some file systems do not tell `a` from `A`.
     counts = collections.Counter(os.path.splitext(name)[0].casefold() for name in names)
-    whole = {name.casefold() for name in names}
+    names_folded = {name.casefold() for name in names}
     stems = {}
     for name in names:
         stem = os.path.splitext(name)[0]
         key = stem.casefold()
-        is_clear = _has_known_suffix(name) and counts[key] == 1 and key not in whole
+        is_clear = _has_known_suffix(name) and counts[key] == 1 and key not in names_folded
         stems[name] = stem if is_clear else name
     return stems
 
 
-def _absolute(path: epath.PathLike) -> epath.Path:
+def absolute(path: epath.PathLike) -> epath.Path:
+    """Returns a local path from the root on; a remote one (`gs://`) as it is."""
     text = os.fspath(path)
     return epath.Path(text if "://" in text else os.path.abspath(text))
 

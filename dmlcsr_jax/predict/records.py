@@ -1,6 +1,7 @@
-"""ArrayRecord input: prepared sets and shards of photographs."""
+"""Photographs in ArrayRecord files and in prepared sets."""
 
 import bisect
+import contextlib
 import itertools
 import os
 from collections.abc import Iterator
@@ -11,69 +12,73 @@ from array_record.python.array_record_data_source import ArrayRecordDataSource
 from etils import epath
 
 from dmlcsr_jax.data.decode import decode_image
+from dmlcsr_jax.data.prepared_sets import is_prepared_set
 from dmlcsr_jax.errors import UserError
-from dmlcsr_jax.predict.photographs import Picture, _absolute
+from dmlcsr_jax.predict.photographs import Picture
+
+
+def record_files(path: epath.Path) -> list[epath.Path]:
+    """Returns the ArrayRecord files in a folder, or the path itself where it is one; by name."""
+    if path.is_dir():
+        return sorted(file for file in path.iterdir() if ".array_record" in file.name)
+    return [path] if ".array_record" in path.name else []
+
+
+@contextlib.contextmanager
+def named_if_damaged(name: str, advice: str = "") -> Iterator[None]:
+    """Turns what array_record raises for a damaged file into a `UserError` that names it."""
+    try:
+        yield
+    except RuntimeError as error:
+        reason = str(error).splitlines()[0]
+        raise UserError(f"{name} cannot be read: {reason}{advice}.") from error
 
 
 class RecordFiles:
-    """The records of ArrayRecord files, each an encoded picture, or of a prepared set.
+    """The records of ArrayRecord files, each an encoded picture.
 
     Attributes:
       base: the file or folder.
     """
 
-    def __init__(self, path: epath.PathLike, split: str = "all"):
+    def __init__(self, path: epath.PathLike):
         """Opens the files.
 
         Args:
-          path: an ArrayRecord file, a folder of such files, or a set that `data.prepare` wrote.
-          split: of a prepared set, as tensorflow-datasets names it; "all" for all of it.
+          path: an ArrayRecord file, or a folder of such files.
 
         Raises:
-          UserError: where the files or the split cannot be opened.
+          UserError: where a file cannot be opened, or is part of a prepared set.
         """
+        path = epath.Path(path)
+        if is_prepared_set(path.parent):
+            raise UserError(
+                f"{path} is a part of a prepared set; give the folder {path.parent} instead, and "
+                "--split for one of its splits."
+            )
         # ArrayRecord reads absl's flags, which a command line without absl never parses.
         if not flags.FLAGS.is_parsed():
             flags.FLAGS.mark_as_parsed()
-        self.base = _absolute(path)
-        self._prepared = None
-        if (self.base / "dataset_info.json").exists():
-            # Imported here: it brings tensorflow-datasets, which other inputs do without.
-            from dmlcsr_jax.data.prepared import PreparedSource
-
-            self._prepared = PreparedSource(self.base, split)
-            self._length = len(self._prepared)
-            return
-        if split != "all":
-            raise UserError(f"{self.base} is no prepared set; it has no split {split!r}.")
-        files = sorted(_record_files(self.base)) if self.base.is_dir() else [self.base]
+        self.base = path
+        files = record_files(path)
         self._names = [file.name for file in files]
-        try:
-            self._sources = [ArrayRecordDataSource(os.fspath(file)) for file in files]
-            lengths = [len(source) for source in self._sources]
-        except Exception as error:
-            reason = str(error).splitlines()[0]
-            raise UserError(f"{self.base} cannot be read as ArrayRecord: {reason}.") from error
-        self._ends = list(itertools.accumulate(lengths))
-        self._length = self._ends[-1]
-
-    @staticmethod
-    def recognizes(path: epath.PathLike) -> bool:
-        """Returns whether a path is an ArrayRecord file or a folder of such files."""
-        path = _absolute(path)
-        if path.is_dir():
-            return (path / "dataset_info.json").exists() or any(_record_files(path))
-        return ".array_record" in path.name
+        with named_if_damaged(str(path)):
+            self._files = [ArrayRecordDataSource(os.fspath(file)) for file in files]
+            self._ends = list(itertools.accumulate(map(len, self._files)))
 
     def __len__(self) -> int:
         """Returns the number of records."""
-        return self._length
+        return self._ends[-1]
 
     def __iter__(self) -> Iterator[Picture]:
-        """Yields the records in order; those of a prepared set get their names when read."""
-        for index in range(self._length):
-            name = f"record {index}" if self._prepared is not None else self._name(index)
-            yield Picture(index, name, f"{index:09d}")
+        """Yields the records in order, named by file and place."""
+        for index in range(len(self)):
+            file, place = self._place(index)
+            yield Picture(index, f"{self._names[file]}:{place}")
+
+    def names(self) -> Iterator[str]:
+        """Yields the names of all records."""
+        return (picture.name for picture in self)
 
     def read(self, picture: Picture) -> tuple[str, np.ndarray]:
         """Returns the record's name and its photograph, uint8 `[H, W, 3]` RGB.
@@ -81,27 +86,58 @@ class RecordFiles:
         Raises:
           UserError: where the record is damaged or no picture.
         """
-        if self._prepared is not None:
-            example = self._prepared[picture.index]
-            return example["name"], example["image"]
         file, place = self._place(picture.index)
-        name = picture.name
-        try:
-            data = self._sources[file][place]
-        except Exception as error:
-            reason = str(error).splitlines()[0]
-            raise UserError(f"record {name} cannot be read: {reason}.") from error
-        return name, decode_image(data, f"record {name}")
+        name = f"record {picture.name}"
+        with named_if_damaged(name):
+            data = self._files[file][place]
+        return picture.name, decode_image(data, name)
 
     def _place(self, index: int) -> tuple[int, int]:
         """Returns the file that record `index` of all is in, and its number there."""
         file = bisect.bisect_right(self._ends, index)
         return file, index - (self._ends[file - 1] if file else 0)
 
-    def _name(self, index: int) -> str:
-        file, place = self._place(index)
-        return f"{self._names[file]}:{place}"
 
+class PreparedSet:
+    """The photographs of a set that `data.prepare` wrote.
 
-def _record_files(folder: epath.Path) -> list[epath.Path]:
-    return [path for path in folder.iterdir() if ".array_record" in path.name]
+    Attributes:
+      base: the set's folder.
+    """
+
+    def __init__(self, path: epath.PathLike, split: str):
+        """Opens the set.
+
+        Args:
+          path: the set, as `data.prepared.PreparedSource` takes it.
+          split: as tensorflow-datasets names it; "all" for all of them.
+
+        Raises:
+          UserError: where the set or the split cannot be opened.
+        """
+        # Imported here: it brings tensorflow-datasets, which other inputs do without.
+        from dmlcsr_jax.data.prepared import PreparedSource
+
+        self._source = PreparedSource(path, split)
+        self.base = self._source.folder
+
+    def __iter__(self) -> Iterator[Picture]:
+        """Yields the examples in order, by number: their names are known when they are read."""
+        return (Picture(index, f"record {index}") for index in range(len(self._source)))
+
+    def names(self) -> Iterator[str]:
+        """Yields the names of all examples, for which it reads their records."""
+        for picture in self:
+            # A damaged record is an error when it is parsed.
+            with contextlib.suppress(RuntimeError):
+                yield self._source.name(picture.index)
+
+    def read(self, picture: Picture) -> tuple[str, np.ndarray]:
+        """Returns the example's name and its photograph, uint8 `[H, W, 3]` RGB.
+
+        Raises:
+          UserError: where the record is damaged.
+        """
+        with named_if_damaged(picture.name):
+            example = self._source[picture.index]
+        return example["name"], example["image"]

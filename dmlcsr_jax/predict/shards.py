@@ -7,8 +7,8 @@ import tempfile
 from array_record.python.array_record_module import ArrayRecordReader, ArrayRecordWriter
 from etils import epath
 
-from dmlcsr_jax.errors import UserError
 from dmlcsr_jax.predict.outputs import write
+from dmlcsr_jax.predict.records import named_if_damaged
 
 
 class ShardOutput:
@@ -55,21 +55,16 @@ class ShardOutput:
           UserError: where the shard is damaged.
         """
         path, length = self.path(shard), self.length(shard)
-        try:
+        with named_if_damaged(str(path), "; remove it to have it made again"):
             reader = ArrayRecordReader(os.fspath(path))
             # Of a file that is cut off it finds no records.
             if (found := reader.num_records()) != length:
-                raise ValueError(f"{found} records instead of {length}")
+                raise RuntimeError(f"{found} records instead of {length}")
             start = shard * self._records_per_shard
             return {start + place for place in range(length) if not reader.read()}
-        except Exception as error:
-            reason = str(error).splitlines()[0]
-            raise UserError(
-                f"{path} cannot be read: {reason}; remove it to have it made again."
-            ) from error
 
     def write(self, shard: int, records: list[bytes]) -> None:
-        """Writes a shard, whole or not at all.
+        """Writes a shard, completely or not at all.
 
         Args:
           shard: its number.

@@ -40,9 +40,9 @@ def parse_video(
       parser: the network.
       path: the video, a local file.
       labels: folder of palette PNGs `000000.png`, `000001.png`, ... at the video's size; it appears
-        when it is whole.
+        when it is complete.
       overlay: mp4 to write, of the same size and frame rate and without sound; it appears when it
-        is whole. None: no overlay.
+        is complete. None: no overlay.
       overlay_alpha: share of the tint, 0 to 1.
       boxes: faces to look at in every frame, as in `Photograph`.
       on_frame: called after each frame.
@@ -60,15 +60,15 @@ def parse_video(
             raise UserError(f"{place} is remote; videos are read and written as local files.")
     capture = cv2.VideoCapture(os.fspath(path))
     part = labels.with_name(f".{labels.name}.part")
-    overlay_part = overlay and epath.Path(overlay).with_name(
-        f".{epath.Path(overlay).name}.part.mp4"
-    )
     if part.exists():
         part.rmtree()
-    writer = None
+    overlay_part = writer = None
     try:
-        for folder in (part, overlay_part.parent if overlay_part else part):
-            folder.mkdir(parents=True, exist_ok=True)
+        part.mkdir(parents=True)
+        if overlay is not None:
+            overlay = epath.Path(overlay)
+            overlay.parent.mkdir(parents=True, exist_ok=True)
+            overlay_part = overlay.with_name(f".{overlay.name}.part.mp4")
 
         def finish(item, photograph, label):
             name = f"{item[0]:06d}"
@@ -87,12 +87,11 @@ def parse_video(
                 writer.write(cv2.cvtColor(frame, cv2.COLOR_RGB2BGR))
             count += 1
             on_frame()
-        announced = int(capture.get(cv2.CAP_PROP_FRAME_COUNT))
+        announced = num_frames(path) or 0
         # Containers round their length: a frame or two may be missing at the end.
         if count == 0 or count < 0.95 * announced - 2:
             raise UserError(
-                f"{path}: {count} of {max(announced, 0)} frames could be read; it is damaged or no "
-                "video."
+                f"{path}: {count} of {announced} frames could be read; it is damaged or no video."
             )
         if writer is not None:
             writer.release()

@@ -6,11 +6,10 @@ import cv2
 import numpy as np
 import PIL.Image
 import pytest
-from array_record.python.array_record_data_source import ArrayRecordDataSource
 
 from dmlcsr_jax.data import label_sets
 from dmlcsr_jax.errors import UserError
-from dmlcsr_jax.predict import outputs, shards
+from dmlcsr_jax.predict import outputs
 from dmlcsr_jax.predict.photographs import Picture
 
 HELEN = label_sets.HELEN
@@ -80,16 +79,3 @@ def test_finished_means_all_files_newer_than_the_photograph(tmp_path):
     (tmp_path / "overlays" / "a.jpg").unlink()
     assert not output.is_finished(picture, source)
     assert outputs.FileOutput(tmp_path, HELEN, None).is_finished(picture, source)
-
-
-def test_shards_hold_every_record_once_in_order(tmp_path):
-    records = [bytes([i]) * i for i in range(11)]
-    output = shards.ShardOutput(tmp_path, num_pictures=11, records_per_shard=4)
-    assert output.num_shards == 3
-    assert [output.length(shard) for shard in range(3)] == [4, 4, 3]
-    for shard in (2, 0, 1):
-        output.write(shard, [r for i, r in enumerate(records) if output.shard_of(i) == shard])
-    files = sorted((tmp_path / "labels").iterdir())
-    assert files[2].name == "labels.array_record-00002-of-00003"
-    read = ArrayRecordDataSource([str(file) for file in files])
-    assert [read[i] for i in range(len(read))] == records

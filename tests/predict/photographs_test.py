@@ -2,13 +2,10 @@ import cv2
 import numpy as np
 import PIL.Image
 import pytest
-from array_record.python.array_record_module import ArrayRecordWriter
 
 from dmlcsr_jax.errors import UserError
 from dmlcsr_jax.predict import photographs
-from dmlcsr_jax.predict.boxes import read_boxes
 from dmlcsr_jax.predict.photographs import PhotoFiles, read_photograph
-from dmlcsr_jax.predict.records import RecordFiles
 
 
 def touch(folder, *names):
@@ -136,77 +133,6 @@ def test_unreadable_photographs_are_named(tmp_path):
     for name in ("cut.jpg", "empty.png", "text.png", "folder.jpg", "missing.jpg"):
         with pytest.raises(UserError, match=name):
             read_photograph(tmp_path / name)
-
-
-def write_records(path, records):
-    writer = ArrayRecordWriter(str(path), "group_size:1")
-    for record in records:
-        writer.write(record)
-    writer.close()
-
-
-def png(value):
-    return cv2.imencode(".png", np.full((4, 5, 3), value, np.uint8))[1].tobytes()
-
-
-def test_records_of_several_files_follow_each_other(tmp_path):
-    write_records(tmp_path / "b.array_record-00001-of-00002", [png(3), b"broken"])
-    write_records(tmp_path / "b.array_record-00000-of-00002", [png(0), png(1), png(2)])
-    assert RecordFiles.recognizes(tmp_path)
-    source = RecordFiles(tmp_path)
-    assert len(source) == 5
-    items = list(source)
-    assert [picture.index for picture in items] == list(range(5))
-    for value in range(4):
-        name, image = source.read(items[value])
-        assert (image == value).all()
-        assert name == items[value].name
-    assert items[3].name == "b.array_record-00001-of-00002:0"
-    with pytest.raises(UserError, match="00001-of-00002:1"):
-        source.read(items[4])
-
-
-def test_a_folder_of_photographs_is_not_taken_for_records(tmp_path):
-    touch(tmp_path, "a.jpg")
-    assert not RecordFiles.recognizes(tmp_path)
-    assert not RecordFiles.recognizes(tmp_path / "a.jpg")
-    assert RecordFiles.recognizes(tmp_path / "x.array_record")
-
-
-def test_damaged_array_record_is_named(tmp_path):
-    touch(tmp_path, "x.array_record")
-    with pytest.raises(UserError, match=r"x\.array_record"):
-        RecordFiles(tmp_path / "x.array_record")
-
-
-def test_boxes_of_a_photograph_stay_together(tmp_path):
-    path = tmp_path / "boxes.csv"
-    path.write_text(
-        "x0,y0,x1,y1,name,score\n1,2,3.5,4,a.jpg,9\n0,0,1,1,sub/b.jpg,\n5,6,7,8,a.jpg,1\n"
-    )
-    assert read_boxes(path) == {
-        "a.jpg": [(1, 2, 3.5, 4), (5, 6, 7, 8)],
-        "sub/b.jpg": [(0, 0, 1, 1)],
-    }
-
-
-@pytest.mark.parametrize(
-    ("text", "message"),
-    [
-        ("a.jpg,1,2,3,4\n", "first line must be name,x0,y0,x1,y1"),
-        ("name,x0,y0,x1\na.jpg,1,2,3\n", "lacks the column y1"),
-        ("name,x0,y0,x1,y1\na.jpg,1,2,3,4\nb.jpg,1,2,x,4\n", "line 3"),
-        ("name,x0,y0,x1,y1\na.jpg,5,2,3,4\n", "line 2.*no box"),
-        ("name,x0,y0,x1,y1\na.jpg,1,2,3\n", "line 2.*no box"),
-        ("name,x0,y0,x1,y1\na.jpg,1,2,nan,4\n", "line 2.*no box"),
-    ],
-)
-def test_boxes_that_are_not_understood_are_refused(tmp_path, text, message):
-    (tmp_path / "boxes.csv").write_text(text)
-    with pytest.raises(UserError, match=message):
-        read_boxes(tmp_path / "boxes.csv")
-    with pytest.raises(UserError, match="cannot be read"):
-        read_boxes(tmp_path / "none.csv")
 
 
 def test_suffixes_are_those_that_the_decoder_reads():

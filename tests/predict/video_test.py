@@ -29,7 +29,7 @@ def path(tmp_path):
     return path
 
 
-def test_every_frame_gets_its_label_map_and_stands_in_the_overlay(parser, path, tmp_path):
+def test_every_frame_gets_its_label_map_and_is_in_the_overlay(parser, path, tmp_path):
     frames = []
     count = video.parse_video(
         parser,

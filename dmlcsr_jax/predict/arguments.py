@@ -1,0 +1,93 @@
+"""The arguments of the command line."""
+
+import argparse
+from collections.abc import Sequence
+
+from dmlcsr_jax.errors import UserError
+
+
+def parse_arguments(argv: Sequence[str] | None, description: str) -> argparse.Namespace:
+    """Parses the command line.
+
+    Args:
+      argv: the arguments; None: the process's.
+      description: what --help says above the list.
+
+    Raises:
+      UserError: where a value is impossible. What the network or the inputs decide (batch size,
+        scales, margin, dtype, split, boxes) is checked where it is used.
+    """
+    parser = argparse.ArgumentParser(
+        prog="python -m dmlcsr_jax.predict",
+        description=description,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    add = parser.add_argument
+    add("inputs", nargs="+", help="photographs, videos, folders; or ArrayRecord; or a prepared set")
+    add("--checkpoint", required=True, help="a checkpoint's folder, or a run's workdir")
+    add("--out", required=True, help="folder of the outputs")
+    add("--batch_size", type=int, default=8, help="photographs parsed together (default: 8)")
+    add("--flip", action="store_true", help="average with the mirrored photograph")
+    add(
+        "--scales",
+        type=_numbers,
+        default=(1.0,),
+        metavar="S,S,...",
+        help="average over these multiples of the input size (default: 1)",
+    )
+    add("--dtype", default="float32", help="of the computation: float32 or bfloat16")
+    add("--overlay_alpha", type=float, default=0.5, help="share of the tint (default: 0.5)")
+    add("--no_overlay", action="store_true", help="label maps alone")
+    add(
+        "--boxes",
+        metavar="CSV",
+        help="face boxes, name,x0,y0,x1,y1 with a header, name as below the input folder; each "
+        "face is parsed in a crop of its own, and all outside is background",
+    )
+    add(
+        "--margin",
+        type=float,
+        help="what a crop shows beyond its box, as a share of its longer side (default: as the "
+        "network was trained, else 0.5)",
+    )
+    add("--split", default="all", help="of a prepared set (default: all)")
+    add("--shards", action="store_true", help="ArrayRecord shards instead of a file a photograph")
+    add("--records_per_shard", type=int, default=1024, help="in each shard (default: 1024)")
+    add("--process_index", type=int, help="number of this process, from 0")
+    add("--process_count", type=int, help="processes that share the photographs")
+    add(
+        "--distributed",
+        action="store_true",
+        help="find the other processes by the cluster: Cloud TPU, GKE, Slurm",
+    )
+    arguments = parser.parse_args(argv)
+    if not 0 <= arguments.overlay_alpha <= 1:
+        raise UserError(f"--overlay_alpha is {arguments.overlay_alpha}; it must be 0 to 1.")
+    if arguments.records_per_shard < 1:
+        raise UserError(
+            f"--records_per_shard is {arguments.records_per_shard}; it must be 1 or more."
+        )
+    _check_processes(arguments)
+    return arguments
+
+
+def _numbers(text: str) -> tuple[float, ...]:
+    try:
+        return tuple(float(part) for part in text.split(","))
+    except ValueError as error:
+        message = f"{text!r} is no list of numbers such as 0.75,1,1.25"
+        raise argparse.ArgumentTypeError(message) from error
+
+
+def _check_processes(arguments: argparse.Namespace) -> None:
+    index, count = arguments.process_index, arguments.process_count
+    if (index is None) != (count is None):
+        raise UserError("--process_index and --process_count go together; give both.")
+    if index is not None:
+        if arguments.distributed:
+            raise UserError("--distributed finds --process_index and --process_count; leave them.")
+        if count < 1:
+            raise UserError(f"--process_count is {count}; it must be 1 or more.")
+        if not 0 <= index < count:
+            raise UserError(f"--process_index is {index}; it must be 0 to {count - 1}.")

@@ -1,0 +1,80 @@
+"""What has become of the pictures, for the terminal and `failed.txt`."""
+
+import argparse
+import collections
+import sys
+from collections.abc import Mapping
+from typing import Any
+
+from etils import epath
+
+from dmlcsr_jax.errors import UserError
+from dmlcsr_jax.predict.outputs import write
+
+# Failures beyond these are in failed.txt alone.
+_MAX_PRINTED = 20
+
+
+class AlreadyLabelled(UserError):
+    """The outputs of a picture are there and newer than it."""
+
+
+class Report:
+    """Counts what becomes of this process's pictures."""
+
+    def __init__(self):
+        """Starts with none."""
+        self._num_labelled = 0
+        self._num_skipped = 0
+        self._failed: list[str] = []
+
+    @property
+    def all_read(self) -> bool:
+        """Whether no picture has failed."""
+        return not self._failed
+
+    def add(self, result: Any) -> None:
+        """Counts a picture by its result: labelled, or the `UserError` that says why not."""
+        if isinstance(result, AlreadyLabelled):
+            self._num_skipped += 1
+        elif isinstance(result, UserError):
+            # File names may be bytes that no text has.
+            self._failed.append(str(result).encode(errors="replace").decode())
+        else:
+            self._num_labelled += 1
+
+    def finish(
+        self,
+        out: epath.Path,
+        seconds: float,
+        ignored: Mapping[str, int],
+        arguments: argparse.Namespace,
+    ) -> None:
+        """Prints the counts and the first failures, and writes all failures to `failed.txt`.
+
+        Args:
+          out: the folder of the outputs.
+          seconds: what the labelling took.
+          ignored: files that were left alone, by suffix.
+          arguments: of the command line.
+        """
+        index, count = arguments.process_index, arguments.process_count
+        share, name = "", "failed.txt"
+        if count > 1:
+            share, name = f"process {index} of {count}: ", f"failed-{index:05d}-of-{count:05d}.txt"
+        print(
+            f"{share}{self._num_labelled} labelled in {seconds:.1f} s "
+            f"({self._num_labelled / seconds:.1f} images/s), {self._num_skipped} were labelled "
+            f"before, {len(self._failed)} failed; see {out}"
+        )
+        if ignored:
+            counts = collections.Counter(ignored).most_common(5)
+            print("left alone: " + ", ".join(f"{number} {suffix}" for suffix, number in counts))
+        if not self._failed:
+            (out / name).unlink(missing_ok=True)
+            return
+        for sentence in self._failed[:_MAX_PRINTED]:
+            print(f"error: {sentence}", file=sys.stderr)
+        if (more := len(self._failed) - _MAX_PRINTED) > 0:
+            print(f"error: {more} more are in {out / name}", file=sys.stderr)
+        write(out / name, ("\n".join(self._failed) + "\n").encode())

@@ -1,0 +1,248 @@
+"""One process's share of the pictures, from input to output."""
+
+import argparse
+import hashlib
+import sys
+import time
+import zlib
+from collections.abc import Iterator
+
+import jax
+import numpy as np
+
+from dmlcsr_jax.checkpoints import model
+from dmlcsr_jax.distributed.progress import progress_bar
+from dmlcsr_jax.errors import UserError
+from dmlcsr_jax.predict.boxes import read_boxes
+from dmlcsr_jax.predict.face_parser import FaceParser, Photograph
+from dmlcsr_jax.predict.outputs import FileOutput, OutputError, label_png, open_folder
+from dmlcsr_jax.predict.photographs import PhotoFiles, Picture
+from dmlcsr_jax.predict.report import AlreadyLabelled, Report
+from dmlcsr_jax.predict.shards import ShardOutput
+from dmlcsr_jax.predict.sources import open_source
+from dmlcsr_jax.predict.video import num_frames, parse_video
+
+
+def _fingerprint(variables) -> str:
+    """Returns a checksum of a network's tensors."""
+    digest = hashlib.sha256()
+    for name, leaf in sorted(model.named_leaves(variables).items()):
+        digest.update(name.encode())
+        digest.update(np.ascontiguousarray(leaf).tobytes())
+    return digest.hexdigest()[:16]
+
+
+def _warn(sentence: str) -> None:
+    print(f"warning: {sentence}", file=sys.stderr)
+
+
+class Run:
+    """Labels one process's share of the pictures."""
+
+    def __init__(self, arguments: argparse.Namespace):
+        """Opens the inputs, the network and the folder of the outputs.
+
+        Args:
+          arguments: from `parse_arguments`.
+
+        Raises:
+          UserError: where an argument does not fit the inputs, the checkpoint or the folder.
+        """
+        self._arguments = arguments
+        if arguments.process_index is None:
+            # The first look at the devices, at which processes wait for each other.
+            arguments.process_index = jax.process_index()
+            arguments.process_count = jax.process_count()
+        self._source = open_source(arguments.inputs, arguments.split)
+        self._boxes = read_boxes(arguments.boxes) if arguments.boxes else {}
+        self._parser = FaceParser(
+            arguments.checkpoint,
+            batch_size=arguments.batch_size,
+            flip=arguments.flip,
+            scales=arguments.scales,
+            margin=arguments.margin,
+            dtype=arguments.dtype,
+        )
+        self._is_sharded = arguments.shards or not isinstance(self._source, PhotoFiles)
+        has_overlay = not (arguments.no_overlay or self._is_sharded)
+        self._alpha = arguments.overlay_alpha if has_overlay else None
+        self._num_pictures = self._num_own = names_checksum = 0
+        for picture in self._source:
+            self._num_pictures += 1
+            self._num_own += self._is_own(picture)
+            names_checksum = zlib.crc32(_bytes(picture.name), names_checksum)
+        if self._num_pictures == 0:
+            raise UserError(f"{self._source.base} holds no photograph.")
+        self._out = self._open_out(names_checksum)
+        self._say_what_is_parsed()
+        self._report = Report()
+
+    def label(self) -> bool:
+        """Labels the share and reports what became of it; returns whether all could be read.
+
+        Raises:
+          OutputError: where an output cannot be written.
+        """
+        started = time.perf_counter()
+        if self._is_sharded:
+            self._label_to_shards()
+        else:
+            self._label_to_files()
+        seconds = time.perf_counter() - started
+        ignored = self._source.ignored if isinstance(self._source, PhotoFiles) else {}
+        self._report.finish(self._out, seconds, ignored, self._arguments)
+        return self._report.all_read
+
+    def _is_own(self, picture: Picture) -> bool:
+        """Returns whether this process labels a picture, as one of its files or of its shards."""
+        arguments = self._arguments
+        # Files go by their names, as other files may come and go meanwhile.
+        number = zlib.crc32(_bytes(picture.name))
+        if self._is_sharded:
+            number = picture.index // arguments.records_per_shard
+        return number % arguments.process_count == arguments.process_index
+
+    def _open_out(self, names_checksum: int):
+        """Opens the folder of the outputs, for all that decides what is written to it."""
+        arguments, metadata = self._arguments, self._parser.metadata
+        boxes_checksum = zlib.crc32(repr(sorted(self._boxes.items())).encode())
+        settings = {
+            "inputs_below": str(self._source.base),
+            "split": None if arguments.split == "all" else arguments.split,
+            "network": _fingerprint(self._parser.variables),
+            "label_set": metadata.label_set.name,
+            "flip": arguments.flip,
+            "scales": arguments.scales,
+            "dtype": arguments.dtype,
+            "overlay_alpha": self._alpha,
+            "boxes": boxes_checksum if self._boxes else None,
+            "margin": self._parser.margin if self._boxes else None,
+            "shards_of": arguments.records_per_shard if self._is_sharded else None,
+            # Which record is which picture's depends on all names.
+            "pictures": [self._num_pictures, names_checksum] if self._is_sharded else None,
+        }
+        return open_folder(arguments.out, metadata.label_set, settings, str(arguments.checkpoint))
+
+    def _say_what_is_parsed(self) -> None:
+        metadata = self._parser.metadata
+        print(
+            f"labels: {metadata.label_set.convention}; network input {metadata.image_size} pixels "
+            f"square, {metadata.channel_order}",
+            flush=True,
+        )
+        if metadata.crop_margin is not None and not self._boxes:
+            _warn(
+                "the network was trained on crops of faces but is shown photographs uncropped; "
+                "give the faces by --boxes."
+            )
+        if self._boxes and self._arguments.process_index == 0:
+            self._say_what_has_no_box()
+
+    def _say_what_has_no_box(self) -> None:
+        path, names = self._arguments.boxes, list(self._source.names())
+        if unknown := self._boxes.keys() - set(names):
+            first = next(name for name in self._boxes if name in unknown)
+            _warn(
+                f"{len(unknown)} of {len(self._boxes)} names in {path} match no photograph, first "
+                f"{first!r}; the names are those below {self._source.base}."
+            )
+        if num_without := sum(name not in self._boxes for name in names):
+            print(f"{num_without} have no box in {path} and are parsed uncropped", flush=True)
+
+    def _load(self, picture: Picture) -> Photograph:
+        name, image = self._source.read(picture)
+        return Photograph(image, self._boxes.get(name, ()), name)
+
+    def _label_to_files(self) -> None:
+        output = FileOutput(self._out, self._parser.label_set, self._alpha)
+        videos = []
+
+        def photographs() -> Iterator[Picture]:
+            for picture in filter(self._is_own, self._source):
+                if picture.is_video:
+                    videos.append(picture)
+                else:
+                    yield picture
+
+        def load(picture):
+            if output.is_finished(picture, self._source.path(picture)):
+                raise AlreadyLabelled(picture.name)
+            return self._load(picture)
+
+        def finish(picture, photograph, label):
+            output.write(picture, photograph.image, label)
+
+        with progress_bar(self._num_own, unit="image", description="predict") as bar:
+            for _, result in self._parser.stream(photographs(), load, finish):
+                self._report.add(result)
+                bar.update()
+            for video in videos:
+                self._report.add(self._label_video(video, output))
+                bar.update()
+
+    def _label_video(self, video: Picture, output: FileOutput) -> UserError | None:
+        path = self._source.path(video)
+        if output.is_finished(video, path):
+            return AlreadyLabelled(video.name)
+        try:
+            with progress_bar(num_frames(path), unit="frame", description=video.name) as bar:
+                parse_video(
+                    self._parser,
+                    path,
+                    *output.paths(video),
+                    overlay_alpha=self._arguments.overlay_alpha,
+                    boxes=self._boxes.get(video.name, ()),
+                    on_frame=bar.update,
+                )
+        except OutputError:
+            raise
+        except UserError as error:
+            return error
+        return None
+
+    def _label_to_shards(self) -> None:
+        records_per_shard = self._arguments.records_per_shard
+        output = ShardOutput(self._out, self._num_pictures, records_per_shard)
+        # Of finished shards, the pictures that could not be read then.
+        unread: dict[int, set[int]] = {}
+
+        def pictures() -> Iterator[Picture]:
+            for picture in filter(self._is_own, self._source):
+                shard = output.shard_of(picture.index)
+                path = output.path(shard)
+                if picture.index % records_per_shard == 0 and path.exists():
+                    unread[shard] = output.unread(shard)
+                if shard not in unread:
+                    yield picture
+                    continue
+                result = AlreadyLabelled(picture.name)
+                if picture.index in unread[shard]:
+                    result = UserError(
+                        f"{picture.name} could not be read when {path} was written; remove that "
+                        "shard to try again."
+                    )
+                self._report.add(result)
+                bar.update()
+
+        def load(picture):
+            if picture.is_video:
+                raise UserError(f"{picture.name} is a video; shards are of photographs alone.")
+            return self._load(picture)
+
+        def finish(picture, photograph, label):
+            return label_png(label, self._parser.label_set, photograph.name)
+
+        records: list[bytes] = []
+        with progress_bar(self._num_own, unit="image", description="predict") as bar:
+            for picture, result in self._parser.stream(pictures(), load, finish):
+                self._report.add(result)
+                records.append(b"" if isinstance(result, UserError) else result)
+                shard = output.shard_of(picture.index)
+                if len(records) == output.length(shard):
+                    output.write(shard, records)
+                    records = []
+                bar.update()
+
+
+def _bytes(name: str) -> bytes:
+    return name.encode(errors="surrogateescape")

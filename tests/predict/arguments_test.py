@@ -1,0 +1,57 @@
+import subprocess
+import sys
+
+import pytest
+from colour_network import picture
+from prediction_files import save
+
+from dmlcsr_jax import predict
+from dmlcsr_jax.predict import face_parser
+
+CELLS = [[1, 2, 3, 4], [5, 6, 7, 8], [9, 10, 1, 3]]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--overlay_alpha=1.5"], "--overlay_alpha is 1.5"),
+        (["--batch_size=0"], "batch size is 0"),
+        (["--scales=0"], "scales"),
+        (["--process_index=1"], "go together"),
+        (["--process_index=2", "--process_count=2"], "--process_index is 2"),
+        (["--records_per_shard=0"], "--records_per_shard is 0"),
+        (["--boxes=nowhere.csv"], "nowhere.csv"),
+        (["--split=test"], "--split is for prepared sets"),
+        (["--overlay_alpha=nan"], "--overlay_alpha is nan"),
+        (["--margin=-1"], "the margin is -1"),
+        (["--process_index=0", "--process_count=0"], "--process_count is 0"),
+    ],
+)
+def test_wrong_arguments_end_in_one_sentence(run, tmp_path, arguments, message):
+    save(tmp_path / "photos" / "a.png", picture(CELLS))
+    status, _, errors = run(tmp_path / "photos", *arguments, out=tmp_path / "out")
+    assert status == 1
+    assert errors.startswith("error: ")
+    assert message in errors
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_wrong_argument_is_said_before_jax_is_imported(tmp_path):
+    code = (
+        "import sys\n"
+        "from dmlcsr_jax.predict.__main__ import main\n"
+        "try:\n"
+        f"    main(['a.jpg', '--checkpoint=c', '--out={tmp_path}', '--overlay_alpha=2'])\n"
+        "finally:\n"
+        "    print('jax' in sys.modules)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.returncode == 1
+    assert done.stderr.startswith("error: --overlay_alpha is 2.0")
+    assert done.stdout == "False\n"
+
+
+def test_the_package_gives_the_face_parser():
+    assert predict.FaceParser is face_parser.FaceParser
+    with pytest.raises(AttributeError, match="nothing"):
+        _ = predict.nothing
