@@ -97,7 +97,7 @@ class Training:
         )
 
         # 4. The state: born sharded, then restored, or begun from given weights.
-        self.workdir.mkdir(parents=True, exist_ok=True)
+        atomic_file.make_folder(self.workdir)
         self.checkpoints = run_lib.RunCheckpoints(workdir, keep=config.checkpoint.keep)
         self.progress = Progress()
         self.state, self.state_sharding = self._initial_or_restored_state()
@@ -205,8 +205,8 @@ class Training:
                 else:
                     self._train_to(self._next_stop())
             self.save()
-        except Preempted:
-            log.warning("preempted: saving step %d; the same command goes on from there", self.step)
+        except Preempted as stop:
+            log.warning("%s: saving step %d; the same command goes on from there", stop, self.step)
             self.save()
             self._close()
             raise
@@ -476,6 +476,7 @@ def train_and_evaluate(config: ml_collections.ConfigDict, workdir: epath.PathLik
 
     Raises:
       UserError: where the config, the data or a checkpoint cannot be used.
+      Preempted: where the run was asked to stop; it is saved.
     """
     config_lib.validate(config)
     training = Training(config, workdir)
@@ -483,9 +484,6 @@ def train_and_evaluate(config: ml_collections.ConfigDict, workdir: epath.PathLik
     if training.is_finished and results.exists():
         log.info("this run is finished; its results stand in %s", results)
         return
-    try:
-        training.run()
-        shipped = f"teacher:{training.cycle}" if training.cycle else "latest"
-        evaluate_checkpoint(config, workdir, shipped, out=workdir, tick=training.watch.tick)
-    except Preempted:
-        return
+    training.run()
+    shipped = f"teacher:{training.cycle}" if training.cycle else "latest"
+    evaluate_checkpoint(config, workdir, shipped, out=workdir, tick=training.watch.tick)
