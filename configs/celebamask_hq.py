@@ -1,6 +1,6 @@
 """CelebAMask-HQ, 19 classes: the paper's full settings (ResNet-101, 473x473, 200 epochs).
 
-    python -m dmlcsr_jax.main --config=configs/celebamask_hq.py --workdir=DIR \
+    python -m dmlcsr_jax.main --config=celebamask_hq --workdir=DIR \
         --config.data.root=PREPARED
 
 `PREPARED` is what `python -m dmlcsr_jax.data.prepare --dataset=celebamask_hq` wrote. Meant for a
@@ -9,7 +9,7 @@ Published score: mean F1 86.07 (mIoU 77.81). Add `--config.model.pretrained=FILE
 weights, as the paper does.
 """
 
-from configs import default
+from dmlcsr_jax.configs import default
 
 
 def get_config():

@@ -1,12 +1,12 @@
 """CelebAMask-HQ photographs in a folder, 19 classes, a tiny encoder: for two CPU cores.
 
-    python -m dmlcsr_jax.main --config=configs/celebamask_hq_tiny.py --workdir=DIR \
+    python -m dmlcsr_jax.main --config=celebamask_hq_tiny --workdir=DIR \
         --config.data.root=FOLDER
 
 `FOLDER` holds `images/`, `labels/`, `train_list.txt` and `val_list.txt`.
 """
 
-from configs import default
+from dmlcsr_jax.configs import default
 
 
 def get_config():

@@ -25,7 +25,7 @@ def get_config() -> ConfigDict:
     config.data.train_split = "train"
     config.data.eval_split = "test"
     config.data.image_size = 473  # side of the square network input, pixels
-    # Unset: whole images; else faces' boxes with this share of their longer side on each side.
+    # Unset: complete images; else faces' boxes with this share of their longer side on each side.
     config.data.crop_margin = config_dict.placeholder(float)
     config.data.channel_order = "rgb"  # in which the network is fed; mean and std follow it
     config.data.mean = (0.485, 0.456, 0.406)

@@ -1,6 +1,6 @@
 """Helen, 11 classes: the paper's full settings (ResNet-101, 473x473, 200 epochs, CSR from 150).
 
-    python -m dmlcsr_jax.main --config=configs/helen.py --workdir=DIR --config.data.root=PREPARED
+    python -m dmlcsr_jax.main --config=helen --workdir=DIR --config.data.root=PREPARED
 
 `PREPARED` is what `python -m dmlcsr_jax.data.prepare --dataset=helen` wrote. Meant for a slice or
 node whose device count divides the batch of 28 (4 GPUs as in the paper; v5e-4). Published score:
@@ -8,7 +8,7 @@ overall F1 93.8 (DML-CSR, Helen). Add `--config.model.pretrained=FILE` for Image
 the paper does.
 """
 
-from configs import default
+from dmlcsr_jax.configs import default
 
 
 def get_config():

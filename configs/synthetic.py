@@ -1,11 +1,11 @@
-"""Drawn faces, 11 classes, a tiny encoder: the whole method in minutes, without a download.
+"""Drawn faces, 11 classes, a tiny encoder: the complete method in minutes, without a download.
 
-    python -m dmlcsr_jax.main --config=configs/synthetic.py --workdir=runs/synthetic
+    python -m dmlcsr_jax.main --config=synthetic --workdir=runs/synthetic
 
 Warm-up, cosine, then cycles of self-regulation, on two CPU cores.
 """
 
-from configs import default
+from dmlcsr_jax.configs import default
 
 
 def get_config():

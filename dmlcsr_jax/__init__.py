@@ -1,3 +1,13 @@
 """DML-CSR face parsing (arXiv 2203.14448, CVPR 2022) in JAX and Flax."""
 
 __version__ = "0.1.0"
+__all__ = ["FaceParser", "__version__"]
+
+
+def __getattr__(name: str):
+    """Imports `FaceParser` where it is asked for: it starts JAX."""
+    if name == "FaceParser":
+        from dmlcsr_jax.predict import FaceParser
+
+        return FaceParser
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -1,13 +1,30 @@
-"""Files that are whole or not there at all."""
+"""Files that are complete or not there at all, and the folders that hold them."""
 
 import os
 import uuid
 
 from etils import epath
 
+from dmlcsr_jax.errors import NO_ROOM, UserError
+
+
+def make_folder(path: epath.PathLike) -> None:
+    """Makes a folder and those above it, local or remote (`gs://`); one that exists stays.
+
+    Raises:
+      UserError: where a file is in its place, or it may not be made; says which and why.
+      OSError: where the disk is full.
+    """
+    try:
+        epath.Path(path).mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        if error.errno in NO_ROOM:
+            raise
+        raise UserError(f"cannot make the folder {os.fspath(path)}: {error.strerror}.") from error
+
 
 def write_bytes(path: epath.PathLike, data: bytes) -> None:
-    """Writes a file under another name and renames it when it is whole.
+    """Writes a file under another name and renames it when it is complete.
 
     Args:
       path: the file, local or remote (`gs://`); one that exists is replaced. Folders above it are
@@ -15,10 +32,11 @@ def write_bytes(path: epath.PathLike, data: bytes) -> None:
       data: its content.
 
     Raises:
+      UserError: where a folder above it cannot be made.
       OSError: where it cannot be written, with its name; nothing is left behind then.
     """
     path = epath.Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
+    make_folder(path.parent)
     part = path.with_name(f".{path.name}.{uuid.uuid4().hex[:12]}.part")
     try:
         part.write_bytes(data)

@@ -1,7 +1,7 @@
 """Checks a config before anything is built, and says what in it decides the result of a run."""
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Iterator
 from typing import Any
 
 import jax
@@ -39,6 +39,10 @@ def _fraction(value) -> bool:
     return 0 <= value <= 1
 
 
+def _numbers(values) -> bool:
+    return all(isinstance(value, int | float) for value in values)
+
+
 def _one_of(*choices) -> tuple[Callable[[Any], bool], str]:
     return lambda value: value in choices, "one of " + ", ".join(map(str, choices))
 
@@ -58,8 +62,11 @@ _RULES = {
     "data.image_size": (lambda size: size >= 32, "32 or more"),
     "data.crop_margin": (lambda margin: margin is None or margin >= 0, "0 or more, or unset"),
     "data.channel_order": _one_of("rgb", "bgr"),
-    "data.mean": (lambda mean: len(mean) == 3, "three numbers"),
-    "data.std": (lambda std: len(std) == 3 and min(std) > 0, "three numbers above 0"),
+    "data.mean": (lambda mean: len(mean) == 3 and _numbers(mean), "three numbers"),
+    "data.std": (
+        lambda std: len(std) == 3 and _numbers(std) and min(std) > 0,
+        "three numbers above 0",
+    ),
     "data.num_workers": _NOT_NEGATIVE,
     "data.synthetic.train_examples": _POSITIVE,
     "data.synthetic.eval_examples": _POSITIVE,
@@ -91,7 +98,7 @@ _RULES = {
     "eval.batch_size": _POSITIVE,
     "eval.every_epochs": _POSITIVE,
     "eval.scales": (
-        lambda scales: len(scales) > 0 and min(scales) > 0,
+        lambda scales: len(scales) > 0 and _numbers(scales) and min(scales) > 0,
         "a tuple of numbers above 0",
     ),
     "checkpoint.every_epochs": _POSITIVE,
@@ -107,35 +114,42 @@ def validate(config: ml_collections.ConfigDict) -> None:
     """Checks every value that can be impossible, and the values that must fit together.
 
     Raises:
-      UserError: names the first field that is out of range, its value and what it must be.
+      UserError: names every field that is missing, out of range or in conflict with another, its
+        value and what it must be.
     """
     flat = flatten(config)
-    for name, (is_valid, meaning) in _RULES.items():
-        if not is_valid(flat[name]):
-            raise UserError(f"config.{name} is {flat[name]!r}; it must be {meaning}.")
+    if missing := sorted(_RULES.keys() - flat.keys()):
+        raise UserError(f"config.{missing[0]} is missing; begin with configs/default.py.")
+    wrong = {
+        name: f"config.{name} is {flat[name]!r}; it must be {meaning}."
+        for name, (is_valid, meaning) in _RULES.items()
+        if not is_valid(flat[name])
+    }
+    if problems := [*wrong.values(), *_conflicts(config, wrong.keys())]:
+        raise UserError(" ".join(problems))
+
+
+def _conflicts(config: ml_collections.ConfigDict, wrong: Collection[str]) -> Iterator[str]:
+    """Yields a sentence for each of the values that do not fit together, but for wrong ones."""
     if config.model.dtype == "float64" and not jax.config.jax_enable_x64:
-        raise UserError(
-            "config.model.dtype is 'float64' but JAX computes in 32 bits; set JAX_ENABLE_X64=1."
-        )
+        yield "config.model.dtype is 'float64' but JAX computes in 32 bits; set JAX_ENABLE_X64=1."
     if config.data.source != "synthetic" and not config.data.root:
-        raise UserError("config.data.root is empty; give the data's folder: --config.data.root=DIR")
+        yield "config.data.root is empty; give the data's folder: --config.data.root=DIR."
     if config.augmentation.scale_min > config.augmentation.scale_max:
-        raise UserError(
+        yield (
             f"config.augmentation.scale_min is {config.augmentation.scale_min}; "
             f"it must not exceed scale_max, {config.augmentation.scale_max}."
         )
     epochs, start, cycle = config.train.num_epochs, config.csr.start_epoch, config.csr.cycle_epochs
     if start > epochs:
-        raise UserError(
-            f"config.csr.start_epoch is {start}; it must not exceed train.num_epochs, {epochs}."
-        )
-    if (epochs - start) % cycle:
-        raise UserError(
-            f"config.csr.cycle_epochs is {cycle}; the {epochs - start} epochs from csr.start_epoch "
-            f"to train.num_epochs must be whole cycles."
+        yield f"config.csr.start_epoch is {start}; it must not exceed train.num_epochs, {epochs}."
+    elif "csr.cycle_epochs" not in wrong and (epochs - start) % cycle:
+        yield (
+            f"config.csr.cycle_epochs is {cycle}; it must divide the {epochs - start} epochs from "
+            "csr.start_epoch to train.num_epochs."
         )
     if config.optim.warmup_epochs > start:
-        raise UserError(
+        yield (
             f"config.optim.warmup_epochs is {config.optim.warmup_epochs}; "
             f"it must not exceed csr.start_epoch, {start}."
         )

@@ -1,5 +1,6 @@
-"""Errors that a user can mend."""
+"""Errors that a user can fix, said in one sentence."""
 
+import contextlib
 import errno
 import functools
 import signal
@@ -7,16 +8,16 @@ import sys
 from collections.abc import Mapping
 from typing import Any
 
-# Of an OSError: the disk, or one's share of it, is full.
+# Of an OSError: the disk, or the user's quota of it, is full.
 NO_ROOM = (errno.ENOSPC, errno.EDQUOT)
 
 
 class UserError(ValueError):
-    """Bad input: its message is one sentence that names the file or value and the mend."""
+    """Bad input: its message names the file or value, and says how to fix it."""
 
 
 def differences(there: Mapping[str, Any], here: Mapping[str, Any]) -> str:
-    """Returns every field that two descriptions do not agree on, with both values; "" if none."""
+    """Returns every field in which two descriptions differ, with both values; "" if none."""
     return "; ".join(
         f"{name} ({there.get(name)!r} there, {here.get(name)!r} here)"
         for name in sorted(there.keys() | here.keys())
@@ -37,11 +38,15 @@ def sentence_of(error: BaseException) -> str | None:
 def exit_on_user_error(main):
     """Wraps an entry point: a `UserError` or a full disk becomes one line and exit status 1.
 
-    Ctrl-C becomes one line too, and exit status 130.
+    Ctrl-C becomes one line too, and exit status 130; also where SIGINT was ignored by inheritance,
+    as in a script's background jobs.
     """
 
     @functools.wraps(main)
     def wrapped(*args, **kwargs):
+        if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+            with contextlib.suppress(ValueError):  # not in the main thread
+                signal.signal(signal.SIGINT, signal.default_int_handler)
         try:
             return main(*args, **kwargs)
         except (UserError, OSError) as error:

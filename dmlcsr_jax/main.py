@@ -1,16 +1,28 @@
-"""The command line: `python -m dmlcsr_jax.main --config=configs/helen.py --workdir=DIR`."""
+"""The command line: `python -m dmlcsr_jax.main --config=helen --workdir=DIR`."""
 
+import importlib.util
 import logging
-import signal
+import os
+import pathlib
+import re
 import sys
+import traceback
+
+from dmlcsr_jax.distributed import interrupt
+
+if __name__ == "__main__":
+    interrupt.install()
 
 from absl import app, flags
 from absl import logging as absl_logging
 from ml_collections import config_flags
 
+from dmlcsr_jax import configs
 from dmlcsr_jax.errors import UserError, exit_on_user_error
 
-_CONFIG = config_flags.DEFINE_config_file("config", None, "The run's config, configs/NAME.py.")
+_CONFIG = config_flags.DEFINE_config_file(
+    "config", None, "The run's config: the name of a shipped one (helen) or a file (mine.py)."
+)
 _WORKDIR = flags.DEFINE_string("workdir", None, "Folder of checkpoints and results; may be gs://.")
 _MODE = flags.DEFINE_enum(
     "mode", "train", ["train", "eval", "check_data"], "What to do with the config."
@@ -28,6 +40,53 @@ _DISTRIBUTED = flags.DEFINE_bool(
 )
 
 
+def _config_file(name: str) -> pathlib.Path:
+    """Returns the file of a config: `helen` and `configs/helen.py` are shipped, found anywhere."""
+    path = pathlib.Path(name)
+    if path.suffix == ".py" and path.is_file():
+        return path
+    shipped = {
+        file.stem: file
+        for file in pathlib.Path(configs.__file__).parent.glob("*.py")
+        if file.stem not in ("__init__", "default")
+    }
+    if path.stem in shipped and name in (path.stem, f"configs/{path.name}"):
+        return shipped[path.stem]
+    raise UserError(
+        f"there is no config {name!r}; give a .py file or one of {', '.join(sorted(shipped))}."
+    )
+
+
+class _ConfigParser(flags.ArgumentParser):
+    """Loads a config; an error in its own code is shown with its traceback."""
+
+    def parse(self, argument):
+        """Returns the locked config of `NAME`, `FILE` or `FILE:ARGUMENT` of its `get_config`."""
+        name, *rest = argument.split(":", 1)
+        path = _config_file(name)
+        spec = importlib.util.spec_from_file_location("dmlcsr_jax_config", path)
+        module = sys.modules[spec.name] = importlib.util.module_from_spec(spec)
+        try:
+            spec.loader.exec_module(module)
+            return module.get_config(*rest).lock()
+        except Exception:
+            traceback.print_exc()
+            sys.exit(1)
+
+
+flags.FLAGS[_CONFIG.name].parser = _ConfigParser()
+
+
+def _reason(error: BaseException) -> str:
+    text = " ".join(str(error).splitlines())
+    if isinstance(error, AttributeError | KeyError):
+        # Of ml_collections: a field's name in quotes within quotes, perhaps with a similar one.
+        field, similar = re.search(r"\w+", text), re.search(r'Did you mean "(\w+)"', text)
+        hint = f"; did you mean {similar[1]!r}?" if similar else "."
+        return f"the config has no field {field[0]!r}{hint}" if field else text
+    return text
+
+
 def parse_flags(argv: list[str]) -> list[str]:
     """Parses the flags; what is wrong with them ends in one sentence and exit status 1."""
     try:
@@ -42,25 +101,18 @@ def parse_flags(argv: list[str]) -> list[str]:
             raise UserError(
                 "--coordinator_address, --num_processes and --process_id go together; give all."
             )
-    except (
-        flags.Error,
-        AttributeError,
-        ImportError,
-        KeyError,
-        TypeError,
-        ValueError,
-        OSError,
-    ) as error:
-        text = str(error).strip('"').splitlines()[0]
-        print(f"error: {text}", file=sys.stderr)
+    except (flags.Error, AttributeError, KeyError, TypeError, ValueError) as error:
+        print(f"error: {_reason(error)}", file=sys.stderr)
         sys.exit(1)
     return rest
 
 
 def _log_to_stderr() -> None:
     """Shows what this package tells; of the libraries only their errors."""
+    # JAX, not yet imported, would speak of a SIGTERM where Ctrl-C was pressed.
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
     absl_logging.set_verbosity(absl_logging.ERROR)
-    # Orbax raises what it logs, and `checkpointing` makes a sentence of the first of it.
+    # Orbax raises what it logs, and `checkpoints` makes a sentence of the first of it.
     absl_logging.get_absl_handler().addFilter(lambda record: "orbax" not in record.pathname)
     logging.getLogger("asyncio").setLevel(logging.CRITICAL)
     handler = logging.StreamHandler()
@@ -72,8 +124,8 @@ def _log_to_stderr() -> None:
 
 
 @exit_on_user_error
-def main(_) -> None:
-    """Starts the processes' runtime and does what --mode says."""
+def main(_) -> int:
+    """Starts the processes' runtime and does what --mode says; returns the exit status."""
     _log_to_stderr()
     # Imported here so that a wrong flag is said at once.
     from dmlcsr_jax.check_data import check
@@ -84,13 +136,14 @@ def main(_) -> None:
     config, workdir = _CONFIG.value, _WORKDIR.value
     if _MODE.value == "check_data":
         check.check_config_data(config, workdir)
-        return
+        return 0
     preemption.start_distributed(
         _COORDINATOR.value,
         _NUM_PROCESSES.value,
         _PROCESS_ID.value,
         detect_cluster=_DISTRIBUTED.value,
     )
+    interrupt.save_first()
     with watchdog.watched():
         try:
             if _MODE.value == "train":
@@ -100,13 +153,14 @@ def main(_) -> None:
                 evaluate_checkpoint.evaluate_checkpoint(
                     config, workdir, _CHECKPOINT.value, tick=watch.tick
                 )
-        except preemption.Preempted:
-            # What there was to save is saved; what was asked for has not been done.
-            sys.exit(128 + signal.SIGTERM)
+        except preemption.Preempted as stop:
+            return stop.exit_status
+    return 0
 
 
 def run() -> None:
-    """Entry point of the console script."""
+    """Entry point of the console command `dmlcsr-train`."""
+    interrupt.install()
     app.run(main, flags_parser=parse_flags)
 
 

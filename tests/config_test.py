@@ -85,6 +85,11 @@ def test_every_free_field_exists():
         ("csr.start_epoch", 13),
         ("csr.cycle_epochs", 3),
         ("eval.scales", ()),
+        ("eval.scales", ("1.0,abc",)),
+        ("data.mean", ("a", "b", "c")),
+        ("data.crop_margin", -0.1),
+        ("augmentation.scale_std", -0.1),
+        ("augmentation.rotation_max", float("nan")),
         ("checkpoint.keep", 1),
         ("log.every_steps", 0),
     ],
@@ -93,6 +98,29 @@ def test_impossible_values_are_named(field, value):
     config = valid_config()
     config.update_from_flattened_dict({field: value})
     with pytest.raises(UserError, match=field.replace(".", r"\.")):
+        config_lib.validate(config)
+
+
+def test_everything_wrong_is_said_at_once():
+    config = valid_config()
+    config.seed = -1
+    config.csr.start_epoch = 13
+    config.csr.cycle_epochs = 0
+    config.optim.warmup_epochs = 20
+    config.augmentation.scale_min = 1.5
+    with pytest.raises(UserError) as error:
+        config_lib.validate(config)
+    for field in (
+        *("seed", "csr.start_epoch", "csr.cycle_epochs", "optim.warmup_epochs"),
+        "augmentation.scale_min",
+    ):
+        assert f"config.{field} is" in str(error.value)
+
+
+def test_a_field_that_is_missing_is_named():
+    config = valid_config()
+    del config.eval.scales
+    with pytest.raises(UserError, match=r"config\.eval\.scales is missing"):
         config_lib.validate(config)
 
 

@@ -45,15 +45,16 @@ QUICK_COMPILATION = "--xla_backend_optimization_level=0 --xla_llvm_disable_expen
 CACHE = tempfile.TemporaryDirectory()
 
 
-def main(*args, config="configs/synthetic.py", check=True):
+def main(*args, config="configs/synthetic.py", check=True, cwd=ROOT):
     environment = os.environ | {
+        "PYTHONPATH": str(ROOT),
         "XLA_FLAGS": QUICK_COMPILATION,
         "JAX_PLATFORMS": "cpu",
         "JAX_COMPILATION_CACHE_DIR": CACHE.name,
     }
     result = subprocess.run(
         [sys.executable, "-m", "dmlcsr_jax.main", f"--config={config}", *map(str, args)],
-        cwd=ROOT,
+        cwd=cwd,
         env=environment,
         capture_output=True,
         text=True,
@@ -185,7 +186,14 @@ def test_a_loss_that_is_not_finite_ends_the_run_with_its_batch(finished_run, tmp
     ("args", "words"),
     [
         (["--config.model.encoder=vgg"], ["model.encoder", "vgg", "resnet101"]),
-        (["--config.model.enkoder=tiny"], ["enkoder"]),
+        (["--config.model.enkoder=tiny"], ["error: the config has no field 'enkoder'", "encoder"]),
+        (["--config.enkoder.width=2"], ["error: the config has no field 'enkoder'."]),
+        (["--config.eval.scales=1.0,abc"], ["eval.scales", "1.0,abc"]),
+        (["--config.csr.start_epoch=9", "--config.seed=-1"], ["csr.start_epoch", "seed"]),
+        (["--workdir=/dev/null"], ["cannot make the folder /dev/null: "]),
+        (["--workdir=/dev/null/run"], ["cannot make the folder /dev/null/run: "]),
+        (["--config=nowhere.py"], ["'nowhere.py'", "helen"]),
+        (["--config=nowhere"], ["'nowhere'", "helen"]),
         (["--config.train.batch_size=nine"], ["batch_size"]),
         (["--config.train.batch_size=19"], ["train.batch_size", "18"]),
         (["--mode=evaluate"], ["mode", "evaluate"]),
@@ -205,3 +213,42 @@ def test_what_is_wrong_is_said_in_one_sentence(tmp_path, args, words):
     assert len(errors) == 1, result.stderr
     assert all(word in errors[0] for word in words), errors[0]
     assert "Traceback" not in result.stderr
+
+
+MINE = """from dmlcsr_jax.configs import default
+
+def get_config(encoder="tiny"):
+    config = default.get_config()
+    config.data.source = "synthetic"
+    config.data.label_set = "helen"
+    config.model.encoder = encoder
+    {}
+    return config
+"""
+
+
+@pytest.mark.parametrize("config", ["synthetic", "configs/synthetic.py", "mine.py", "mine.py:tiny"])
+def test_configs_are_found_from_any_folder(tmp_path, config):
+    (tmp_path / "mine.py").write_text(MINE.format(""))
+    wrong = "--config.optim.momentum=7.0"
+    result = main(f"--workdir={tmp_path}", wrong, config=config, check=False, cwd=tmp_path)
+    assert result.stderr.splitlines()[-1].startswith("error: config.optim.momentum is 7.0; ")
+
+
+@pytest.mark.parametrize(
+    ("line", "error"),
+    [
+        ("config.model.width.real.x = 2", "AttributeError"),
+        ("config.seed = 'one'", "TypeError"),
+        ("config.sead = 1", "AttributeError"),
+        ("open('/nowhere/there')", "FileNotFoundError"),
+        ("{}['key']", "KeyError"),
+    ],
+)
+def test_an_error_in_a_config_keeps_its_traceback(tmp_path, line, error):
+    (tmp_path / "mine.py").write_text(MINE.format("config.lock(); " + line))
+    result = main(f"--workdir={tmp_path}", config="mine.py", check=False, cwd=tmp_path)
+    assert result.returncode == 1
+    assert "Traceback" in result.stderr
+    assert 'mine.py", line 8, in get_config' in result.stderr
+    assert f"\n{error}: " in result.stderr

@@ -1,6 +1,5 @@
 """SIGTERM or Ctrl-C, noticed by every process at the same point of the program."""
 
-import logging
 import os
 import signal
 import socket
@@ -10,9 +9,8 @@ import threading
 import jax
 from jax.experimental import multihost_utils
 
+from dmlcsr_jax.distributed import interrupt
 from dmlcsr_jax.errors import UserError
-
-log = logging.getLogger(__name__)
 
 # JAX waits so long for processes that are not there at the start.
 _START_SECONDS = 300
@@ -22,7 +20,15 @@ _HEARTBEAT_TIMEOUT_SECONDS = 40
 
 
 class Preempted(Exception):
-    """All processes have agreed to stop here and to save."""
+    """All processes have agreed to stop here and to save.
+
+    Its text says why: "preempted" by a SIGTERM or another process, or "interrupted" by Ctrl-C.
+    """
+
+    @property
+    def exit_status(self) -> int:
+        """What a shell expects of a process that the signal has ended: 143, or 130 for Ctrl-C."""
+        return interrupt.EXIT_STATUS if interrupt.asked.is_set() else 128 + signal.SIGTERM
 
 
 def _free_port() -> int:
@@ -41,8 +47,7 @@ def start_distributed(
 ) -> None:
     """Starts JAX's distributed runtime, also for a lone process: it is what listens to SIGTERM.
 
-    The first Ctrl-C does then as SIGTERM does. Where a process is missing, the others end with
-    status 1 and a sentence.
+    Where a process is missing, the others end with status 1 and a sentence.
 
     Must run before JAX's first computation.
 
@@ -79,7 +84,6 @@ def start_distributed(
         ) from error
     finally:
         missing.cancel()
-    signal.signal(signal.SIGINT, _on_interrupt)
 
 
 def _end_for_missing_process(num_processes: int | None) -> None:
@@ -90,13 +94,6 @@ def _end_for_missing_process(num_processes: int | None) -> None:
         "and see the log of each for why it is not there.\n"
     )
     os._exit(1)
-
-
-def _on_interrupt(*_) -> None:
-    """Takes the first Ctrl-C for a SIGTERM."""
-    signal.signal(signal.SIGINT, signal.default_int_handler)
-    log.warning("interrupted: stopping at the next step; Ctrl-C again ends at once")
-    os.kill(os.getpid(), signal.SIGTERM)
 
 
 class PreemptionWatch:
@@ -114,4 +111,4 @@ class PreemptionWatch:
         """
         self._point += 1
         if multihost_utils.reached_preemption_sync_point(self._point):
-            raise Preempted
+            raise Preempted("interrupted" if interrupt.asked.is_set() else "preempted")

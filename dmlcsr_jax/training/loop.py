@@ -12,8 +12,8 @@ import jax
 import ml_collections
 from etils import epath
 
+from dmlcsr_jax import atomic_file, models
 from dmlcsr_jax import config as config_lib
-from dmlcsr_jax import models
 from dmlcsr_jax.checkpoints.metadata import Metadata
 from dmlcsr_jax.checkpoints.model import abstract_variables, newest
 from dmlcsr_jax.checkpoints.run import RunCheckpoints
@@ -141,6 +141,7 @@ def train_and_evaluate(config: ml_collections.ConfigDict, workdir: epath.PathLik
             variables = models.initial_variables(model, config.seed, config.data.image_size)
             variables = initial_weights(config, metadata, variables)
             state = jax.jit(create_state, out_shardings=state_sharding)(variables)
+            atomic_file.make_folder(workdir)
             checkpoints = RunCheckpoints(workdir, keep=config.checkpoint.keep)
             opened.callback(checkpoints.close)
             progress, saved = Progress(), None
@@ -270,9 +271,9 @@ def train_and_evaluate(config: ml_collections.ConfigDict, workdir: epath.PathLik
                     ):
                         outputs.save(state)
             outputs.save(state)
-        except Preempted:
+        except Preempted as stop:
             log.warning(
-                "preempted: saving step %d; the same command goes on from there", progress.step
+                "%s: saving step %d; the same command goes on from there", stop, progress.step
             )
             outputs.save(state)
             raise

@@ -9,9 +9,11 @@ import pytest
 
 PROCESS = """
 import os, signal, sys, time
-from dmlcsr_jax.distributed import preemption
+from dmlcsr_jax.distributed import interrupt, preemption
 
+interrupt.install()
 preemption.start_distributed()
+interrupt.save_first()
 watch = preemption.PreemptionWatch()
 watch.tick()
 os.kill(os.getpid(), int(sys.argv[1]))
@@ -19,30 +21,32 @@ try:
     for _ in range(200):
         watch.tick()
         time.sleep(0.05)
-except preemption.Preempted:
-    print("preempted", flush=True)
-try:
+except preemption.Preempted as stop:
+    print(stop, stop.exit_status, flush=True)
+if int(sys.argv[1]) == signal.SIGINT:
     os.kill(os.getpid(), signal.SIGINT)
-    time.sleep(1)
-except KeyboardInterrupt:
-    print("interrupted", flush=True)
+    time.sleep(20)
 """
 
 
 @pytest.mark.parametrize(
-    ("number", "said"),
-    [(signal.SIGTERM, ["preempted"]), (signal.SIGINT, ["preempted", "interrupted"])],
+    ("number", "said", "status", "told"),
+    [
+        (signal.SIGTERM, "preempted 143\n", 0, ""),
+        (signal.SIGINT, "interrupted 130\n", 130, "interrupted"),
+    ],
 )
-def test_sigterm_or_the_first_ctrl_c_asks_and_the_second_ends(number, said):
+def test_sigterm_or_the_first_ctrl_c_asks_and_the_second_ends(number, said, status, told):
     result = subprocess.run(
         [sys.executable, "-c", PROCESS, str(int(number))],
-        env=os.environ | {"JAX_PLATFORMS": "cpu"},
+        env=os.environ | {"JAX_PLATFORMS": "cpu", "TF_CPP_MIN_LOG_LEVEL": "2"},
         capture_output=True,
         text=True,
         timeout=100,
     )
-    assert result.returncode == 0, result.stderr
-    assert result.stdout.split() == said
+    assert result.returncode == status, result.stderr
+    assert result.stdout == said
+    assert (result.stderr.splitlines() or [""])[-1] == told
 
 
 def test_a_cluster_that_is_not_there_ends_in_a_sentence():
