@@ -91,7 +91,7 @@ confirm() {
   [[ $answer == [yY] || $answer == [yY][eE][sS] ]] || fail "not confirmed, nothing was done."
 }
 
-# Refuses a text that has the placeholder of the examples; $1 says where it stands.
+# Refuses a text that has the placeholder of the examples; $1 says where it is.
 _refuse_placeholder() {
   [[ $2 != *gs://BUCKET* ]] || fail "$1 still says gs://BUCKET; put the name of your bucket there."
 }

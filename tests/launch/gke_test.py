@@ -1,11 +1,12 @@
 """Google Kubernetes Engine: the calls, and the manifest."""
 
+import configparser
 import json
 import re
 
 import pytest
 import yaml
-from launch_bench import CLUSTER, DELETE_JOB, FILLED, KUBECTL, NASTY, TRAIN
+from launch_bench import CLUSTER, DELETE_JOB, FILLED, KUBECTL, LAUNCH, NASTY, ROOT, TRAIN
 
 
 class TestCalls:
@@ -38,6 +39,17 @@ class TestCalls:
             ],
             DELETE_JOB,
         ]  # fmt: skip
+
+    def test_the_image_gets_what_installing_and_running_need(self):
+        ignored, *let_in = (LAUNCH / "Dockerfile.dockerignore").read_text().splitlines()
+        assert ignored == "*"
+        copied = {line[1:] for line in let_in if line[0] == "!"}
+        assert all((ROOT / name).exists() for name in copied)
+        config = configparser.ConfigParser()
+        config.read(ROOT / "setup.cfg")
+        readme = config["metadata"]["long_description"].removeprefix("file: ")
+        files = {readme, config["metadata"]["license_files"], "setup.cfg", "pyproject.toml"}
+        assert copied == {*files, "dmlcsr_jax", FILLED["CONFIG"].partition("/")[0]}
 
     def test_gke_takes_no_topology_for_a_single_host(self, bench):
         bench.settings(GKE_HOSTS="1", GKE_TOPOLOGY="2x2")

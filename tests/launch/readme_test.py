@@ -1,9 +1,11 @@
 """launch/README.md."""
 
+import configparser
 import re
+import subprocess
 
 import pytest
-from launch_bench import LAUNCH, SUBCOMMANDS
+from launch_bench import LAUNCH, ROOT, SUBCOMMANDS, TRAIN
 
 
 class TestReadme:
@@ -30,3 +32,43 @@ class TestReadme:
         known = re.search(r"setting_names=\(([^)]*)\)", (LAUNCH / "settings.sh").read_text())[1]
         named = set(re.findall(r"\b((?:GKE|SLURM|TPU)_[A-Z_]+[A-Z])\b", text))
         assert named <= set(known.split())
+
+    def test_step_2_gives_settings_that_step_3_takes(self, bench):
+        text = (LAUNCH / "README.md").read_text()
+        copy, block = re.search(
+            r"\*\*Settings\.\*\* `(cp [^`]+)`, then change these lines[^*]*?\n\n((?: {7}.+\n)+)",
+            text,
+        ).groups()
+        subprocess.run(copy, shell=True, cwd=bench.root, check=True)
+        path = bench.root / "helen.env"
+        settings = path.read_text().splitlines()
+        wanted = [line.strip() for line in block.splitlines()]
+        for line in wanted:
+            # An argument is there as an example, behind a #, or as it is wanted.
+            is_argument = line.startswith("ARGUMENT=")
+            name = f"(# )?{re.escape(line)}$" if is_argument else line.partition("=")[0] + "="
+            [place] = [i for i, old in enumerate(settings) if re.match(name, old)]
+            settings[place] = line
+        filled = "\n".join(settings).replace("gs://BUCKET", "gs://faces")
+        path.write_text(filled.replace("=...", "=my-project"))
+        command = re.search(r"^ +(launch/tpu_vm\.sh .*--dry_run run)$", text, re.M)[1]
+        result = subprocess.run(
+            f"bash {command}", shell=True, cwd=bench.root, env=bench.env,
+            capture_output=True, text=True,
+        )  # fmt: skip
+        assert result.returncode == 0, result.stderr
+        arguments = " ".join([
+            *TRAIN, "--config.data.root=gs://faces/data/helen", "--config.model.dtype=bfloat16",
+        ])  # fmt: skip
+        assert f"worker.sh start {arguments}'" in result.stdout
+        assert "--project=my-project --zone=us-west4-a" in result.stdout
+
+    def test_it_installs_from_the_checkout_or_a_wheel(self):
+        text = (LAUNCH / "README.md").read_text()
+        config = configparser.ConfigParser()
+        config.read(ROOT / "setup.cfg")
+        installed = re.findall(r'pip install (?:--editable )?"([^"]+)\[([\w,]+)\]"', text)
+        assert len(installed) == 3
+        for what, extras in installed:
+            assert what == "." or what.endswith(".whl")
+            assert set(extras.split(",")) <= set(config["options.extras_require"])

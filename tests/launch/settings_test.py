@@ -35,7 +35,7 @@ class TestSettings:
             ({"MAX_FAILURES": "0"}, [], ["MAX_FAILURES", "'0'", "whole number"]),
             ({"TPU_NAME": "My TPU"}, [], ["TPU_NAME", "My TPU"]),
             ({}, ["ZOEN=x"], [f"line {len(FILLED) + 1}", "ZOEN"]),
-            ({}, ["ZONE=x"], [f"line {len(FILLED) + 1}", "ZONE", "twice"]),
+            ({}, ["ZONE=x"], [f"line {len(FILLED) + 1}", "ZONE", "twice", "first in line 4"]),
             ({}, ["export ZONE=x"], [f"line {len(FILLED) + 1}", "NAME=value"]),
         ],
     )
