@@ -87,22 +87,27 @@ def executable(path: pathlib.Path, text: str) -> None:
     path.chmod(path.stat().st_mode | stat.S_IXUSR)
 
 
+def make_checkout(folder: pathlib.Path) -> None:
+    """Makes a checkout with the launch scripts alone, all of them committed."""
+    shutil.copytree(LAUNCH, folder / "launch")
+    (folder / ".gitignore").write_text("/build/\n")
+    git = ["git", "-C", folder, "-c", "user.name=t", "-c", "user.email=t@t"]
+    subprocess.run([*git, "init", "-q", "--template="], check=True)
+    subprocess.run([*git, "add", "."], check=True)
+    subprocess.run([*git, "commit", "-q", "-m", "all"], check=True)
+
+
 class Bench:
     """A checkout of its own with the launch scripts, fakes first on PATH, and a home."""
 
-    def __init__(self, folder: pathlib.Path):
+    def __init__(self, folder: pathlib.Path, checkout: pathlib.Path):
         self.root = folder / "check out"  # a space: paths are values too
         self.home = folder / "home"
         self.bin = folder / "bin"
         self.logs = folder / "slurm logs"
-        for path in (self.root, self.home, self.bin):
+        for path in (self.home, self.bin):
             path.mkdir()
-        shutil.copytree(LAUNCH, self.root / "launch")
-        (self.root / ".gitignore").write_text("/build/\n")
-        git = ["git", "-C", self.root, "-c", "user.name=t", "-c", "user.email=t@t"]
-        subprocess.run([*git, "init", "-q"], check=True)
-        subprocess.run([*git, "add", "."], check=True)
-        subprocess.run([*git, "commit", "-q", "-m", "all"], check=True)
+        shutil.copytree(checkout, self.root)
         for name in ("gcloud", "kubectl", "docker", "sbatch", "scancel", "squeue", "sleep"):
             executable(self.bin / name, FAKE)
         self.env = os.environ | {

@@ -8,13 +8,12 @@ import signal
 import time
 
 import pytest
-from launch_bench import NASTY, PROCESS, TRAIN, Bench, executable, is_up, plan, wait_for
+from launch_bench import NASTY, PROCESS, TRAIN, executable, is_up, plan, wait_for
 
 
 class TestLocal:
     @pytest.fixture
-    def bench(self, tmp_path):
-        bench = Bench(tmp_path)
+    def bench(self, bench):
         (bench.bin / "sleep").unlink()
         executable(bench.bin / "python", PROCESS)
         return bench
@@ -76,7 +75,7 @@ class TestLocal:
 
     @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
     def test_signals_are_passed_on(self, bench, number):
-        plan(bench, {"seconds": 60, "save": 0.3}, {"seconds": 60, "save": 0.8})
+        plan(bench, {"seconds": 60, "save": 0.3}, {"seconds": 60, "save": 0.6})
         process = bench.start(bench.command("local.sh", "2"))
         wait_for(lambda: is_up(bench, 0) and is_up(bench, 1))
         process.send_signal(number)
@@ -112,7 +111,7 @@ class TestLocal:
         assert "error: process 1 ended with status 3." in output
 
     def test_the_whole_group_may_be_signalled(self, bench):
-        plan(bench, {"seconds": 60, "save": 0.5}, {"seconds": 60, "save": 0.5})
+        plan(bench, {"seconds": 60, "save": 0.3}, {"seconds": 60, "save": 0.3})
         process = bench.start(bench.command("local.sh", "2"), start_new_session=True)
         wait_for(lambda: is_up(bench, 0) and is_up(bench, 1))
         os.killpg(process.pid, signal.SIGTERM)

@@ -13,7 +13,6 @@ from launch_bench import (
     NASTY,
     PROCESS,
     TRAIN,
-    Bench,
     executable,
     is_up,
     plan,
@@ -123,8 +122,7 @@ class TestSlurmJob:
     """launch/slurm.sbatch as Slurm runs it, with fakes for Slurm's own programs."""
 
     @pytest.fixture
-    def bench(self, tmp_path):
-        bench = Bench(tmp_path)
+    def bench(self, bench):
         executable(bench.bin / "scontrol", FAKE)
         executable(bench.bin / "srun", SRUN)
         executable(bench.bin / "scancel", SCANCEL)
@@ -155,7 +153,7 @@ class TestSlurmJob:
         assert bench.calls() == []
 
     def test_near_the_time_limit_it_saves_and_goes_back_into_the_queue(self, bench):
-        process = self.start(bench, {"seconds": 60, "save": 0.2}, {"seconds": 60, "save": 1.0})
+        process = self.start(bench, {"seconds": 60, "save": 0.2}, {"seconds": 60, "save": 0.6})
         wait_for(lambda: is_up(bench, 0) and is_up(bench, 1))
         process.send_signal(signal.SIGUSR1)
         assert self.end(process) == (143, 2)
@@ -170,7 +168,7 @@ class TestSlurmJob:
         assert bench.calls() == [["scontrol", "requeue", "77"]]
 
     def test_stopped_by_a_preemption_with_a_grace_time_it_goes_back_into_the_queue(self, bench):
-        process = self.start(bench, {"seconds": 60, "save": 0.2}, {"seconds": 60, "save": 1.0})
+        process = self.start(bench, {"seconds": 60, "save": 0.2}, {"seconds": 60, "save": 0.6})
         wait_for(lambda: is_up(bench, 0) and is_up(bench, 1))
         # Slurm signals the tasks alone.
         subprocess.run([bench.bin / "scancel", "--signal=TERM", "77"], env=bench.env, check=True)
@@ -180,7 +178,7 @@ class TestSlurmJob:
     @pytest.mark.parametrize(("saved_status", "status"), [(143, 0), (0, 0), (3, 3)])
     def test_stopped_on_request_it_saves_and_is_not_put_back(self, bench, saved_status, status):
         fate = {"seconds": 60, "saved_status": saved_status}
-        process = self.start(bench, fate | {"save": 0.2}, fate | {"save": 1.0})
+        process = self.start(bench, fate | {"save": 0.2}, fate | {"save": 0.6})
         wait_for(lambda: is_up(bench, 0) and is_up(bench, 1))
         process.send_signal(signal.SIGUSR2)
         assert self.end(process) == (status, 2)

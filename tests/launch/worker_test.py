@@ -8,13 +8,12 @@ import subprocess
 import time
 
 import pytest
-from launch_bench import FAKE, NASTY, PROCESS, TRAIN, Bench, executable, is_up, plan, wait_for
+from launch_bench import FAKE, NASTY, PROCESS, TRAIN, executable, is_up, plan, wait_for
 
 
 @pytest.fixture
-def bench(tmp_path):
+def bench(bench):
     """A machine of a slice, with a fake for the environment's Python."""
-    bench = Bench(tmp_path)
     (bench.bin / "sleep").unlink()
     python = bench.home / "dmlcsr_jax_venv" / "bin" / "python"
     python.parent.mkdir(parents=True)
@@ -46,14 +45,17 @@ class TestSupervise:
         arguments = ["-m", "dmlcsr_jax.main", "--distributed", "a b", "$c"]
         assert f"arguments {json.dumps(arguments)}" in result.stdout
 
-    @pytest.mark.parametrize("to_all", [False, True])
     @pytest.mark.parametrize(
-        ("saved_status", "state"), [(143, "stopped\n"), (3, "failed 3\n"), (0, "finished\n")]
-    )
+        ("to_all", "saved_status", "state"),
+        [
+            (False, 143, "stopped\n"), (True, 143, "stopped\n"), (True, 3, "failed 3\n"),
+            (False, 0, "finished\n"),
+        ],
+    )  # fmt: skip
     def test_a_sigterm_to_training_or_to_all_is_waited_for(
         self, bench, to_all, saved_status, state
     ):
-        plan(bench, {"seconds": 60, "save": 0.5, "saved_status": saved_status})
+        plan(bench, {"seconds": 60, "save": 0.3, "saved_status": saved_status})
         process = bench.start(self.command(bench), start_new_session=True)
         wait_for(lambda: is_up(bench))
         training = int((bench.folder / "up0").read_text())
@@ -68,7 +70,7 @@ class TestSupervise:
         assert "saved" in process.stdout.read()
 
     def test_a_second_sigterm_while_it_saves_changes_nothing(self, bench):
-        plan(bench, {"seconds": 60, "save": 1.0})
+        plan(bench, {"seconds": 60, "save": 0.6})
         process = bench.start(self.command(bench), start_new_session=True)
         wait_for(lambda: is_up(bench))
         os.killpg(process.pid, signal.SIGTERM)
@@ -153,7 +155,7 @@ class TestWorker:
         assert "on stderr" in log
 
     def test_stop_waits_until_it_has_saved(self, bench):
-        plan(bench, {"seconds": 60, "save": 0.5})
+        plan(bench, {"seconds": 60, "save": 0.3})
         self.call(bench, "start")
         wait_for(lambda: is_up(bench))
         assert "already" in self.call(bench, "start", check=False).stderr
