@@ -47,7 +47,7 @@ supervise() {
   # A SIGTERM to all processes of the machine is training's to answer; its status is still read.
   trap : TERM
   (
-    write_state running "$BASHPID" && exec "$venv/bin/python" -m dmlcsr_jax.main --distributed "$@"
+    write_state running "$BASHPID" $$ && exec "$venv/bin/python" -m dmlcsr_jax.main --distributed "$@"
   ) || status=$?
   case $status in
     0) write_state finished ;;
@@ -58,11 +58,13 @@ supervise() {
 }
 
 state() {
-  local word=absent pid=''
+  local word=absent pids=() # pids: after the word
   if [[ -f $run_dir/state ]]; then
-    read -r word pid <"$run_dir/state"
+    read -ra pids <"$run_dir/state"
+    word=${pids[0]}
   fi
-  if [[ $word == running ]] && ! kill -0 "$pid" 2>/dev/null; then
+  # Of training and of what supervises it: when both are gone, nobody will write how it ended.
+  if [[ $word == running ]] && ! kill -0 "${pids[@]:1}" 2>/dev/null; then
     word=lost
   elif [[ $word == stopped && -f $run_dir/stop_requested ]]; then
     word=requested
@@ -90,14 +92,14 @@ start() {
 }
 
 stop() {
-  local word pid
+  local training
   if [[ $(state) != running ]]; then
     echo "no run is under way on $(hostname)."
     return 0
   fi
   touch "$run_dir/stop_requested"
-  read -r word pid <"$run_dir/state"
-  kill -TERM "$pid"
+  read -r _ training _ <"$run_dir/state"
+  kill -TERM "$training" 2>/dev/null || true # it may have ended just now
   while [[ $(state) == running ]]; do
     sleep 0.5
   done

@@ -59,7 +59,7 @@ class TestSupervise:
         process = bench.start(self.command(bench), start_new_session=True)
         wait_for(lambda: is_up(bench))
         training = int((bench.folder / "up0").read_text())
-        assert self.state(bench) == f"running {training}\n"
+        assert self.state(bench) == f"running {training} {process.pid}\n"
         if to_all:
             os.killpg(process.pid, signal.SIGTERM)
         else:
@@ -180,5 +180,9 @@ class TestWorker:
         wait_for(lambda: self.state(bench) == "failed")
         gone = subprocess.Popen(["true"])
         gone.wait()
-        (bench.home / "dmlcsr_jax_run" / "state").write_text(f"running {gone.pid}\n")
+        state = bench.home / "dmlcsr_jax_run" / "state"
+        state.write_text(f"running {gone.pid} {gone.pid}\n")
         assert self.state(bench) == "lost"
+        # Training has just ended, and how is about to be written.
+        state.write_text(f"running {gone.pid} {os.getpid()}\n")
+        assert self.state(bench) == "running"
