@@ -15,11 +15,6 @@ usage: launch/gke.sh [--settings FILE] [--dry_run] [--yes] SUBCOMMAND [-- ARGUME
   logs [N]     follow the log of process N (0)
   stop         let the run save and end, and delete the job; start goes on from there
   teardown     delete the job and the node pool, after asking; checkpoints and data stay
-
-  --settings FILE   read FILE (launch/settings.env)
-  --dry_run         print every command and run none
-  --yes             do not ask before deleting
-  -- ARGUMENT...    more arguments of dmlcsr_jax.main
 USAGE
 }
 

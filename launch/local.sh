@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Several processes on this machine that stand for several hosts.
+# Several processes on this machine, as if each were a host.
 
 usage() {
   cat <<'USAGE'
@@ -7,16 +7,19 @@ usage: launch/local.sh [--settings FILE] [--dry_run] [--devices D] [--port P] N 
 
 Starts N processes of dmlcsr_jax.main on this machine's CPU, joined by JAX's distributed runtime
 with gloo collectives, as if each were a host. Each line of output begins with its process's
-number. SIGTERM and SIGINT are passed on to all processes. When one process fails, the others are
-ended too (SIGTERM; SIGKILL after 60 s) and this script ends with status 1, naming it.
+number. SIGTERM and SIGINT make all of them save and end (SIGTERM; SIGKILL 60 s after the first has
+ended); this script then ends with status 143. When one process fails, the others are ended in the
+same way, and this script ends with status 1, naming it.
 
-  --settings FILE   read FILE (launch/settings.env)
-  --dry_run         print every command and run none
   --devices D       CPU devices that each process has (1)
   --port P          of the coordinator on 127.0.0.1 (a free one)
-  -- ARGUMENT...    more arguments of dmlcsr_jax.main; they win over those of the settings file
 USAGE
 }
+
+# The background job of a script is started with SIGINT ignored, which bash itself cannot undo.
+if [[ $(trap -p INT) == "trap -- '' SIGINT" ]]; then
+  exec env --default-signal=INT bash "${BASH_SOURCE[0]}" "$@"
+fi
 
 # shellcheck source-path=SCRIPTDIR source=settings.sh
 source "$(dirname -- "${BASH_SOURCE[0]}")/settings.sh"
@@ -47,9 +50,9 @@ done
 read_command_line "${common[@]}"
 ((${#words[@]} == 1)) || fail "name the number of processes; --help explains."
 count=${words[0]}
-[[ $count =~ ^[1-9][0-9]*$ ]] || fail "the number of processes is '$count'; it must be a whole number above 0."
-[[ $devices =~ ^[1-9][0-9]*$ ]] || fail "--devices is '$devices'; it must be a whole number above 0."
-[[ $port =~ ^([1-9][0-9]*)?$ ]] || fail "--port is '$port'; it must be a whole number above 0."
+check_number "the number of processes" "$count"
+check_number --devices "$devices"
+[[ -z $port ]] || check_number --port "$port"
 require CONFIG WORKDIR
 
 port_is_taken() {
@@ -104,6 +107,7 @@ pass_on() {
 trap pass_on TERM INT
 
 failed=
+stopped=false
 killer=
 declare -A alive=()
 for ((process = 0; process < count; process++)); do
@@ -117,23 +121,29 @@ while ((${#alive[@]})); do
   fi
   process=${alive[$ended]}
   unset "alive[$ended]"
-  if ((status != 0)) && [[ -z $failed ]]; then
+  if ((status == 0)); then
+    continue
+  elif ((status == 143)); then
+    stopped=true # it has saved after a SIGTERM
+  elif [[ -z $failed ]]; then
     failed="process $process ended with status $status"
     if ((status > 128)); then
       failed+=" (signal $(kill -l "$status"))"
     fi
     if ((${#alive[@]})); then
       failed+="; the others were ended"
-      kill -TERM "${!alive[@]}" 2>/dev/null || true
-      (
-        trap - TERM INT
-        sleep "$grace_seconds" &
-        trap 'kill $!; exit' TERM
-        wait
-        kill -KILL "${!alive[@]}" 2>/dev/null
-      ) &
-      killer=$!
     fi
+  fi
+  if ((${#alive[@]})) && [[ -z $killer ]]; then
+    kill -TERM "${!alive[@]}" 2>/dev/null || true
+    (
+      trap - TERM INT
+      sleep "$grace_seconds" &
+      trap 'kill $!; exit' TERM
+      wait
+      kill -KILL "${!alive[@]}" 2>/dev/null
+    ) &
+    killer=$!
   fi
 done
 if [[ -n $killer ]]; then
@@ -142,3 +152,4 @@ fi
 # What the processes wrote last is out before this script ends.
 wait "${prefixers[@]}" || true
 [[ -z $failed ]] || fail "$failed."
+! $stopped || exit 143

@@ -91,13 +91,14 @@ confirm() {
   [[ $answer == [yY] || $answer == [yY][eE][sS] ]] || fail "not confirmed, nothing was done."
 }
 
-# Refuses a text that has the placeholder of the examples; $1 says where it stands.
+# Refuses a text that has the placeholder of the examples; $1 says where it is.
 _refuse_placeholder() {
   [[ $2 != *gs://BUCKET* ]] || fail "$1 still says gs://BUCKET; put the name of your bucket there."
 }
 
 _read_settings() {
   local line name value number=0
+  local -A first=() # line in which a setting was first given
   [[ -f $settings_file ]] || fail "there is no settings file $settings_file; copy $launch_dir/settings.env."
   while IFS= read -r line || [[ -n $line ]]; do
     number=$((number + 1))
@@ -118,9 +119,22 @@ _read_settings() {
     fi
     [[ " ${setting_names[*]} " == *" $name "* ]] ||
       fail "$settings_file, line $number: there is no setting $name; the settings are ARGUMENT, ${setting_names[*]}."
-    [[ -z ${settings[$name]+set} ]] || fail "$settings_file, line $number: $name is set twice."
+    [[ -z ${first[$name]:-} ]] ||
+      fail "$settings_file, line $number: $name is set twice, first in line ${first[$name]}; keep one of the two lines."
+    first[$name]=$number
     settings[$name]=$value
   done <"$settings_file"
+}
+
+# The options that all scripts share, for their --help.
+common_usage() {
+  cat <<'USAGE'
+
+  --settings FILE   read FILE (launch/settings.env)
+  --dry_run         print every command and run none
+  --yes             do not ask before deleting or cancelling
+  -- ARGUMENT...    more arguments of dmlcsr_jax.main; they win over those of the settings file
+USAGE
 }
 
 # Reads the command line and the settings file: fills words, settings and main_arguments.
@@ -138,6 +152,7 @@ read_command_line() {
       --yes) assume_yes=true ;;
       --help | -h)
         usage
+        common_usage
         exit 0
         ;;
       --)
@@ -169,13 +184,16 @@ require() {
   ((${#missing[@]} == 0)) || fail "$settings_file lacks ${missing[*]}: fill in what is missing."
 }
 
-# Refuses a setting that is not a whole number above 0.
+# Refuses a value that is not a whole number above 0; $1 says what it is of.
+check_number() {
+  [[ $2 =~ ^[1-9][0-9]*$ ]] || fail "$1 is '$2'; it must be a whole number above 0."
+}
+
 require_number() {
   local name
   require "$@"
   for name in "$@"; do
-    [[ ${settings[$name]} =~ ^[1-9][0-9]*$ ]] ||
-      fail "$settings_file: $name is '${settings[$name]}'; it must be a whole number above 0."
+    check_number "$settings_file: $name" "${settings[$name]}"
   done
 }
 

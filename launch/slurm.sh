@@ -13,11 +13,6 @@ usage: launch/slurm.sh [--settings FILE] [--dry_run] [--yes] SUBCOMMAND [-- ARGU
   stop       let the run save and end; it does not go back into the queue, and leaves it if it
              waits there
   teardown   cancel the job at once, after asking: what was not saved is lost
-
-  --settings FILE   read FILE (launch/settings.env)
-  --dry_run         print every command, those of the job too, and run none
-  --yes             do not ask before cancelling
-  -- ARGUMENT...    more arguments of dmlcsr_jax.main
 USAGE
 }
 

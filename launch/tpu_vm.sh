@@ -4,6 +4,7 @@
 usage() {
   cat <<'USAGE'
 usage: launch/tpu_vm.sh [--settings FILE] [--dry_run] [--yes] SUBCOMMAND [-- ARGUMENT...]
+       e.g. launch/tpu_vm.sh --settings helen.env start -- --mode=eval --checkpoint=best
 
   create      ask for the slice (a queued resource) and wait until it is there
   status      state of the slice, and of the run on each of its machines
@@ -16,11 +17,6 @@ usage: launch/tpu_vm.sh [--settings FILE] [--dry_run] [--yes] SUBCOMMAND [-- ARG
               MAX_FAILURES times. It starts the run with its own arguments: give it those of `start`
   teardown    delete the slice, after asking; checkpoints and data stay where they are
   run         create, provision, start, watch and, once the run has finished, teardown
-
-  --settings FILE   read FILE (launch/settings.env)
-  --dry_run         print every command and run none
-  --yes             do not ask before deleting
-  -- ARGUMENT...    more arguments of dmlcsr_jax.main, e.g. start -- --mode=eval --checkpoint=best
 USAGE
 }
 
@@ -73,7 +69,7 @@ await_active() {
       ACTIVE) return 0 ;;
       FAILED | SUSPENDED)
         describe_request
-        fail "the request for $name has become $state; its description stands above."
+        fail "the request for $name has become $state; its description is above."
         ;;
     esac
     if [[ $state != "$shown" ]]; then
@@ -191,7 +187,7 @@ verdict() {
   esac
 }
 
-# One failure too many ends this script, but not the slice.
+# A failure beyond MAX_FAILURES ends this script, but not the slice.
 count_failure() {
   failures=$((failures + 1))
   ((failures <= settings[MAX_FAILURES])) ||
@@ -259,7 +255,7 @@ watch() {
       refused)
         describe_request
         remaking=true
-        count_failure "the request for $name has failed; its description stands above"
+        count_failure "the request for $name has failed; its description is above"
         attempt remake
         ;;
       absent)

@@ -6,12 +6,14 @@ usage() {
   cat <<'USAGE'
 usage: launch/worker.sh provision PYTHON_VERSION
        launch/worker.sh start [ARGUMENT of dmlcsr_jax.main...]
+       launch/worker.sh supervise [ARGUMENT of dmlcsr_jax.main...]
        launch/worker.sh stop
        launch/worker.sh state
 
 Called by launch/tpu_vm.sh on every machine of a slice.
   provision  makes the virtual environment and installs this checkout for TPU into it
   start      starts training in the background; the log is ~/dmlcsr_jax_run/log
+  supervise  what `start` leaves running: runs training and writes how it is to ~/dmlcsr_jax_run/state
   stop       sends SIGTERM and waits until the run has saved and ended
   state      prints one word: absent, running, finished, stopped, requested, lost or failed
              (stopped: by a SIGTERM from outside; requested: by `stop`; lost: its machine restarted)
@@ -35,12 +37,34 @@ provision() {
   "$venv/bin/python" -c 'import dmlcsr_jax, jax, libtpu'
 }
 
+write_state() {
+  printf '%s\n' "$*" >"$run_dir/state.new"
+  mv -f -- "$run_dir/state.new" "$run_dir/state"
+}
+
+supervise() {
+  local status=0
+  # A SIGTERM to all processes of the machine is training's to answer; its status is still read.
+  trap : TERM
+  (
+    write_state running "$BASHPID" $$ && exec "$venv/bin/python" -m dmlcsr_jax.main --distributed "$@"
+  ) || status=$?
+  case $status in
+    0) write_state finished ;;
+    143) write_state stopped ;; # it has saved after a SIGTERM
+    *) write_state failed "$status" ;;
+  esac
+  return "$status"
+}
+
 state() {
-  local word=absent pid=''
+  local word=absent pids=() # pids: after the word
   if [[ -f $run_dir/state ]]; then
-    read -r word pid <"$run_dir/state"
+    read -ra pids <"$run_dir/state"
+    word=${pids[0]}
   fi
-  if [[ $word == running ]] && ! kill -0 "$pid" 2>/dev/null; then
+  # Of training and of what supervises it: when both are gone, nobody will write how it ended.
+  if [[ $word == running ]] && ! kill -0 "${pids[@]:1}" 2>/dev/null; then
     word=lost
   elif [[ $word == stopped && -f $run_dir/stop_requested ]]; then
     word=requested
@@ -56,9 +80,7 @@ start() {
   mkdir -p "$run_dir"
   rm -f "$run_dir/stop_requested" "$run_dir/state"
   cd "$checkout"
-  nohup setsid bash launch/supervise.sh "$run_dir/state" \
-    "$venv/bin/python" -m dmlcsr_jax.main --distributed "$@" \
-    </dev/null >>"$run_dir/log" 2>&1 &
+  nohup setsid bash launch/worker.sh supervise "$@" </dev/null >>"$run_dir/log" 2>&1 &
   for _ in {1..50}; do
     if [[ -f $run_dir/state ]]; then
       return 0
@@ -70,21 +92,21 @@ start() {
 }
 
 stop() {
-  local word pid
+  local training
   if [[ $(state) != running ]]; then
     echo "no run is under way on $(hostname)."
     return 0
   fi
   touch "$run_dir/stop_requested"
-  read -r word pid <"$run_dir/state"
-  kill -TERM "$pid"
+  read -r _ training _ <"$run_dir/state"
+  kill -TERM "$training" 2>/dev/null || true # it may have ended just now
   while [[ $(state) == running ]]; do
     sleep 0.5
   done
 }
 
 case ${1:-} in
-  provision | start | stop | state) "$@" ;;
+  provision | start | supervise | stop | state) "$@" ;;
   --help | -h) usage ;;
   *)
     usage >&2
