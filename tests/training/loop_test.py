@@ -5,6 +5,7 @@ import pathlib
 import shutil
 import subprocess
 import sys
+import tempfile
 
 import pytest
 
@@ -25,6 +26,22 @@ SMALL = (
     "--config.csr.cycle_epochs=1",
     "--config.eval.every_epochs=1",
 )
+CACHE = tempfile.TemporaryDirectory()
+# Ends as by SIGKILL, when the first best model is saved and nothing after it.
+KILLED = """
+import os, runpy
+from dmlcsr_jax.checkpoints.run import RunCheckpoints
+
+save_best = RunCheckpoints.save_best
+
+def save_and_die(self, *args):
+    save_best(self, *args)
+    self.wait()
+    os._exit(9)
+
+RunCheckpoints.save_best = save_and_die
+runpy.run_module("dmlcsr_jax.main", run_name="__main__", alter_sys=True)
+"""
 # Counts the managers of checkpoints that are open at the end.
 COUNTED = """
 import runpy
@@ -49,13 +66,14 @@ finally:
 """
 
 
-def start(workdir, *args):
+def start(workdir, *args, program=COUNTED):
     environment = os.environ | {
         "JAX_PLATFORMS": "cpu",
+        "JAX_COMPILATION_CACHE_DIR": CACHE.name,
         "XLA_FLAGS": "--xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true",
     }
     return subprocess.run(
-        [sys.executable, "-c", COUNTED, *SMALL, f"--workdir={workdir}", *args],
+        [sys.executable, "-c", program, *SMALL, f"--workdir={workdir}", *args],
         cwd=ROOT,
         env=environment,
         capture_output=True,
@@ -83,12 +101,11 @@ def finished(tmp_path_factory):
 def test_the_bar_says_that_a_program_is_compiled(finished):
     _, result = finished
     bar = result.stderr.replace("\r", "\n").splitlines()
-    words = [line for line in bar if line.startswith("train:")]
-    compiling = [line for line in words if "compiling" in line]
-    # The step by hard labels, then the one by soft targets.
-    assert ["0/2" in compiling[0], "1/2" in compiling[-1]] == [True, True], bar
-    assert "loss" in words[-1]
-    assert "compiling" not in words[-1]
+    said = [line for line in bar if line.startswith("train:")]
+    assert any("0/2" in line and "compiling" in line for line in said), bar
+    assert "2/2" in said[-1]
+    assert "loss" in said[-1]
+    assert "compiling" not in said[-1]
 
 
 def test_a_run_closes_what_it_has_opened(finished):
@@ -117,6 +134,17 @@ def test_a_run_begun_anew_beside_the_models_of_an_earlier_one_is_refused(finishe
     for word in (str(workdir), "best", "teachers", "metrics.json"):
         assert word in error
     assert files(workdir) == before
+
+
+def test_a_run_killed_after_its_first_best_model_goes_on(finished, tmp_path):
+    """Every epoch ends in an evaluation: the first save comes before it, or this is refused."""
+    assert start(tmp_path, program=KILLED).returncode == 9
+    assert [path.name for path in (tmp_path / "best").iterdir()] == ["1"]
+    assert [path.name for path in (tmp_path / "checkpoints").iterdir()] == ["1"]
+    result = start(tmp_path)
+    assert result.returncode == 0, result.stderr
+    for name in ("metrics.json", "table.txt"):
+        assert (tmp_path / name).read_text() == (finished[0] / name).read_text()
 
 
 @pytest.mark.parametrize(
