@@ -171,7 +171,7 @@ def fixed_fields(config: ml_collections.ConfigDict, label_set: LabelSet) -> dict
 
     Args:
       config: the run's config.
-      label_set: what `data.label_set` stands for: the file that it may name can change.
+      label_set: the one that `data.label_set` names: the file that it may name can change.
     """
     flat = {
         name: value
