@@ -16,13 +16,13 @@ import jax
 import numpy as np
 import tabulate
 
-from dmlcsr_jax.checkpoints import model as model_lib
 from dmlcsr_jax.checkpoints.metadata import Metadata
+from dmlcsr_jax.checkpoints.model import abstract_variables
 from dmlcsr_jax.evaluation import scores
 from dmlcsr_jax.models import build_model
 from dmlcsr_jax.training import optimizer as optimizer_lib
-from dmlcsr_jax.training import step as step_lib
 from dmlcsr_jax.training.state import TrainState
+from dmlcsr_jax.training.step import train_step
 
 PROGRAMS = ("prediction", "training_step", "self_regulated_step")
 
@@ -46,7 +46,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     size = metadata.image_size
     state = jax.eval_shape(
         functools.partial(TrainState.create, optimizer=optimizer),
-        model_lib.abstract_variables(metadata, args.dtype),
+        abstract_variables(metadata, args.dtype),
     )
     images = jax.ShapeDtypeStruct((args.batch_size, size, size, 3), np.uint8)
     label = jax.ShapeDtypeStruct((args.batch_size, size, size), np.uint8)
@@ -54,7 +54,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     programs = {"prediction": predict.lower(state.student, images)}
     for name in PROGRAMS[1:]:
         step = functools.partial(
-            step_lib.train_step,
+            train_step,
             model=model,
             optimizer=optimizer,
             schedule=lambda step: 1e-3,

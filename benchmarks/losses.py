@@ -23,7 +23,7 @@ from jax import lax
 from tabulate import tabulate
 
 from dmlcsr_jax.losses import cross_entropy, lovasz
-from dmlcsr_jax.losses import objective as objective_lib
+from dmlcsr_jax.losses.objective import at_label_size, objective
 
 # Neither time nor memory depends on the factors.
 WEIGHTS = collections.defaultdict(lambda: 1.0)
@@ -175,26 +175,22 @@ def print_memory(batch, size, classes):
     label = jax.ShapeDtypeStruct((batch, size, size), jnp.int32)
     copy = batch * size * size * classes * 4
 
-    def objective(outputs, label, teacher=None):
-        return objective_lib.objective(
-            outputs, label, weights=WEIGHTS, teacher_outputs=teacher, cycle=2
-        )
+    def total(outputs, label, teacher=None):
+        return objective(outputs, label, weights=WEIGHTS, teacher_outputs=teacher, cycle=2)
 
-    def at_label_size(loss):
-        return lambda outputs, label: loss(
-            objective_lib.at_label_size(outputs["parsing"], label), label
-        )
+    def of_parsing(loss):
+        return lambda outputs, label: loss(at_label_size(outputs["parsing"], label), label)
 
     gradient = functools.partial(jax.value_and_grad, has_aux=True)
     measured = {
-        "objective, hard labels": (gradient(objective), (outputs, label)),
-        "objective, soft targets": (gradient(objective), (outputs, label, outputs)),
+        "objective, hard labels": (gradient(total), (outputs, label)),
+        "objective, soft targets": (gradient(total), (outputs, label, outputs)),
         "cross-entropy alone": (
-            jax.value_and_grad(at_label_size(cross_entropy.cross_entropy)),
+            jax.value_and_grad(of_parsing(cross_entropy.cross_entropy)),
             (outputs, label),
         ),
         "Lovász alone": (
-            jax.value_and_grad(at_label_size(lovasz.lovasz_softmax)),
+            jax.value_and_grad(of_parsing(lovasz.lovasz_softmax)),
             (outputs, label),
         ),
     }

@@ -31,8 +31,8 @@ import psutil
 import tabulate
 import torch
 
-from dmlcsr_jax.data import batches as batches_lib
 from dmlcsr_jax.data import label_sets, prepare
+from dmlcsr_jax.data.batches import train_batches
 from dmlcsr_jax.data.builders import Options
 from dmlcsr_jax.data.prepared import PreparedSource
 from dmlcsr_jax.data.warp import Augmentation
@@ -115,7 +115,7 @@ def time_torch(root, arguments, label_set):
 
 def time_grain(source, arguments):
     """Returns examples a second, CPU seconds an example and memory in MB from time to time."""
-    batches = batches_lib.train_batches(
+    batches = train_batches(
         source,
         label_set=source.label_set,
         image_size=arguments.image_size,

@@ -43,7 +43,7 @@ def initial_variables(model, seed, image_size):
 
     Args:
       model: a `DMLCSR`.
-      seed: whole number, 0 or more. Each tensor's draw depends on it and on the tensor's name
+      seed: an integer, 0 or more. Each tensor's draw depends on it and on the tensor's name
         alone, so that networks that differ in one part share the others.
       image_size: side of the square input, pixels.
 

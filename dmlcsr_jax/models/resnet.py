@@ -54,7 +54,7 @@ def architecture(encoder):
 
 
 def scaled(channels, width):
-    """Returns `channels * width` as a whole number, a multiple of 8 unless `width` is 1."""
+    """Returns `channels * width` as an integer, a multiple of 8 unless `width` is 1."""
     return channels if width == 1 else max(8, 8 * round(channels * width / 8))
 
 
