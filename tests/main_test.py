@@ -165,9 +165,7 @@ def test_a_loss_that_is_not_finite_ends_the_run_with_its_batch(finished_run, tmp
     [path] = workdir.glob("*.npz")
     assert str(path) in error
     config, label_set = synthetic.get_config(), label_sets.HELEN
-    faces = sources.open_source(
-        "synthetic", split="train", label_set=label_set, num_examples=18, size=64, seed=config.seed
-    )
+    faces = sources.open_synthetic("train", label_set, num_examples=18, size=64, seed=config.seed)
     with batches_lib.train_batches(
         faces,
         label_set=label_set,
