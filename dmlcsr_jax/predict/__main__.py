@@ -1,4 +1,4 @@
-"""Label maps and overlays of photographs, folders, videos and ArrayRecord files.
+"""Label maps and overlays of photographs, folders, videos, ArrayRecord files and prepared sets.
 
     python -m dmlcsr_jax.predict PHOTO_OR_FOLDER [...] --checkpoint=DIR --out=DIR
 
@@ -14,9 +14,10 @@ Subfolders are kept. A photograph is read in its EXIF orientation. What is finis
 again, so that a run that was stopped goes on by the same command.
 
 Labelling of very many photographs is split over processes by `--process_index` and
-`--process_count`, or by JAX's distributed runtime with `--distributed`; `--shards`, and any
-ArrayRecord input, gives `labels/labels.array_record-00000-of-NNNNN` instead of a file each. What
-could not be read has an empty record there, and is tried again where its shard is removed.
+`--process_count`, or by JAX's distributed runtime with `--distributed`. `--shards` gives
+`labels/labels.array_record-00000-of-NNNNN` instead of a file each, and so does input that is one
+ArrayRecord file, a folder of such files or a prepared set, named as for training. What could not be
+read has an empty record there, and is tried again where its shard is removed.
 """
 
 import signal
