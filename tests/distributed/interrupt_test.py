@@ -29,10 +29,13 @@ IGNORING = ("bash", "-c", 'trap "" INT; exec "$@"', "bash")
 
 
 def start(workdir, *args, before=(), **environment):
+    environment = os.environ | {"JAX_PLATFORMS": "cpu", "XLA_FLAGS": ""} | environment
+    # JAX sets it where a test has imported JAX.
+    environment.pop("TF_CPP_MIN_LOG_LEVEL", None)
     return subprocess.Popen(
         [*before, sys.executable, "-m", "dmlcsr_jax.main", f"--workdir={workdir}", *SMALL, *args],
         cwd=ROOT,
-        env=os.environ | {"JAX_PLATFORMS": "cpu", "XLA_FLAGS": "", **environment},
+        env=environment,
         stderr=subprocess.PIPE,
         text=True,
     )
