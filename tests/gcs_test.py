@@ -50,26 +50,26 @@ for i in range(len(source)):
 REPLACE = """
 import sys
 sys.path.insert(0, "tests")
-from small_checkpoints import METADATA, make_state
-from dmlcsr_jax.checkpoints import model, run
+from small_checkpoints import make_state, save_run
+from dmlcsr_jax.checkpoints import model, orbax_private, run
 workdir = "gs://faces/replaced"
 checkpoints = run.RunCheckpoints(workdir, keep=2)
 for step in (4, 8):
-    checkpoints.save_run(make_state(step, step), METADATA, {"note": step})
+    save_run(checkpoints, make_state(step, step), {"note": step})
 checkpoints.wait()
-delete = run._Manager.delete
+delete = orbax_private.Manager.delete
 def killed(manager, step):
     raise KeyboardInterrupt
-run._Manager.delete = killed
+orbax_private.Manager.delete = killed
 try:
-    checkpoints.save_run(make_state(8, 8), METADATA, {"note": "again"})
+    save_run(checkpoints, make_state(8, 8), {"note": "again"})
 except KeyboardInterrupt:
-    run._Manager.delete = delete
+    orbax_private.Manager.delete = delete
 print(model.resolve("latest", workdir).name)
 checkpoints = run.RunCheckpoints(workdir, keep=2)
 print(checkpoints.read_progress()["note"])
 for note in ("new", "replaced"):
-    checkpoints.save_run(make_state(8, 8), METADATA, {"note": note})
+    save_run(checkpoints, make_state(8, 8), {"note": note})
 checkpoints.close()
 print(run.RunCheckpoints(workdir, keep=2).read_progress()["note"])
 """

@@ -40,3 +40,23 @@ def make_state(seed, num_updates):
         teacher_params=random_variables(METADATA, seed + 1)["params"],
         opt_state=optimizer.update(variables["params"], state.opt_state)[1],
     )
+
+
+def save_run(checkpoints, state, progress):
+    """Saves `state` as training does."""
+    checkpoints.save_run(int(state.step), METADATA, state.student, state.train_items, progress)
+
+
+def restore_run(checkpoints, abstract_state, shardings):
+    """Returns the newest state, placed by a tree of shardings, as training does."""
+    target = jax.tree.map(
+        lambda leaf, sharding: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding),
+        abstract_state,
+        shardings,
+    )
+    return TrainState.from_items(*checkpoints.restore_run(target.student, target.train_items))
+
+
+def assert_same(tree, expected):
+    assert jax.tree.structure(tree) == jax.tree.structure(expected)
+    jax.tree.map(np.testing.assert_array_equal, tree, expected)

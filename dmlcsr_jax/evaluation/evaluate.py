@@ -1,11 +1,10 @@
-"""Evaluation of a whole set at the labels' original size."""
+"""Evaluation of a complete set at the labels' original size."""
 
 import collections
 import concurrent.futures
 import contextlib
 import dataclasses
 import os
-import sys
 import threading
 import time
 from collections.abc import Callable, Generator, Iterable, Mapping
@@ -14,17 +13,13 @@ from typing import Any
 import jax
 import numpy as np
 from jax.experimental import multihost_utils
-from tqdm import tqdm
 
 from dmlcsr_jax.data import warp
 from dmlcsr_jax.data.label_sets import LabelSet
 from dmlcsr_jax.distributed import sharding
-from dmlcsr_jax.distributed.rows import local_rows
+from dmlcsr_jax.distributed.progress import progress_bar
 from dmlcsr_jax.evaluation import metrics
-from dmlcsr_jax.evaluation.scores import PredictFn, label_from_scores
-
-# Batches that the devices have got and whose scores the host has not: one computes, one waits.
-_BATCHES_AHEAD = 2
+from dmlcsr_jax.evaluation.scores import LookAhead, PredictFn, label_from_scores
 
 
 @dataclasses.dataclass(frozen=True)
@@ -54,7 +49,7 @@ class EvaluationResult:
 
     Attributes:
       label_set: meaning of the labels that were compared.
-      confusion: int64 `[C, C]`, pixels by true (row) and predicted class, over the whole set.
+      confusion: int64 `[C, C]`, pixels by true (row) and predicted class, over all images.
       num_images: images counted.
       worst: the images with the lowest scores, worst first.
       seconds: wall-clock time.
@@ -109,13 +104,13 @@ def evaluate(
     Every process must call this together, each with its own batches, equally many.
 
     Args:
-      predict_fn: from `inference.make_predict_fn`.
+      predict_fn: from `scores.make_predict_fn`.
       variables: `{"params", "batch_stats"}`.
       batches: as `data.batches.eval_batches` gives them; images whose mask is False count
         nowhere.
       label_set: meaning of the labels that are compared.
       mesh: the mesh to split batches over; None: JAX's default device, and one process.
-      num_examples: images in the whole set, for the time left.
+      num_examples: images in the set, for the time left.
       num_worst: how many of the worst images to keep.
       tick: called once a batch, before it; what it raises ends the evaluation.
       label_table: uint8 `[256]`, turns the source's labels into `label_set`'s.
@@ -130,23 +125,12 @@ def evaluate(
     """
     started = time.perf_counter()
     tally = _Tally(label_set, num_worst, label_table, prediction_table)
-    is_first = jax.process_index() == 0
     process_count = jax.process_count() if mesh is not None else 1
-    bar = tqdm(
-        total=num_examples,
-        desc=description,
-        unit="image",
-        disable=not is_first,
-        mininterval=0.5 if sys.stderr.isatty() else 10,
-        dynamic_ncols=True,
-        leave=False,
-    )
-    on_device: collections.deque = collections.deque()
+    bar = progress_bar(num_examples, unit="image", description=description, leave=False)
+    look_ahead = LookAhead(predict_fn, variables)
     on_host: collections.deque = collections.deque()
 
-    def take_from_device(pool):
-        batch, scores = on_device.popleft()
-        scores = local_rows(scores)
+    def count(pool, batch, scores):
         if scores.shape[0] != batch["mask"].size:
             raise ValueError(
                 f"the predictor returned {scores.shape[0]} rows for {batch['mask'].size} images; "
@@ -172,11 +156,10 @@ def evaluate(
             images = batch["image"]
             if mesh is not None:
                 images = sharding.put_batch(images, mesh)
-            on_device.append((batch, predict_fn(variables, images)))
-            if len(on_device) == _BATCHES_AHEAD:
-                take_from_device(pool)
-        while on_device:
-            take_from_device(pool)
+            for scored in look_ahead.start(batch, images):
+                count(pool, *scored)
+        for scored in look_ahead.rest():
+            count(pool, *scored)
         for futures in on_host:
             for future in futures:
                 future.result()

@@ -133,9 +133,14 @@ class Training:
                     "another --workdir."
                 )
             self.progress = Progress(**progress)
-            state = self.checkpoints.restore_run(abstract_state, state_sharding)
+            target = jax.tree.map(
+                lambda leaf, sharding: leaf.update(sharding=sharding),
+                abstract_state,
+                state_sharding,
+            )
+            restored = self.checkpoints.restore_run(target.student, target.train_items)
             log.info("resumed from %s", path)
-            return state, state_sharding
+            return TrainState.from_items(*restored), state_sharding
         variables = models.initial_variables(self.model, config.seed, config.data.image_size)
         variables = initial_weights(config, self.metadata, variables)
         return jax.jit(create, out_shardings=state_sharding)(variables), state_sharding
@@ -187,7 +192,11 @@ class Training:
             functools.partial(step_lib.panel_step, edge_width=config.loss.edge_width, **common)
         )
         self.predict_fn = make_predict_fn(
-            self.model, self.metadata, flip=config.eval.flip, scales=tuple(config.eval.scales)
+            self.model,
+            self.metadata,
+            mesh=self.mesh,
+            flip=config.eval.flip,
+            scales=tuple(config.eval.scales),
         )
 
     def run(self) -> None:
@@ -464,7 +473,10 @@ class Training:
             self.record.flush()
         except OSError as error:
             raise run_lib.cannot_save(self.workdir, error) from error
-        self.checkpoints.save_run(self.state, self.metadata, progress)
+        state = self.state
+        self.checkpoints.save_run(
+            self.step, self.metadata, state.student, state.train_items, progress
+        )
 
 
 def train_and_evaluate(config: ml_collections.ConfigDict, workdir: epath.PathLike) -> None:

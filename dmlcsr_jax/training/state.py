@@ -58,3 +58,26 @@ class TrainState:
     def teacher(self) -> dict[str, Any]:
         """The teacher's variables, as `model.apply` takes them."""
         return {"params": self.teacher_params, "batch_stats": self.teacher_batch_stats}
+
+    @property
+    def train_items(self) -> dict[str, Any]:
+        """What a checkpoint of the run holds besides the student's variables."""
+        return {
+            "step": self.step,
+            "opt_state": self.opt_state,
+            "teacher": self.teacher,
+            "cycle": self.cycle,
+        }
+
+    @classmethod
+    def from_items(cls, variables, train_items) -> "TrainState":
+        """Returns the state whose `student` and `train_items` these are."""
+        return cls(
+            step=train_items["step"],
+            params=variables["params"],
+            batch_stats=variables["batch_stats"],
+            opt_state=train_items["opt_state"],
+            teacher_params=train_items["teacher"]["params"],
+            teacher_batch_stats=train_items["teacher"]["batch_stats"],
+            cycle=train_items["cycle"],
+        )

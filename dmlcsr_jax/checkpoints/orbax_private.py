@@ -1,0 +1,69 @@
+"""The one file that uses Orbax's private interface, and TensorStore's where it has no other."""
+
+import os
+import sys
+from collections.abc import Callable
+
+import orbax.checkpoint as ocp
+from etils import epath
+from orbax.checkpoint._src.path.atomicity_types import COMMIT_SUCCESS_FILE, TMP_DIR_SUFFIX
+
+
+def withdraw(path: epath.Path) -> None:
+    """Makes a complete checkpoint an unfinished one at a stroke, as which no reader takes it.
+
+    Orbax removes its files one by one; what a kill left of them would still look complete. It tells
+    an unfinished checkpoint by its name, in a bucket by a file that it lacks.
+    """
+    if "://" in os.fspath(path):
+        (path / COMMIT_SUCCESS_FILE).unlink(missing_ok=True)
+    else:
+        path.rename(path.with_name(path.name + TMP_DIR_SUFFIX))
+
+
+class Manager(ocp.CheckpointManager):
+    """Saves when it is told to, and tells at once where a save has failed."""
+
+    def __init__(
+        self,
+        directory: epath.Path,
+        options: ocp.CheckpointManagerOptions,
+        on_failure: Callable[[Exception], None],
+    ):
+        """Opens or makes `directory`; calls `on_failure` with what a save raised, before it is."""
+        self._on_failure = on_failure
+        super().__init__(directory, options=options)
+
+    def reached_preemption(self, step: int) -> bool:
+        """Returns False: `preemption.PreemptionWatch` alone asks for SIGTERM.
+
+        JAX agrees on the next number it is asked with; asked with the numbers of checkpoints too,
+        it would wait for one that never comes.
+        """
+        return False
+
+    def _wait_for_checkpointers(self):
+        try:
+            super()._wait_for_checkpointers()
+        except Exception as error:
+            self._on_failure(error)
+            raise
+
+
+def silence_late_callbacks() -> None:
+    """Keeps TensorStore's callbacks of a failed read or save off stderr.
+
+    The first of many arrays that fails ends Orbax's event loop; each of the others then prints a
+    traceback, "Event loop is closed", from a thread where nothing can catch it.
+    """
+    shown = sys.unraisablehook
+    if getattr(shown, "is_of_checkpoints", False):
+        return
+
+    def hook(unraisable):
+        late = isinstance(unraisable.exc_value, RuntimeError) and unraisable.object is None
+        if not (late and str(unraisable.exc_value) == "Event loop is closed"):
+            shown(unraisable)
+
+    hook.is_of_checkpoints = True
+    sys.unraisablehook = hook

@@ -1,0 +1,65 @@
+"""That Orbax and TensorStore still have what is used of their private parts."""
+
+import importlib
+import sys
+import threading
+
+import orbax.checkpoint as ocp
+import pytest
+
+from dmlcsr_jax.checkpoints import orbax_private
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [("TMP_DIR_SUFFIX", ".orbax-checkpoint-tmp"), ("COMMIT_SUCCESS_FILE", "commit_success.txt")],
+)
+def test_names_of_unfinished_checkpoints(name, value):
+    where = "orbax.checkpoint._src.path.atomicity_types"
+    found = getattr(importlib.import_module(where), name, None)
+    assert found == value, f"{where}.{name} is gone: a kill during a replacement would go unseen"
+
+
+@pytest.mark.parametrize("name", ["_wait_for_checkpointers", "reached_preemption"])
+def test_methods_that_are_overridden(name):
+    assert hasattr(ocp.CheckpointManager, name), f"ocp.CheckpointManager.{name} is gone: {name}"
+
+
+def test_a_failed_save_is_told_at_once(tmp_path, monkeypatch):
+    """Where Orbax no longer calls `_wait_for_checkpointers`, other processes would wait."""
+    told = []
+    manager = orbax_private.Manager(tmp_path, ocp.CheckpointManagerOptions(), told.append)
+    failure = OSError("the disk is gone")
+
+    def fail(checkpointer):
+        # The thread that completes a save; the main one waits for the save before.
+        if threading.current_thread() is not threading.main_thread():
+            raise failure
+
+    monkeypatch.setattr(ocp.AsyncCheckpointer, "wait_until_finished", fail)
+    manager.save(1, args=ocp.args.Composite(note=ocp.args.JsonSave({})))
+    with pytest.raises(OSError, match="the disk is gone"):
+        manager.wait_until_finished()
+    assert failure in told, "ocp.CheckpointManager._wait_for_checkpointers is gone: never called"
+
+
+def test_only_late_callbacks_are_silenced(monkeypatch):
+    shown = []
+    monkeypatch.setattr(sys, "unraisablehook", shown.append)
+    orbax_private.silence_late_callbacks()
+    once = sys.unraisablehook
+    orbax_private.silence_late_callbacks()
+    assert sys.unraisablehook is once
+
+    class Unraisable:
+        def __init__(self, error, source):
+            self.exc_value, self.object = error, source
+
+    others = [
+        Unraisable(RuntimeError("Event loop is closed"), "a finaliser"),
+        Unraisable(RuntimeError("another"), None),
+        Unraisable(ValueError("Event loop is closed"), None),
+    ]
+    for unraisable in (*others, Unraisable(RuntimeError("Event loop is closed"), None)):
+        sys.unraisablehook(unraisable)
+    assert shown == others
