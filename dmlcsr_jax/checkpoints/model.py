@@ -21,9 +21,9 @@ import orbax.checkpoint as ocp
 from etils import epath
 
 from dmlcsr_jax.checkpoints.metadata import Metadata
-from dmlcsr_jax.checkpoints.orbax_private import silence_late_callbacks
+from dmlcsr_jax.checkpoints.orbax_private import quiet_background_threads
 from dmlcsr_jax.distributed import sharding
-from dmlcsr_jax.errors import UserError
+from dmlcsr_jax.errors import NO_ROOM, UserError
 from dmlcsr_jax.models.dmlcsr import build_model
 
 
@@ -117,12 +117,31 @@ def save_model(path: epath.PathLike, metadata: Metadata, params, batch_stats) ->
     if path.exists():
         raise UserError(f"{path} exists already; name a new folder or remove it.")
     items = ocp.args.Composite(**model_items(metadata, variables))
-    silence_late_callbacks()
+    quiet_background_threads()
     try:
         with ocp.Checkpointer(ocp.CompositeCheckpointHandler()) as checkpointer:
             checkpointer.save(absolute(path), args=items)
-    except OSError as error:
-        raise UserError(f"cannot write {path}: {error.strerror or error}.") from error
+    except Exception as error:
+        if (failure := storage_failure(error)) is None:
+            raise
+        raise UserError(f"cannot write {path}: {failure[0]}; {failure[1]}.") from error
+
+
+def storage_failure(error: Exception) -> tuple[str, str] | None:
+    """Returns what is wrong with the storage where a save has failed, and the remedy.
+
+    None where `error` says nothing of the storage.
+    """
+    # TensorStore tells a full disk in words alone.
+    if re.search("no space|quota|RESOURCE_EXHAUSTED", str(error), re.I):
+        return "No space left on device", "make room"
+    causes = (error, error.__cause__, error.__context__)
+    reason = next((cause for cause in causes if isinstance(cause, OSError)), None)
+    if reason is None:
+        return None
+    if reason.errno in NO_ROOM:
+        return reason.strerror, "make room"
+    return str(error).splitlines()[0], "fix that"
 
 
 def absolute(path: epath.PathLike) -> epath.Path:
@@ -191,7 +210,7 @@ def load_model(
       UserError: where there is no such checkpoint, or it is damaged or of another architecture.
     """
     path = resolve(os.fspath(checkpoint), workdir)
-    silence_late_callbacks()
+    quiet_background_threads()
     replicated = sharding.replicated(sharding.make_mesh())
     handler = ocp.CompositeCheckpointHandler(
         model=ocp.StandardCheckpointHandler(), metadata=ocp.JsonCheckpointHandler()
@@ -230,8 +249,9 @@ def damage_as_user_error(path: epath.Path, remedy: str) -> Iterator[None]:
     except UserError:
         raise
     except Exception as error:
-        # Of an array that cannot be read Orbax raises a bare Exception.
-        if not isinstance(error, (OSError, ValueError)) and type(error) is not Exception:
+        # Of an array that cannot be read Orbax raises a bare Exception; its cause says why.
+        cause = error.__cause__ if type(error) is Exception else error
+        if not isinstance(cause, (OSError, ValueError)):
             raise
-        reason = str(error).splitlines()[0].rstrip(".")
+        reason = str(cause).splitlines()[0].rstrip(".")
         raise UserError(f"the checkpoint {path} cannot be read ({reason}); {remedy}.") from error

@@ -1,5 +1,6 @@
 """The one file that uses Orbax's private interface, and TensorStore's where it has no other."""
 
+import logging
 import os
 import sys
 from collections.abc import Callable
@@ -50,20 +51,26 @@ class Manager(ocp.CheckpointManager):
             raise
 
 
-def silence_late_callbacks() -> None:
-    """Keeps TensorStore's callbacks of a failed read or save off stderr.
+def quiet_background_threads() -> None:
+    """Keeps off stderr what background threads print of a failed read or save; it is raised too.
 
-    The first of many arrays that fails ends Orbax's event loop; each of the others then prints a
-    traceback, "Event loop is closed", from a thread where nothing can catch it.
+    Orbax logs what it then raises. TensorStore's callbacks come late: the first of many arrays that
+    fails ends Orbax's event loop, and each of the others then prints a traceback, "Event loop is
+    closed", from a thread where nothing can catch it.
     """
-    shown = sys.unraisablehook
-    if getattr(shown, "is_of_checkpoints", False):
+    logger = logging.getLogger("absl")
+    if _is_not_orbax in logger.filters:
         return
+    logger.addFilter(_is_not_orbax)
+    shown = sys.unraisablehook
 
     def hook(unraisable):
         late = isinstance(unraisable.exc_value, RuntimeError) and unraisable.object is None
         if not (late and str(unraisable.exc_value) == "Event loop is closed"):
             shown(unraisable)
 
-    hook.is_of_checkpoints = True
     sys.unraisablehook = hook
+
+
+def _is_not_orbax(record: logging.LogRecord) -> bool:
+    return record.levelno < logging.ERROR or "orbax" not in record.pathname

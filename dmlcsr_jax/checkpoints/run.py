@@ -1,6 +1,5 @@
 """The checkpoints of one run's workdir, written in the background."""
 
-import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -9,10 +8,16 @@ import orbax.checkpoint as ocp
 from etils import epath
 
 from dmlcsr_jax.checkpoints.metadata import Metadata
-from dmlcsr_jax.checkpoints.model import absolute, damage_as_user_error, model_items, newest_in
-from dmlcsr_jax.checkpoints.orbax_private import Manager, silence_late_callbacks, withdraw
+from dmlcsr_jax.checkpoints.model import (
+    absolute,
+    damage_as_user_error,
+    model_items,
+    newest_in,
+    storage_failure,
+)
+from dmlcsr_jax.checkpoints.orbax_private import Manager, quiet_background_threads, withdraw
 from dmlcsr_jax.distributed import watchdog
-from dmlcsr_jax.errors import NO_ROOM, UserError
+from dmlcsr_jax.errors import UserError
 
 _MANY = 10**6
 
@@ -22,16 +27,9 @@ def cannot_save(workdir: epath.Path, error: Exception) -> Exception:
 
     It is a `UserError` if that is the storage's fault: it names the newest complete checkpoint.
     """
-    causes = (error, error.__cause__, error.__context__)
-    reason = next((cause for cause in causes if isinstance(cause, OSError)), None)
-    text, remedy = str(error).splitlines()[0], "fix that"
-    # TensorStore tells a full disk in words alone.
-    if re.search("no space|quota|RESOURCE_EXHAUSTED", str(error), re.I):
-        text, remedy = "No space left on device", "make room"
-    elif reason is None:
+    if (failure := storage_failure(error)) is None:
         return error
-    elif reason.errno in NO_ROOM:
-        text, remedy = reason.strerror, "make room"
+    text, remedy = failure
     newest = newest_in(workdir / "checkpoints")
     complete = f"that of step {newest.name} is the newest" if newest else "there is none"
     return UserError(
@@ -50,7 +48,7 @@ class RunCheckpoints:
           workdir: the run's folder.
           keep: how many of the newest checkpoints of the run stay.
         """
-        silence_late_callbacks()
+        quiet_background_threads()
         self._workdir = absolute(workdir)
         self._run = self._manager("checkpoints", keep)
         self._best = self._manager("best", 1)

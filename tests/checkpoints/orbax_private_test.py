@@ -1,6 +1,7 @@
 """That Orbax and TensorStore still have what is used of their private parts."""
 
 import importlib
+import logging
 import sys
 import threading
 
@@ -43,12 +44,13 @@ def test_a_failed_save_is_told_at_once(tmp_path, monkeypatch):
     assert failure in told, "ocp.CheckpointManager._wait_for_checkpointers is gone: never called"
 
 
-def test_only_late_callbacks_are_silenced(monkeypatch):
+def test_only_what_is_raised_too_is_kept_off_stderr(monkeypatch):
     shown = []
     monkeypatch.setattr(sys, "unraisablehook", shown.append)
-    orbax_private.silence_late_callbacks()
+    monkeypatch.setattr(logging.getLogger("absl"), "filters", [])
+    orbax_private.quiet_background_threads()
     once = sys.unraisablehook
-    orbax_private.silence_late_callbacks()
+    orbax_private.quiet_background_threads()
     assert sys.unraisablehook is once
 
     class Unraisable:
@@ -63,3 +65,11 @@ def test_only_late_callbacks_are_silenced(monkeypatch):
     for unraisable in (*others, Unraisable(RuntimeError("Event loop is closed"), None)):
         sys.unraisablehook(unraisable)
     assert shown == others
+
+    def is_logged(level, path):
+        record = logging.LogRecord("absl", level, path, 1, "text", None, None)
+        return bool(logging.getLogger("absl").filter(record))
+
+    assert not is_logged(logging.ERROR, "site-packages/orbax/checkpoint/future.py")
+    assert is_logged(logging.WARNING, "site-packages/orbax/checkpoint/future.py")
+    assert is_logged(logging.ERROR, "site-packages/grain/reader.py")
