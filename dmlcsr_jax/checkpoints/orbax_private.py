@@ -3,6 +3,7 @@
 import logging
 import os
 import sys
+import traceback
 from collections.abc import Callable
 
 import orbax.checkpoint as ocp
@@ -54,14 +55,15 @@ class Manager(ocp.CheckpointManager):
 def quiet_background_threads() -> None:
     """Keeps off stderr what background threads print of a failed read or save; it is raised too.
 
-    Orbax logs what it then raises. TensorStore's callbacks come late: the first of many arrays that
-    fails ends Orbax's event loop, and each of the others then prints a traceback, "Event loop is
-    closed", from a thread where nothing can catch it.
+    Orbax logs what it then raises, and asyncio the same of each array. TensorStore's callbacks
+    come late: the first of many arrays that fails ends Orbax's event loop, and each of the others
+    then prints a traceback, "Event loop is closed", from a thread where nothing can catch it.
     """
     logger = logging.getLogger("absl")
     if _is_not_orbax in logger.filters:
         return
     logger.addFilter(_is_not_orbax)
+    logging.getLogger("asyncio").addFilter(_is_not_of_orbax_task)
     shown = sys.unraisablehook
 
     def hook(unraisable):
@@ -73,4 +75,11 @@ def quiet_background_threads() -> None:
 
 
 def _is_not_orbax(record: logging.LogRecord) -> bool:
-    return record.levelno < logging.ERROR or "orbax" not in record.pathname
+    return record.levelno < logging.ERROR or "/orbax/" not in record.pathname
+
+
+def _is_not_of_orbax_task(record: logging.LogRecord) -> bool:
+    if not record.exc_info or "never retrieved" not in record.getMessage():
+        return True
+    frames = traceback.extract_tb(record.exc_info[2])
+    return not any("/orbax/" in frame.filename for frame in frames)

@@ -19,8 +19,6 @@ from dmlcsr_jax.checkpoints.orbax_private import Manager, quiet_background_threa
 from dmlcsr_jax.distributed import watchdog
 from dmlcsr_jax.errors import UserError
 
-_MANY = 10**6
-
 
 def cannot_save(workdir: epath.Path, error: Exception) -> Exception:
     """Returns what to raise where a save in `workdir` has failed with `error`.
@@ -52,9 +50,9 @@ class RunCheckpoints:
         self._workdir = absolute(workdir)
         self._run = self._manager("checkpoints", keep)
         self._best = self._manager("best", 1)
-        self._teachers = self._manager("teachers", _MANY)
+        self._teachers = self._manager("teachers", None)
 
-    def _manager(self, name: str, keep: int) -> Manager:
+    def _manager(self, name: str, keep: int | None) -> Manager:
         return Manager(
             self._workdir / name,
             ocp.CheckpointManagerOptions(

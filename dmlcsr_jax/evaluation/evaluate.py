@@ -235,17 +235,17 @@ class _Tally:
         """Returns the counts summed and the worst images of all, in every process."""
         if process_count == 1:
             return self._confusion, self._num_images, tuple(self._worst)
-        confusion = _gather(self._confusion).sum(axis=0)
-        num_images = int(_gather(np.int64(self._num_images)).sum())
+        confusion = gather(self._confusion).sum(axis=0)
+        num_images = int(gather(np.int64(self._num_images)).sum())
         scores = np.full(self._num_worst, np.inf)
         indices = np.full(self._num_worst, -1, np.int64)
         for place, record in enumerate(self._worst):
             scores[place], indices[place] = record.score, record.index
-        all_scores, all_indices = _gather(scores).ravel(), _gather(indices).ravel()
+        all_scores, all_indices = gather(scores).ravel(), gather(indices).ravel()
         order = np.lexsort((all_indices, all_scores))
         chosen = [int(all_indices[i]) for i in order if all_indices[i] >= 0][: self._num_worst]
         own = {record.index: record for record in self._worst}
-        sizes = _gather(np.int64(self._worst[0].label.shape[0] if self._worst else 0))
+        sizes = gather(np.int64(self._worst[0].label.shape[0] if self._worst else 0))
         worst = [_broadcast_record(own.get(index), index, int(sizes.max())) for index in chosen]
         return confusion, num_images, tuple(worst)
 
@@ -258,7 +258,7 @@ def _worst_of(records: list[ImageRecord], count: int) -> list[ImageRecord]:
     return sorted(records, key=_badness)[:count]
 
 
-def _gather(array: np.ndarray) -> np.ndarray:
+def gather(array: np.ndarray) -> np.ndarray:
     """Returns `[processes, ...]`: every process's array, exact whatever its dtype.
 
     JAX without x64 would cut int64 and float64 to 32 bits, hence the bytes.

@@ -47,7 +47,8 @@ def test_a_failed_save_is_told_at_once(tmp_path, monkeypatch):
 def test_only_what_is_raised_too_is_kept_off_stderr(monkeypatch):
     shown = []
     monkeypatch.setattr(sys, "unraisablehook", shown.append)
-    monkeypatch.setattr(logging.getLogger("absl"), "filters", [])
+    for name in ("absl", "asyncio"):
+        monkeypatch.setattr(logging.getLogger(name), "filters", [])
     orbax_private.quiet_background_threads()
     once = sys.unraisablehook
     orbax_private.quiet_background_threads()
@@ -73,3 +74,23 @@ def test_only_what_is_raised_too_is_kept_off_stderr(monkeypatch):
     assert not is_logged(logging.ERROR, "site-packages/orbax/checkpoint/future.py")
     assert is_logged(logging.WARNING, "site-packages/orbax/checkpoint/future.py")
     assert is_logged(logging.ERROR, "site-packages/grain/reader.py")
+
+
+@pytest.mark.parametrize(
+    ("file", "text", "logged"),
+    [
+        ("site-packages/orbax/serialization.py", "Task exception was never retrieved", False),
+        ("site-packages/orbax/serialization.py", "another text", True),
+        ("users/program.py", "Task exception was never retrieved", True),
+    ],
+)
+def test_only_tasks_of_orbax_are_kept_off_stderr(monkeypatch, file, text, logged):
+    for name in ("absl", "asyncio"):
+        monkeypatch.setattr(logging.getLogger(name), "filters", [])
+    monkeypatch.setattr(sys, "unraisablehook", sys.unraisablehook)
+    orbax_private.quiet_background_threads()
+    try:
+        exec(compile("raise ValueError", file, "exec"))
+    except ValueError:
+        record = logging.LogRecord("asyncio", logging.ERROR, "", 1, text, None, sys.exc_info())
+    assert bool(logging.getLogger("asyncio").filter(record)) is logged
