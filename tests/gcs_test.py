@@ -52,20 +52,20 @@ REPLACE = """
 import sys
 sys.path.insert(0, "tests")
 from small_checkpoints import make_state, save_run
-from dmlcsr_jax.checkpoints import model, run
+from dmlcsr_jax.checkpoints import model, orbax_private, run
 workdir = "gs://faces/replaced"
 checkpoints = run.RunCheckpoints(workdir, keep=2)
 for step in (4, 8):
     save_run(checkpoints, make_state(step, step), {"note": step})
 checkpoints.wait()
-delete = run._Manager.delete
+delete = orbax_private.Manager.delete
 def killed(manager, step):
     raise KeyboardInterrupt
-run._Manager.delete = killed
+orbax_private.Manager.delete = killed
 try:
     save_run(checkpoints, make_state(8, 8), {"note": "again"})
 except KeyboardInterrupt:
-    run._Manager.delete = delete
+    orbax_private.Manager.delete = delete
 print(model.resolve("latest", workdir).name)
 checkpoints = run.RunCheckpoints(workdir, keep=2)
 print(checkpoints.read_progress()["note"])

@@ -52,3 +52,8 @@ def make_state(seed, num_updates):
         teacher_params=random_variables(METADATA, seed + 1)["params"],
         opt_state=optimizer.update(variables["params"], state.opt_state)[1],
     )
+
+
+def assert_same(tree, expected):
+    assert jax.tree.structure(tree) == jax.tree.structure(expected)
+    jax.tree.map(np.testing.assert_array_equal, tree, expected)

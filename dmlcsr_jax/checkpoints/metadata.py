@@ -12,7 +12,7 @@ from dmlcsr_jax.errors import UserError
 
 @dataclasses.dataclass(frozen=True)
 class Metadata:
-    """Description of a trained network; stands beside its parameters in every checkpoint.
+    """Description of a trained network; saved beside its parameters in every checkpoint.
 
     Attributes:
       encoder: name of the encoder, as in `models.resnet`.
@@ -25,7 +25,7 @@ class Metadata:
       label_set: class names, left/right pairs and convention, palette, merged groups.
       edge_branch: whether the edge branch's parameters are part of the tree.
       crop_margin: what the crops of faces that the network was trained on showed beyond the face's
-        box, as a share of its longer side; None: it was trained on whole images.
+        box, as a share of its longer side; None: on images as they are.
     """
 
     encoder: str
@@ -69,19 +69,20 @@ class Metadata:
         """Returns the metadata that `to_json` wrote.
 
         Raises:
-          UserError: where a field is missing or unknown.
+          UserError: where a field is missing or unknown, or a value is of another type.
         """
-        names = {f.name for f in dataclasses.fields(cls)}
-        if wrong := sorted(names ^ set(data)):
-            raise UserError(
-                f"the checkpoint's metadata lacks or does not know {', '.join(wrong)}; "
-                "it was not written by this version of dmlcsr_jax: convert or train it again."
-            )
-        return cls(
-            **data
-            | {
+        try:
+            names = {f.name for f in dataclasses.fields(cls)}
+            if wrong := sorted(names ^ set(data)):
+                raise UserError(
+                    f"the checkpoint's metadata lacks or does not know {', '.join(wrong)}; it was "
+                    "not written by this version of dmlcsr_jax: convert or train it again."
+                )
+            converted = {
                 "mean": tuple(data["mean"]),
                 "std": tuple(data["std"]),
                 "label_set": LabelSet.from_json(data["label_set"]),
             }
-        )
+            return cls(**data | converted)
+        except (TypeError, AttributeError) as error:
+            raise UserError(f"the checkpoint's metadata is damaged ({error}).") from error

@@ -9,8 +9,10 @@ of them can be evaluated as it is. In a workdir:
     teachers/CYCLE     the teacher made at the end of each cycle
 """
 
+import contextlib
 import os
 import re
+from collections.abc import Iterator
 from typing import Any
 
 import jax
@@ -19,8 +21,9 @@ import orbax.checkpoint as ocp
 from etils import epath
 
 from dmlcsr_jax.checkpoints.metadata import Metadata
+from dmlcsr_jax.checkpoints.orbax_private import quiet_background_threads
 from dmlcsr_jax.distributed import sharding
-from dmlcsr_jax.errors import UserError
+from dmlcsr_jax.errors import NO_ROOM, UserError
 from dmlcsr_jax.models.dmlcsr import build_model
 
 
@@ -32,12 +35,16 @@ def abstract_variables(metadata: Metadata, dtype: str = "float32") -> dict[str, 
     variables = jax.eval_shape(
         lambda images: model.init(jax.random.key(0), images, train=True), images
     )
-    if not metadata.edge_branch:
-        variables = {
-            name: {module: leaves for module, leaves in tree.items() if module != "edge"}
-            for name, tree in variables.items()
-        }
-    return {"params": variables["params"], "batch_stats": variables["batch_stats"]}
+    variables = {"params": variables["params"], "batch_stats": variables["batch_stats"]}
+    return variables if metadata.edge_branch else without_edge_branch(variables)
+
+
+def without_edge_branch(variables) -> dict[str, Any]:
+    """Returns `{"params", "batch_stats"}` without the edge branch, which the labels do not need."""
+    return {
+        name: {module: leaves for module, leaves in tree.items() if module != "edge"}
+        for name, tree in variables.items()
+    }
 
 
 def leaf_name(path) -> str:
@@ -82,7 +89,8 @@ def require_same_shapes(found, expected, name) -> None:
         )
 
 
-def _model_items(metadata: Metadata, variables) -> dict[str, Any]:
+def model_items(metadata: Metadata, variables) -> dict[str, Any]:
+    """Returns the items of a checkpoint that describe a model, for Orbax to save."""
     return {
         "model": ocp.args.StandardSave(
             {"params": variables["params"], "batch_stats": variables["batch_stats"]}
@@ -92,7 +100,7 @@ def _model_items(metadata: Metadata, variables) -> dict[str, Any]:
 
 
 def save_model(path: epath.PathLike, metadata: Metadata, params, batch_stats) -> None:
-    """Writes a model's checkpoint, whole or not at all.
+    """Writes a model's checkpoint, complete or not at all.
 
     Args:
       path: the folder to make; it must not exist.
@@ -108,21 +116,42 @@ def save_model(path: epath.PathLike, metadata: Metadata, params, batch_stats) ->
     require_same_shapes(variables, abstract_variables(metadata), path)
     if path.exists():
         raise UserError(f"{path} exists already; name a new folder or remove it.")
-    items = ocp.args.Composite(**_model_items(metadata, variables))
+    items = ocp.args.Composite(**model_items(metadata, variables))
+    quiet_background_threads()
     try:
         with ocp.Checkpointer(ocp.CompositeCheckpointHandler()) as checkpointer:
-            checkpointer.save(_absolute(path), args=items)
-    except OSError as error:
-        raise UserError(f"cannot write {path}: {error.strerror or error}.") from error
+            checkpointer.save(absolute(path), args=items)
+    except Exception as error:
+        if (failure := storage_failure(error)) is None:
+            raise
+        raise UserError(f"cannot write {path}: {failure[0]}; {failure[1]}.") from error
 
 
-def _absolute(path: epath.PathLike) -> epath.Path:
+def storage_failure(error: Exception) -> tuple[str, str] | None:
+    """Returns what is wrong with the storage where a save has failed, and the remedy.
+
+    None where `error` says nothing of the storage.
+    """
+    # TensorStore tells a full disk in words alone.
+    if re.search("no space|quota|RESOURCE_EXHAUSTED", str(error), re.I):
+        return "No space left on device", "make room"
+    causes = (error, error.__cause__, error.__context__)
+    reason = next((cause for cause in causes if isinstance(cause, OSError)), None)
+    if reason is None:
+        return None
+    if reason.errno in NO_ROOM:
+        return reason.strerror, "make room"
+    return str(error).splitlines()[0], "fix that"
+
+
+def absolute(path: epath.PathLike) -> epath.Path:
+    """Returns `path` as an absolute one, as Orbax needs it; remote ones are."""
     path = epath.Path(path)
     return path if "://" in os.fspath(path) else path.absolute()
 
 
-def newest(folder: epath.Path) -> epath.Path | None:
-    """Returns the newest whole checkpoint `folder/N`, or None."""
+def newest_in(folder: epath.Path) -> epath.Path | None:
+    """Returns the newest complete checkpoint `folder/N`, or None."""
     if not folder.is_dir():
         return None
     steps = ocp.utils.checkpoint_steps(folder)
@@ -148,21 +177,21 @@ def resolve(checkpoint: str, workdir: epath.PathLike | None = None) -> epath.Pat
     if folder:
         if workdir is None:
             raise UserError(f"checkpoint {checkpoint!r} needs a workdir to look it up in.")
-        folder = _absolute(workdir) / folder
-        path = newest(folder)
+        folder = absolute(workdir) / folder
+        path = newest_in(folder)
         if path and teacher and teacher[1]:
             path = folder / str(int(teacher[1]))
         if path is None or not (path / "metadata").exists():
             raise UserError(f"there is no checkpoint {checkpoint!r} in {workdir}; train it first.")
         return path
-    path = _absolute(checkpoint)
+    path = absolute(checkpoint)
     if not path.is_dir():
         raise UserError(f"{checkpoint} is not a folder; name a checkpoint or a workdir.")
-    candidates = [path, *(newest(path / name) for name in ("teachers", "best", "checkpoints"))]
-    for candidate in [*candidates, newest(path)]:
+    candidates = [path, *(newest_in(path / name) for name in ("teachers", "best", "checkpoints"))]
+    for candidate in [*candidates, newest_in(path)]:
         if candidate and (candidate / "metadata").exists():
             return candidate
-    raise UserError(f"{checkpoint} holds no whole checkpoint.")
+    raise UserError(f"{checkpoint} holds no complete checkpoint.")
 
 
 def load_model(
@@ -181,30 +210,48 @@ def load_model(
       UserError: where there is no such checkpoint, or it is damaged or of another architecture.
     """
     path = resolve(os.fspath(checkpoint), workdir)
-    mesh = sharding.make_mesh()
+    quiet_background_threads()
+    replicated = sharding.replicated(sharding.make_mesh())
+    handler = ocp.CompositeCheckpointHandler(
+        model=ocp.StandardCheckpointHandler(), metadata=ocp.JsonCheckpointHandler()
+    )
+    with ocp.Checkpointer(handler) as checkpointer, damage_as_user_error(path, "use another"):
+        items = ocp.args.Composite(metadata=ocp.args.JsonRestore())
+        metadata = Metadata.from_json(checkpointer.restore(path, args=items)["metadata"])
+        saved = checkpointer.metadata(path).item_metadata["model"]
+        if saved is None:
+            raise UserError(
+                f"the checkpoint {path} lacks the description of its tensors; use another."
+            )
+        require_same_shapes(saved.tree, abstract_variables(metadata), path)
+        target = jax.tree.map(
+            lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=replicated),
+            saved.tree,
+        )
+        items = ocp.args.Composite(model=ocp.args.StandardRestore(target))
+        return metadata, checkpointer.restore(path, args=items)["model"]
+
+
+@contextlib.contextmanager
+def damage_as_user_error(path: epath.Path, remedy: str) -> Iterator[None]:
+    """Makes a sentence of what is raised in its body because the files of a checkpoint are damaged.
+
+    Args:
+      path: the checkpoint.
+      remedy: what to do about it, for the message.
+
+    Raises:
+      UserError: for what Orbax, TensorStore and JSON raise where files are missing, truncated or
+        garbled; all else passes.
+    """
     try:
-        with ocp.Checkpointer(
-            ocp.CompositeCheckpointHandler(
-                model=ocp.StandardCheckpointHandler(), metadata=ocp.JsonCheckpointHandler()
-            )
-        ) as checkpointer:
-            saved = checkpointer.metadata(path).item_metadata["model"].tree
-            restored = checkpointer.restore(
-                path, args=ocp.args.Composite(metadata=ocp.args.JsonRestore())
-            )
-            metadata = Metadata.from_json(restored["metadata"])
-            require_same_shapes(saved, abstract_variables(metadata), path)
-            target = jax.tree.map(
-                lambda leaf: jax.ShapeDtypeStruct(
-                    leaf.shape, leaf.dtype, sharding=sharding.replicated(mesh)
-                ),
-                saved,
-            )
-            variables = checkpointer.restore(
-                path, args=ocp.args.Composite(model=ocp.args.StandardRestore(target))
-            )["model"]
+        yield
     except UserError:
         raise
     except Exception as error:
-        raise UserError(f"the checkpoint {path} cannot be read ({error}); use another.") from error
-    return metadata, variables
+        # Of an array that cannot be read Orbax raises a bare Exception; its cause says why.
+        cause = error.__cause__ if type(error) is Exception else error
+        if not isinstance(cause, (OSError, ValueError)):
+            raise
+        reason = str(cause).splitlines()[0].rstrip(".")
+        raise UserError(f"the checkpoint {path} cannot be read ({reason}); {remedy}.") from error

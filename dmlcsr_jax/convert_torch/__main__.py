@@ -57,7 +57,7 @@ def import_weights(source, target, *, label_set=None, **pixels) -> str:
     if beside.exists():
         try:
             metadata = Metadata.from_json(json.loads(beside.read_text()))
-        except (ValueError, TypeError, AttributeError, KeyError) as error:
+        except ValueError as error:
             reason = str(error).rstrip(".")
             raise UserError(
                 f"{beside} is not what was written beside {source} ({reason}); remove it."

@@ -8,7 +8,13 @@ import numpy as np
 
 from dmlcsr_jax.checkpoints import model
 from dmlcsr_jax.convert_torch import files
-from dmlcsr_jax.convert_torch import names as names_lib
+from dmlcsr_jax.convert_torch.names import (
+    COUNTER,
+    Tensor,
+    from_torch_layout,
+    insert,
+    tensors,
+)
 from dmlcsr_jax.errors import UserError
 
 
@@ -98,8 +104,8 @@ def load_encoder(file, params, batch_stats, encoder: str, stem: str):
         "params": {"encoder": params["encoder"]},
         "batch_stats": {"encoder": batch_stats["encoder"]},
     }
-    units: dict[str, list[names_lib.Tensor]] = {}
-    for tensor in names_lib.tensors(branch):
+    units: dict[str, list[Tensor]] = {}
+    for tensor in tensors(branch):
         module, _, _ = tensor.torch_name.rpartition(".")
         units.setdefault(_convolution_of(module), []).append(tensor)
 
@@ -115,9 +121,9 @@ def load_encoder(file, params, batch_stats, encoder: str, stem: str):
         for tensor in unit:
             leaf = leaves["/".join(tensor.path)]
             if takes:
-                value = names_lib.from_torch_layout(tensor.path, state_dict[tensor.torch_name])
+                value = from_torch_layout(tensor.path, state_dict[tensor.torch_name])
                 leaf = value.astype(leaf.dtype)
-            names_lib.insert(result, tensor.path, leaf)
+            insert(result, tensor.path, leaf)
             (loaded if takes else fresh).append(tensor.torch_name)
     if not loaded:
         raise UserError(
@@ -125,9 +131,7 @@ def load_encoder(file, params, batch_stats, encoder: str, stem: str):
             f"{_example(units, state_dict)}; set config.model.encoder and config.model.stem to the "
             "file's, and config.model.width to 1, or name another file."
         )
-    skipped = [
-        name for name in state_dict if name not in loaded and not name.endswith(names_lib.COUNTER)
-    ]
+    skipped = [name for name in state_dict if name not in loaded and not name.endswith(COUNTER)]
     report = EncoderReport(str(file), tuple(loaded), tuple(skipped), tuple(fresh))
     return (
         params | {"encoder": result["params"]["encoder"]},

@@ -2,6 +2,8 @@
 
 import io
 import json
+import pickle
+import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -90,15 +92,23 @@ def _read_pickled(path: epath.Path) -> dict[str, np.ndarray]:
             content = torch.load(file, map_location="cpu", weights_only=True)
     except Exception as error:
         # Many kinds: zip, pickle, end of file, a global that weights-only loading refuses.
-        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise UserError(
             f"{path} cannot be read as a PyTorch state_dict of weights alone: it is truncated, or "
-            f"of another kind, or holds more than tensors ({reason.rstrip('.')}); save the "
-            "network's state_dict again."
+            f"of another kind, or holds more than tensors ({_reason(error)}); save the network's "
+            "state_dict again."
         ) from error
     return {
         name: _as_float32(path, name, value) for name, value in _state_dict(torch, content).items()
     }
+
+
+def _reason(error: Exception) -> str:
+    """Returns what `torch.load` found, without its advice to load the file unsafely."""
+    text = str(error).strip()
+    if found := re.search(r"WeightsUnpickler error:\s*(.+?)(?: was not an allowed|\n|$)", text):
+        return found[1].rstrip(".")
+    is_pickle = isinstance(error, pickle.UnpicklingError)
+    return type(error).__name__ if is_pickle or not text else text.splitlines()[0].rstrip(".")
 
 
 def _state_dict(torch, content: Any) -> dict[str, Any]:
@@ -140,7 +150,7 @@ def _read_safetensors(path: epath.Path) -> dict[str, np.ndarray]:
     except Exception as error:
         detail = _first_cut_tensor(data) or str(error).rstrip(".")
         raise UserError(
-            f"{path} is not a whole safetensors file ({detail}); get it again."
+            f"{path} is not a complete safetensors file ({detail}); get it again."
         ) from error
     tensors = {}
     for name, entry in entries:
@@ -182,7 +192,7 @@ def sidecar(path: epath.PathLike) -> epath.Path:
 
 
 def write(path: epath.PathLike, tensors: dict[str, np.ndarray], description: str) -> None:
-    """Writes a state_dict and its sidecar, both whole or neither.
+    """Writes a state_dict and its sidecar, both completely or neither.
 
     Args:
       path: a `.pth`, `.pt` or `.safetensors` file, which must not exist.

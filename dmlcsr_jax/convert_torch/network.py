@@ -8,7 +8,15 @@ import numpy as np
 
 from dmlcsr_jax.checkpoints import model
 from dmlcsr_jax.checkpoints.metadata import Metadata
-from dmlcsr_jax.convert_torch import names as names_lib
+from dmlcsr_jax.convert_torch.names import (
+    CLASSIFIER,
+    COUNTER,
+    EDGE_PREFIX,
+    from_torch_layout,
+    insert,
+    tensors,
+    to_torch_layout,
+)
 from dmlcsr_jax.data import label_sets
 from dmlcsr_jax.errors import UserError
 from dmlcsr_jax.models.resnet import ARCHITECTURES
@@ -20,8 +28,6 @@ _RELEASED = {
     "std": (0.229, 0.224, 0.225),
     "image_size": 473,
 }
-
-
 _RELEASED_LABEL_SETS = ("helen", "lapa", "celebamask_hq")
 
 
@@ -42,11 +48,11 @@ def infer_metadata(
     Raises:
       UserError: where it is no DML-CSR network, or several or no label sets have as many classes.
     """
-    classifier = state_dict.get(names_lib.CLASSIFIER)
+    classifier = state_dict.get(CLASSIFIER)
     if classifier is None or classifier.ndim != 4:
         found = "none" if classifier is None else classifier.shape
         raise UserError(
-            f"{name} lacks the tensor {names_lib.CLASSIFIER}: needed is the shape (classes, 256, "
+            f"{name} lacks the tensor {CLASSIFIER}: needed is the shape (classes, 256, "
             f"1, 1), found {found}; it is not a DML-CSR network (for an ImageNet encoder use "
             "--config.model.pretrained)."
         )
@@ -71,7 +77,7 @@ def infer_metadata(
         stem="deep" if "conv2.weight" in state_dict else "conv7",
         width=width,
         label_set=_label_set(num_classes, name, label_set),
-        edge_branch=any(key.startswith(names_lib.EDGE_PREFIX) for key in state_dict),
+        edge_branch=any(key.startswith(EDGE_PREFIX) for key in state_dict),
         **_RELEASED,
     )
 
@@ -110,13 +116,13 @@ def from_state_dict(
     """
     variables = {"params": {}, "batch_stats": {}}
     expected = set()
-    for tensor in names_lib.tensors(model.abstract_variables(metadata)):
+    for tensor in tensors(model.abstract_variables(metadata)):
         key, needed = tensor.torch_name, tensor.torch_shape
         expected.add(key)
         if key not in state_dict:
             raise UserError(
                 f"{name} lacks the tensor {key}: needed is the shape {needed}, found none; it is "
-                f"not a whole DML-CSR network with the encoder {metadata.encoder}."
+                f"not a complete DML-CSR network with the encoder {metadata.encoder}."
             )
         value = state_dict[key]
         if value.shape != needed:
@@ -127,9 +133,9 @@ def from_state_dict(
             )
         if value.dtype != np.float32:
             raise UserError(f"{name}: the tensor {key} is of {value.dtype}; it must be of floats.")
-        names_lib.insert(variables, tensor.path, names_lib.from_torch_layout(tensor.path, value))
+        insert(variables, tensor.path, from_torch_layout(tensor.path, value))
     for key, value in state_dict.items():
-        if key not in expected and not key.endswith(names_lib.COUNTER):
+        if key not in expected and not key.endswith(COUNTER):
             raise UserError(
                 f"{name} has the tensor {key} of shape {value.shape} where the network with the "
                 f"encoder {metadata.encoder} has none; it is of another architecture."
@@ -141,8 +147,8 @@ def to_state_dict(variables: dict[str, Any]) -> dict[str, np.ndarray]:
     """Turns `{"params", "batch_stats"}` into the state_dict of the PyTorch network, bit for bit."""
     leaves = model.named_leaves(variables)
     return {
-        tensor.torch_name: names_lib.to_torch_layout(
+        tensor.torch_name: to_torch_layout(
             tensor.path, np.asarray(jax.device_get(leaves["/".join(tensor.path)]))
         )
-        for tensor in names_lib.tensors(variables)
+        for tensor in tensors(variables)
     }

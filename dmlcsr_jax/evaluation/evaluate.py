@@ -1,4 +1,4 @@
-"""Evaluation of a whole set at the labels' original size."""
+"""Evaluation of a complete set at the labels' original size."""
 
 import collections
 import concurrent.futures
@@ -18,12 +18,8 @@ from dmlcsr_jax.data import warp
 from dmlcsr_jax.data.label_sets import LabelSet
 from dmlcsr_jax.distributed import sharding
 from dmlcsr_jax.distributed.progress import progress_bar
-from dmlcsr_jax.distributed.sharding import local_rows
 from dmlcsr_jax.evaluation import metrics
-from dmlcsr_jax.evaluation.scores import PredictFn, label_from_scores
-
-# Batches that the devices have got and whose scores the host has not: one computes, one waits.
-_BATCHES_AHEAD = 2
+from dmlcsr_jax.evaluation.scores import LookAhead, PredictFn, label_from_scores
 
 
 @dataclasses.dataclass(frozen=True)
@@ -53,7 +49,7 @@ class EvaluationResult:
 
     Attributes:
       label_set: meaning of the labels that were compared.
-      confusion: int64 `[C, C]`, pixels by true (row) and predicted class, over the whole set.
+      confusion: int64 `[C, C]`, pixels by true (row) and predicted class, over all images.
       num_images: images counted.
       worst: the images with the lowest scores, worst first.
       seconds: wall-clock time.
@@ -108,13 +104,13 @@ def evaluate(
     Every process must call this together, each with its own batches, equally many.
 
     Args:
-      predict_fn: from `inference.make_predict_fn`.
+      predict_fn: from `scores.make_predict_fn`.
       variables: `{"params", "batch_stats"}`.
       batches: as `data.batches.eval_batches` gives them; images whose mask is False count
         nowhere.
       label_set: meaning of the labels that are compared.
       mesh: the mesh to split batches over; None: JAX's default device, and one process.
-      num_examples: images in the whole set, for the time left.
+      num_examples: images in the set, for the time left.
       num_worst: how many of the worst images to keep.
       tick: called once a batch, before it; what it raises ends the evaluation.
       label_table: uint8 `[256]`, turns the source's labels into `label_set`'s.
@@ -131,12 +127,10 @@ def evaluate(
     tally = _Tally(label_set, num_worst, label_table, prediction_table)
     process_count = jax.process_count() if mesh is not None else 1
     bar = progress_bar(num_examples, unit="image", description=description, leave=False)
-    on_device: collections.deque = collections.deque()
+    look_ahead = LookAhead(predict_fn, variables)
     on_host: collections.deque = collections.deque()
 
-    def take_from_device(pool):
-        batch, scores = on_device.popleft()
-        scores = local_rows(scores)
+    def count(pool, batch, scores):
         if scores.shape[0] != batch["mask"].size:
             raise ValueError(
                 f"the predictor returned {scores.shape[0]} rows for {batch['mask'].size} images; "
@@ -162,11 +156,10 @@ def evaluate(
             images = batch["image"]
             if mesh is not None:
                 images = sharding.put_batch(images, mesh)
-            on_device.append((batch, predict_fn(variables, images)))
-            if len(on_device) == _BATCHES_AHEAD:
-                take_from_device(pool)
-        while on_device:
-            take_from_device(pool)
+            for scored in look_ahead.start(batch, images):
+                count(pool, *scored)
+        for scored in look_ahead.rest():
+            count(pool, *scored)
         for futures in on_host:
             for future in futures:
                 future.result()
@@ -242,17 +235,17 @@ class _Tally:
         """Returns the counts summed and the worst images of all, in every process."""
         if process_count == 1:
             return self._confusion, self._num_images, tuple(self._worst)
-        confusion = _gather(self._confusion).sum(axis=0)
-        num_images = int(_gather(np.int64(self._num_images)).sum())
+        confusion = gather(self._confusion).sum(axis=0)
+        num_images = int(gather(np.int64(self._num_images)).sum())
         scores = np.full(self._num_worst, np.inf)
         indices = np.full(self._num_worst, -1, np.int64)
         for place, record in enumerate(self._worst):
             scores[place], indices[place] = record.score, record.index
-        all_scores, all_indices = _gather(scores).ravel(), _gather(indices).ravel()
+        all_scores, all_indices = gather(scores).ravel(), gather(indices).ravel()
         order = np.lexsort((all_indices, all_scores))
         chosen = [int(all_indices[i]) for i in order if all_indices[i] >= 0][: self._num_worst]
         own = {record.index: record for record in self._worst}
-        sizes = _gather(np.int64(self._worst[0].label.shape[0] if self._worst else 0))
+        sizes = gather(np.int64(self._worst[0].label.shape[0] if self._worst else 0))
         worst = [_broadcast_record(own.get(index), index, int(sizes.max())) for index in chosen]
         return confusion, num_images, tuple(worst)
 
@@ -265,7 +258,7 @@ def _worst_of(records: list[ImageRecord], count: int) -> list[ImageRecord]:
     return sorted(records, key=_badness)[:count]
 
 
-def _gather(array: np.ndarray) -> np.ndarray:
+def gather(array: np.ndarray) -> np.ndarray:
     """Returns `[processes, ...]`: every process's array, exact whatever its dtype.
 
     JAX without x64 would cut int64 and float64 to 32 bits, hence the bytes.

@@ -27,8 +27,17 @@ log = logging.getLogger(__name__)
 def results_folder(
     config: ml_collections.ConfigDict, workdir: epath.PathLike, checkpoint: str
 ) -> epath.Path:
-    """Returns where the results of a checkpoint on the data of `config` are written."""
+    """Returns where the results of a checkpoint on the data of `config` are written.
+
+    The name tells evaluations of one checkpoint apart: by label set, split, and averaging where
+    there is any.
+    """
     name = f"{checkpoint} {config.data.label_set} {config.data.eval_split}"
+    scales = tuple(map(float, config.eval.scales))
+    if config.eval.flip:
+        name += " flip"
+    if scales != (1.0,):
+        name += f" scales {' '.join(f'{scale:g}' for scale in scales)}"
     return epath.Path(workdir) / "eval" / re.sub(r"[^\w.-]+", "_", name).strip("_")
 
 
@@ -83,6 +92,7 @@ def evaluate_checkpoint(
     predict_fn = make_predict_fn(
         build_model(metadata, config.model.dtype),
         metadata,
+        mesh=mesh,
         flip=config.eval.flip,
         scales=tuple(config.eval.scales),
     )
@@ -109,7 +119,12 @@ def evaluate_checkpoint(
         )
     if jax.process_index() == 0:
         out = out or results_folder(config, workdir, checkpoint)
-        about = {"checkpoint": f"{path.parent.name}/{path.name}", "split": config.data.eval_split}
+        about = {
+            "checkpoint": f"{path.parent.name}/{path.name}",
+            "split": config.data.eval_split,
+            "flip": config.eval.flip,
+            "scales": list(map(float, config.eval.scales)),
+        }
         print(report.write_report(out, result, about))
-        log.info("results stand in %s", out)
+        log.info("results are in %s", out)
     return result

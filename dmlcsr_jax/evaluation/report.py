@@ -158,12 +158,12 @@ _PANEL_COLUMNS = {
 def training_panel(
     images: np.ndarray, maps: Mapping[str, np.ndarray], label_set: LabelSet
 ) -> np.ndarray:
-    """Returns one picture of what the network sees, should say and says.
+    """Returns one picture of what the network sees, is to say and says.
 
     Args:
       images: uint8 `[n, S, S, 3]` RGB.
-      maps: integers `[n, S, S]` under the names that `steps.panel_step` gives; those that are not
-        there are left out.
+      maps: integers `[n, S, S]` under the names that `training.step.panel_step` gives;
+        those that are not there are left out.
       label_set: palette and names.
 
     Returns:
@@ -200,7 +200,7 @@ def write_report(
       about: further JSON-serialisable entries of `metrics.json`, such as the checkpoint.
 
     Returns:
-      The table, as it stands in `table.txt`.
+      The table, as written to `table.txt`.
 
     Raises:
       UserError: where a file cannot be written.
@@ -210,7 +210,7 @@ def write_report(
         return _write_report(out, result, about or {})
     except OSError as error:
         raise UserError(
-            f"cannot write the results in {out}: {error.strerror or error}; mend that and evaluate "
+            f"cannot write the results in {out}: {error.strerror or error}; fix that and evaluate "
             "again by --mode=eval."
         ) from error
 

@@ -1,6 +1,7 @@
 """From photographs at the input size to scores, and from scores to labels at the original size."""
 
-from collections.abc import Callable, Sequence
+import collections
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import jax
@@ -8,13 +9,16 @@ import numpy as np
 
 from dmlcsr_jax.checkpoints.metadata import Metadata
 from dmlcsr_jax.data import warp
+from dmlcsr_jax.distributed.rows import local_rows
+from dmlcsr_jax.distributed.sharding import batch_sharding
 from dmlcsr_jax.errors import UserError
 from dmlcsr_jax.models import normalize
 from dmlcsr_jax.models.layers import resize
 
 PredictFn = Callable[[Any, Any], jax.Array]
 
-
+# Batches that the devices have got and whose scores the host has not: one computes, one waits.
+_BATCHES_AHEAD = 2
 # Scores of a large photograph are made a strip of rows at a time: 24 megapixels of 19 classes
 # would be 1.8 GB at once.
 _STRIP_SCORES = 2**24
@@ -24,6 +28,7 @@ def make_predict_fn(
     model,
     metadata: Metadata,
     *,
+    mesh: jax.sharding.Mesh | None = None,
     flip: bool = False,
     scales: Sequence[float] = (1.0,),
 ) -> PredictFn:
@@ -32,14 +37,16 @@ def make_predict_fn(
     Args:
       model: the network; only its parsing branch runs, with running statistics.
       metadata: input size, normalisation, left/right pairs.
+      mesh: over whose `data` axis the images and with them the scores are split; None: this
+        process's own devices, where the scores lie as XLA likes.
       flip: averages with the mirrored image, its left and right channels exchanged back.
       scales: the input is also seen at these multiples of its size, and the views are averaged.
 
     Returns:
       `predict(variables, images)`: `variables` is `{"params", "batch_stats"}`, `images` uint8
-      `[B, S, S, 3]` RGB, on one device or split over a mesh's `data` axis; the result is float32
-      `[B, S, S, C]` (float64 for float64 parameters), split alike: logits of a single view, mean
-      probabilities of several. Either way the highest score is the label.
+      `[B, S, S, 3]` RGB; the result is float32 `[B, S, S, C]` (float64 for float64 parameters):
+      logits of a single view, mean probabilities of several. Either way the highest score is the
+      label.
 
     Raises:
       UserError: where `scales` is empty or holds a number that is not above 0.
@@ -70,7 +77,36 @@ def make_predict_fn(
             return views[0]
         return sum(jax.nn.softmax(view, axis=-1) for view in views) / num_views
 
-    return jax.jit(predict)
+    return jax.jit(predict, out_shardings=None if mesh is None else batch_sharding(mesh))
+
+
+class LookAhead:
+    """Keeps the devices busy: the next batch is started before the scores of one are waited for."""
+
+    def __init__(self, predict_fn: PredictFn, variables):
+        """Takes the function that `make_predict_fn` returns, and its first argument."""
+        self._predict_fn = predict_fn
+        self._variables = variables
+        self._started: collections.deque = collections.deque()
+
+    def start(self, batch: Any, images) -> list[tuple[Any, np.ndarray]]:
+        """Starts `images`, uint8 `[B, S, S, 3]`; `batch` is given back with their scores.
+
+        Returns:
+          The batches whose turn it is, one or none, each with its scores: float32
+          `[local B, S, S, C]`, this process's rows.
+        """
+        self._started.append((batch, self._predict_fn(self._variables, images)))
+        return [self._take()] if len(self._started) == _BATCHES_AHEAD else []
+
+    def rest(self) -> Iterator[tuple[Any, np.ndarray]]:
+        """Yields the batches that are still on the devices, with their scores."""
+        while self._started:
+            yield self._take()
+
+    def _take(self) -> tuple[Any, np.ndarray]:
+        batch, scores = self._started.popleft()
+        return batch, local_rows(scores)
 
 
 def label_from_scores(scores: np.ndarray, matrix: np.ndarray, hw: tuple[int, int]) -> np.ndarray:

@@ -14,13 +14,11 @@ from etils import epath
 
 from dmlcsr_jax.checkpoints import model
 from dmlcsr_jax.data import warp
-from dmlcsr_jax.distributed.sharding import batch_sharding, local_rows, replicated
+from dmlcsr_jax.distributed.sharding import batch_sharding, replicated
 from dmlcsr_jax.errors import UserError
-from dmlcsr_jax.evaluation.scores import label_from_scores, make_predict_fn
+from dmlcsr_jax.evaluation.scores import LookAhead, label_from_scores, make_predict_fn
 from dmlcsr_jax.models.dmlcsr import build_model
 
-# Batches that the devices have got and whose scores the host has not: one computes, one waits.
-_BATCHES_AHEAD = 2
 _DEFAULT_MARGIN = 0.5
 
 Box = Sequence[float]
@@ -111,11 +109,8 @@ class FaceParser:
         self.margin = margin
         devices = jax.local_devices()[: math.gcd(batch_size, jax.local_device_count())]
         self._mesh = jax.sharding.Mesh(np.array(devices), ("data",))
-        without_edges = {
-            name: {module: leaves for module, leaves in tree.items() if module != "edge"}
-            for name, tree in variables.items()
-        }
-        self._variables = jax.device_put(jax.device_get(without_edges), replicated(self._mesh))
+        variables = jax.device_get(model.without_edge_branch(variables))
+        self._variables = jax.device_put(variables, replicated(self._mesh))
         self._predict_fn = make_predict_fn(
             build_model(self.metadata, dtype), self.metadata, flip=flip, scales=scales
         )
@@ -232,25 +227,22 @@ class FaceParser:
         """Runs the network on full batches, whichever photographs their rows are of."""
         queue: collections.deque[_Views] = collections.deque()
         rows: list[tuple[_Views, np.ndarray]] = []
-        on_device: collections.deque = collections.deque()
+        look_ahead = LookAhead(self._predict_fn, self._variables)
         splits = batch_size % self._mesh.size == 0
         sharding = batch_sharding(self._mesh) if splits else replicated(self._mesh)
 
-        def dispatch():
+        def start():
             size = self.metadata.image_size
             images = np.zeros((batch_size, size, size, 3), np.uint8)
             for place, (_, image) in enumerate(rows):
                 images[place] = image
-            images = jax.device_put(images, sharding)
             owners = [views for views, _ in rows]
-            on_device.append((owners, self._predict_fn(self._variables, images)))
             rows.clear()
+            return look_ahead.start(owners, jax.device_put(images, sharding))
 
-        def take_from_device():
-            owners, scores = on_device.popleft()
-            scores = local_rows(scores)
-            for place, views in enumerate(owners):
-                views.scores.append(scores[place])
+        def give(owners, scores):
+            for views, row in zip(owners, scores, strict=False):  # The last batch may be padded.
+                views.scores.append(row)
 
         def scored():
             while queue and queue[0].is_scored:
@@ -262,14 +254,11 @@ class FaceParser:
             for image in inputs:
                 rows.append((views, image))
                 if len(rows) == batch_size:
-                    dispatch()
-                if len(on_device) == _BATCHES_AHEAD:
-                    take_from_device()
+                    for batch in start():
+                        give(*batch)
             yield from scored()
-        if rows:
-            dispatch()
-        while on_device:
-            take_from_device()
+        for batch in [*(start() if rows else ()), *look_ahead.rest()]:
+            give(*batch)
             yield from scored()
 
     def _label(self, views: _Views) -> np.ndarray:

@@ -3,7 +3,7 @@
 import jax
 from etils import epath
 
-from dmlcsr_jax.checkpoints.model import newest
+from dmlcsr_jax.checkpoints.model import newest_in
 from dmlcsr_jax.errors import UserError
 
 
@@ -20,7 +20,7 @@ def clear_or_refuse(workdir: epath.Path) -> None:
     Raises:
       UserError: names what remains of an earlier run.
     """
-    models = [name for name in ("best", "teachers") if newest(workdir / name)]
+    models = [name for name in ("best", "teachers") if newest_in(workdir / name)]
     checkpoints = workdir / "checkpoints"
     if checkpoints.is_dir() and any(checkpoints.iterdir()):
         for name in models:

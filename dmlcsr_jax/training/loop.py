@@ -15,7 +15,7 @@ from etils import epath
 from dmlcsr_jax import atomic_file, models
 from dmlcsr_jax import config as config_lib
 from dmlcsr_jax.checkpoints.metadata import Metadata
-from dmlcsr_jax.checkpoints.model import abstract_variables, newest
+from dmlcsr_jax.checkpoints.model import abstract_variables, newest_in
 from dmlcsr_jax.checkpoints.run import RunCheckpoints
 from dmlcsr_jax.data import batches as batches_lib
 from dmlcsr_jax.data.sources import open_source
@@ -115,7 +115,7 @@ def train_and_evaluate(config: ml_collections.ConfigDict, workdir: epath.PathLik
     with _closing() as opened:
         # Resume:
         # 1. The newest complete checkpoint of the workdir, if there is one.
-        if newest(workdir / "checkpoints"):
+        if newest_in(workdir / "checkpoints"):
             checkpoints = RunCheckpoints(workdir, keep=config.checkpoint.keep)
             opened.callback(checkpoints.close)
             marks = checkpoints.read_progress()

@@ -86,6 +86,6 @@ def make_programs(
         ),
         panel_step=jax.jit(functools.partial(step.panel_step, edge_width=edge_width, **common)),
         predict=make_predict_fn(
-            model, metadata, flip=config.eval.flip, scales=tuple(config.eval.scales)
+            model, metadata, mesh=mesh, flip=config.eval.flip, scales=tuple(config.eval.scales)
         ),
     )

@@ -1,4 +1,4 @@
-"""Conversion both ways, wrong files, and ImageNet encoders."""
+"""The command: conversion both ways, wrong files, impossible commands."""
 
 import dataclasses
 import functools
@@ -9,17 +9,15 @@ import sys
 import jax
 import numpy as np
 import pytest
-import reference_torch
 import safetensors.numpy
 import safetensors.torch
 import torch
 from reference_torch import tiny_network
 
 from dmlcsr_jax import models
-from dmlcsr_jax.checkpoints import model as model_lib
+from dmlcsr_jax.checkpoints.model import load_model, save_model
 from dmlcsr_jax.convert_torch import __main__ as convert_torch
-from dmlcsr_jax.convert_torch import encoder as encoder_lib
-from dmlcsr_jax.convert_torch import network as network_lib
+from dmlcsr_jax.convert_torch.network import infer_metadata
 from dmlcsr_jax.data import label_sets
 from dmlcsr_jax.errors import UserError
 
@@ -42,7 +40,7 @@ def _convert(*arguments):
 
 
 def _apply(metadata, variables, images, **options):
-    model = models.DMLCSR(
+    model = models.build(
         metadata.encoder,
         metadata.label_set.num_classes,
         stem=metadata.stem,
@@ -60,7 +58,7 @@ def test_a_converted_network_computes_the_same(tmp_path, capsys, edges):
     assert "19 classes (celebamask_hq)" in printed
     assert f"{'with' if edges else 'without'} edge branch" in printed
 
-    metadata, variables = model_lib.load_model(tmp_path / "checkpoint")
+    metadata, variables = load_model(tmp_path / "checkpoint")
     assert (metadata.encoder, metadata.stem, metadata.width) == ("tiny", "deep", 1.0)
     assert (metadata.channel_order, metadata.image_size) == ("bgr", 473)
     assert metadata.mean == (0.485, 0.456, 0.406)
@@ -98,7 +96,7 @@ def test_the_round_trip_is_bit_exact_and_loads_in_pytorch(network, weights, tmp_
     tiny_network(seed=1).load_state_dict(state, strict=True)
 
     _convert(("from", back), ("to", tmp_path / "b"))
-    (metadata_a, a), (metadata_b, b) = (model_lib.load_model(tmp_path / n) for n in "ab")
+    (metadata_a, a), (metadata_b, b) = (load_model(tmp_path / n) for n in "ab")
     assert metadata_a == metadata_b
     assert (metadata_b.channel_order, metadata_b.image_size) == ("rgb", 96)
     for x, y in zip(jax.tree.leaves(a), jax.tree.leaves(b), strict=True):
@@ -106,22 +104,19 @@ def test_the_round_trip_is_bit_exact_and_loads_in_pytorch(network, weights, tmp_
 
 
 def test_wide_and_conv7_networks_go_there_and_back(tmp_path):
-    metadata = network_lib.infer_metadata(_numpy(tiny_network()), "w.pth")
+    state = {name: value.numpy() for name, value in tiny_network().state_dict().items()}
+    metadata = infer_metadata(state, "w.pth")
     metadata = dataclasses.replace(metadata, stem="conv7", width=0.5, image_size=64)
-    model = models.DMLCSR("tiny", 19, width=0.5, stem="conv7")
+    model = models.build("tiny", 19, width=0.5, stem="conv7")
     variables = models.initial_variables(model, 0, 64)
-    model_lib.save_model(tmp_path / "a", metadata, **variables)
+    save_model(tmp_path / "a", metadata, **variables)
     _convert(("from", tmp_path / "a"), ("to", tmp_path / "w.safetensors"))
     (tmp_path / "w.safetensors.json").unlink()
     _convert(("from", tmp_path / "w.safetensors"), ("to", tmp_path / "b"))
-    metadata, restored = model_lib.load_model(tmp_path / "b")
+    metadata, restored = load_model(tmp_path / "b")
     assert (metadata.encoder, metadata.stem, metadata.width) == ("tiny", "conv7", 0.5)
     for x, y in zip(jax.tree.leaves(variables), jax.tree.leaves(restored), strict=True):
         np.testing.assert_array_equal(x, y)
-
-
-def _numpy(network):
-    return {name: value.numpy() for name, value in network.state_dict().items()}
 
 
 def test_safetensors_need_no_torch(network, tmp_path):
@@ -237,25 +232,6 @@ def test_a_truncated_file_is_named(network, weights, tmp_path, kept):
     assert not (tmp_path / "a").exists()
 
 
-@pytest.mark.parametrize(
-    ("num_classes", "words"),
-    [(11, ["11 classes", "--label_set=helen or lapa"]), (7, ["7 classes", "--label_set=FILE"])],
-)
-def test_class_names_are_asked_for_where_the_count_does_not_tell(num_classes, words):
-    with pytest.raises(UserError) as error:
-        network_lib.infer_metadata(_numpy(tiny_network(num_classes)), "w.pth")
-    for word in words:
-        assert word in str(error.value)
-
-
-def test_label_sets_by_name_and_by_file(tmp_path):
-    state = _numpy(tiny_network(11))
-    assert network_lib.infer_metadata(state, "w.pth", "lapa").label_set == label_sets.LAPA
-    names = tmp_path / "names.txt"
-    names.write_text("\n".join(["background", *(f"part{i}" for i in range(10))]))
-    assert network_lib.infer_metadata(state, "w.pth", str(names)).label_set.classes[3] == "part2"
-
-
 def _one_error(capsys, *arguments):
     with pytest.raises(SystemExit):
         _convert(*arguments)
@@ -298,101 +274,3 @@ def test_the_sidecar_describes_the_network(weights, tmp_path):
     described = json.loads((tmp_path / "b.pth.json").read_text())
     assert described["channel_order"] == "bgr"
     assert described["label_set"]["classes"] == list(label_sets.CELEBAMASK_HQ.classes)
-
-
-# --- ImageNet encoders ----------------------------------------------------------------------------
-
-RESNET18 = {"bottleneck": False, "num_blocks": (2, 2, 2, 2)}
-
-
-def _imagenet(seed=0, **architecture):
-    """An ImageNet classifier's state_dict under torchvision's names, drawn."""
-    torch.manual_seed(seed)
-    network = reference_torch.Network(2, edges=False, **architecture)
-    state = {}
-    for name, value in network.state_dict().items():
-        if not name.startswith(("context", "layer6")):
-            state[name] = torch.randn_like(value)
-            if name.endswith("running_var"):
-                stem = name.removesuffix("running_var")
-                state[stem + "num_batches_tracked"] = torch.tensor(7)
-    return state | {"fc.weight": torch.randn(1000, 512), "fc.bias": torch.randn(1000)}
-
-
-def _load(state, tmp_path, encoder, stem):
-    torch.save(state, tmp_path / "imagenet.pth")
-    fresh = models.initial_variables(models.DMLCSR(encoder, 5, stem=stem), 0, 64)
-    params, batch_stats, report = encoder_lib.load_encoder(
-        tmp_path / "imagenet.pth", fresh["params"], fresh["batch_stats"], encoder, stem
-    )
-    loaded = {"params": params, "batch_stats": batch_stats}
-    assert jax.tree.map(np.shape, loaded) == jax.tree.map(np.shape, fresh)
-    for tree in ("params", "batch_stats"):
-        for branch in ("context", "parsing", "edge"):
-            assert loaded[tree][branch] is fresh[tree][branch]
-    return fresh, network_lib.to_state_dict(loaded), report
-
-
-@pytest.mark.parametrize(
-    ("encoder", "stem", "architecture"),
-    [
-        ("resnet18", "conv7", {**RESNET18, "conv7": True}),
-        ("resnet101", "deep", {}),
-        pytest.param("resnet101", "conv7", {"conv7": True}, marks=pytest.mark.slow),
-        pytest.param(
-            "resnet50",
-            "conv7",
-            {"num_blocks": (3, 4, 6, 3), "conv7": True},
-            marks=pytest.mark.slow,
-        ),
-    ],
-)
-def test_imagenet_weights_fill_the_encoder(tmp_path, encoder, stem, architecture):
-    state = _imagenet(**architecture)
-    _, got, report = _load(state, tmp_path, encoder, stem)
-    counted = {name for name in state if not name.endswith("num_batches_tracked")}
-    assert set(report.loaded) == counted - {"fc.weight", "fc.bias"}
-    assert report.skipped == ("fc.weight", "fc.bias")
-    assert report.fresh == ()
-    for name in report.loaded:
-        np.testing.assert_array_equal(got[name], state[name].numpy())
-    assert "skipped 2: fc.weight, fc.bias; left fresh none" in str(report)
-
-
-def test_the_stem_may_be_one_sequence(tmp_path):
-    state = _imagenet(**RESNET18)
-    parts = {"conv1": "conv1.0", "bn1": "conv1.1", "conv2": "conv1.3", "bn2": "conv1.4"}
-    parts |= {"conv3": "conv1.6", "bn3": "bn1"}
-    renamed = {}
-    for name, value in state.items():
-        module, _, rest = name.partition(".")
-        renamed[f"{parts.get(module, module)}.{rest}"] = value
-    _, got, report = _load(renamed, tmp_path, "resnet18", "deep")
-    assert report.fresh == ()
-    for name in ("conv1.weight", "bn1.bias", "conv3.weight", "bn3.running_var"):
-        np.testing.assert_array_equal(got[name], state[name].numpy())
-
-
-def test_what_does_not_fit_stays_fresh_together_with_its_norm(tmp_path):
-    state = _imagenet(**RESNET18, conv7=True)
-    fresh, got, report = _load(state, tmp_path, "resnet18", "deep")
-    before = network_lib.to_state_dict(fresh)
-    # The 7x7 convolution does not fit the deep stem, so its norm, whose shape would, stays too.
-    assert {"conv1.weight", "bn1.weight", "bn1.running_mean"} <= set(report.fresh)
-    assert "conv1.weight" in report.skipped
-    assert "layer4.1.bn2.running_var" in report.loaded
-    for name in report.fresh:
-        np.testing.assert_array_equal(got[name], before[name])
-    for name in report.loaded:
-        np.testing.assert_array_equal(got[name], state[name].numpy())
-    assert f"left fresh {len(report.fresh)}: conv1.weight" in str(report)
-
-
-def test_a_file_that_fits_nothing_is_an_error(tmp_path):
-    with pytest.raises(
-        UserError, match=r"nothing in .*imagenet\.pth fits the encoder tiny"
-    ) as error:
-        _load(_imagenet(**RESNET18), tmp_path, "tiny", "deep")
-    assert "(64, 3, 3, 3) where (16, 3, 3, 3)" in str(error.value)
-    with pytest.raises(UserError, match="nothing in"):
-        _load({"features.0.weight": torch.zeros(3)}, tmp_path, "tiny", "deep")

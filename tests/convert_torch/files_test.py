@@ -74,3 +74,15 @@ def test_code_in_a_pickle_is_never_run(network, tmp_path):
         with pytest.raises(UserError, match=f"{name} cannot be read"):
             files.read(tmp_path / name)
     assert not trap.exists()
+
+
+def test_a_refused_pickle_names_what_it_holds_and_gives_no_unsafe_advice(network, tmp_path):
+    trap = _Trap(tmp_path / "sprung")
+    torch.save({"state_dict": network.state_dict(), "args": trap}, tmp_path / "code.pth")
+    (tmp_path / "garbage.pth").write_bytes(b"garbage" * 100)
+    for name, found in (("code.pth", "GLOBAL io.open"), ("garbage.pth", "Unsupported operand 103")):
+        with pytest.raises(UserError, match=found) as refused:
+            files.read(tmp_path / name)
+        assert len(str(refused.value).splitlines()) == 1
+        for advice in ("weights_only", "trust", "PyTorch 2.6", "add_safe_globals"):
+            assert advice not in str(refused.value)

@@ -228,7 +228,7 @@ batches = t.batches(
     source, 4, process_index=jax.process_index(), process_count=jax.process_count()
 )
 result = evaluate.evaluate(t.predict_fn, variables, batches, t.HELEN, mesh=mesh, num_worst=4)
-big = evaluate._gather(np.array([2**40 + jax.process_index(), -1]))
+big = evaluate.gather(np.array([2**40 + jax.process_index(), -1]))
 print("RESULT" + json.dumps(dict(
     processes=jax.process_count(),
     confusion=result.confusion.tolist(), num_images=result.num_images,

@@ -122,6 +122,65 @@ def test_batch_split_over_devices_gives_the_same(metadata, variables, images):
     )
 
 
+class InOnePiece(StandIn):
+    """A network after which XLA would leave the scores in one piece on every device."""
+
+    def __init__(self, mesh):
+        self._sharding = sharding.replicated(mesh)
+
+    def apply(self, variables, images, *, train):
+        outputs = super().apply(variables, images, train=train)
+        return {"parsing": jax.lax.with_sharding_constraint(outputs["parsing"], self._sharding)}
+
+
+def test_scores_are_split_as_the_images_whatever_xla_would_choose(metadata, variables, images):
+    mesh = sharding.make_mesh()
+    arguments = (
+        jax.device_put(variables, sharding.replicated(mesh)),
+        sharding.put_batch(images, mesh),
+    )
+    as_xla_likes = scores_lib.make_predict_fn(InOnePiece(mesh), metadata)(*arguments)
+    assert as_xla_likes.sharding.is_fully_replicated
+    split = scores_lib.make_predict_fn(InOnePiece(mesh), metadata, mesh=mesh)(*arguments)
+    assert split.sharding.is_equivalent_to(sharding.batch_sharding(mesh), split.ndim)
+    np.testing.assert_allclose(split, as_xla_likes, rtol=1e-5, atol=1e-6)
+
+
+def test_look_ahead_starts_the_next_batch_before_it_waits_for_one():
+    events = []
+
+    class Scores:
+        is_fully_addressable = True
+
+        def __init__(self, number):
+            self.number = number
+
+        def __array__(self, dtype=None, copy=None):
+            events.append(f"wait for {self.number}")
+            return np.full((2, 1), self.number)
+
+    def predict(variables, number):
+        assert variables == "variables"
+        events.append(f"start {number}")
+        return Scores(number)
+
+    look_ahead = scores_lib.LookAhead(predict, "variables")
+    given = [pair for number in range(4) for pair in look_ahead.start(f"batch {number}", number)]
+    given += look_ahead.rest()
+    assert [batch for batch, _ in given] == [f"batch {number}" for number in range(4)]
+    assert [scores[0, 0] for _, scores in given] == list(range(4))
+    assert events == [
+        "start 0",
+        "start 1",
+        "wait for 0",
+        "start 2",
+        "wait for 1",
+        "start 3",
+        "wait for 2",
+        "wait for 3",
+    ]
+
+
 @pytest.mark.parametrize("scales", [(), (1.0, 0.0), (-1.0,)])
 def test_impossible_scales_are_refused(metadata, scales):
     with pytest.raises(UserError, match="scales"):

@@ -88,4 +88,5 @@ def test_a_full_disk_leaves_the_checkpoint_before_it(tmp_path, cache, uninterrup
     sentence = rf"{disk}/run: No space left on device; that of step \d+ is the newest .* make room"
     assert len(re.findall(sentence, full)) == processes, full
     assert full.count("error: ") == processes, full
+    assert "Traceback" not in full, full
     assert_same_bits(tmp_path / "run", reference)

@@ -4,7 +4,7 @@ import pytest
 from etils import epath
 from small_checkpoints import METADATA, make_state, random_variables, save_run
 
-from dmlcsr_jax.checkpoints.model import newest
+from dmlcsr_jax.checkpoints.model import newest_in
 from dmlcsr_jax.checkpoints.run import RunCheckpoints
 from dmlcsr_jax.errors import UserError
 from dmlcsr_jax.training.leftovers import clear_or_refuse
@@ -28,8 +28,8 @@ def test_models_of_an_earlier_run_are_named_and_stay(tmp_path):
     leave_models(tmp_path)
     with pytest.raises(UserError, match=f"{tmp_path} holds no checkpoint .* best and teachers of"):
         clear_or_refuse(epath.Path(tmp_path))
-    assert newest(tmp_path / "best").name == "4"
-    assert newest(tmp_path / "teachers").name == "1"
+    assert newest_in(tmp_path / "best").name == "4"
+    assert newest_in(tmp_path / "teachers").name == "1"
 
 
 def test_results_of_an_earlier_run_are_named(tmp_path):
@@ -45,9 +45,9 @@ def test_a_run_killed_while_it_replaced_its_first_checkpoint_begins_anew(tmp_pat
     checkpoints.close()
     complete = tmp_path / "checkpoints" / "4"
     complete.rename(complete.with_name("4.orbax-checkpoint-tmp"))
-    assert newest(tmp_path / "checkpoints") is None
+    assert newest_in(tmp_path / "checkpoints") is None
     clear_or_refuse(epath.Path(tmp_path))
-    assert newest(tmp_path / "best") is None
-    assert newest(tmp_path / "teachers") is None
+    assert newest_in(tmp_path / "best") is None
+    assert newest_in(tmp_path / "teachers") is None
     RunCheckpoints(tmp_path, keep=2).close()
     clear_or_refuse(epath.Path(tmp_path))

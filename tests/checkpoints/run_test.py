@@ -1,7 +1,5 @@
-"""Checkpoints: bit for bit back, found by name, refused in one sentence."""
+"""The checkpoints of a run: bit for bit back, what a kill, damage or a full disk leaves."""
 
-import dataclasses
-import json
 import os
 import pathlib
 import shutil
@@ -9,46 +7,20 @@ import subprocess
 import sys
 
 import jax
-import numpy as np
 import pytest
 from ports import free_port
-from small_checkpoints import METADATA, make_state, random_variables, restore_run, save_run
+from small_checkpoints import (
+    METADATA,
+    assert_same,
+    make_state,
+    random_variables,
+    restore_run,
+    save_run,
+)
 
-from dmlcsr_jax.checkpoints import model, run
-from dmlcsr_jax.checkpoints.metadata import Metadata
-from dmlcsr_jax.data import label_sets
+from dmlcsr_jax.checkpoints import model, orbax_private, run
 from dmlcsr_jax.distributed import sharding
 from dmlcsr_jax.errors import UserError
-
-
-def assert_same(tree, expected):
-    assert jax.tree.structure(tree) == jax.tree.structure(expected)
-    jax.tree.map(np.testing.assert_array_equal, tree, expected)
-
-
-@pytest.mark.parametrize("crop_margin", [None, 0.25])
-def test_metadata_survives_json(crop_margin):
-    metadata = dataclasses.replace(METADATA, crop_margin=crop_margin)
-    assert Metadata.from_json(json.loads(json.dumps(metadata.to_json()))) == metadata
-
-
-def test_metadata_of_another_version_is_refused():
-    data = METADATA.to_json()
-    del data["std"]
-    with pytest.raises(UserError, match="std"):
-        Metadata.from_json(data)
-
-
-@pytest.mark.parametrize("edge_branch", [True, False])
-def test_a_model_comes_back_bit_for_bit(tmp_path, edge_branch):
-    metadata = dataclasses.replace(METADATA, edge_branch=edge_branch)
-    variables = random_variables(metadata)
-    assert ("edge" in variables["params"]) == edge_branch
-    model.save_model(tmp_path / "model", metadata, **variables)
-    loaded_metadata, loaded = model.load_model(tmp_path / "model")
-    assert loaded_metadata == metadata
-    assert_same(loaded, variables)
-
 
 SAVE_EVERYTHING_AT_ONCE = """
 import sys
@@ -102,30 +74,6 @@ def test_two_processes_save_the_run_the_best_and_the_teacher_at_once(tmp_path, p
         assert_same(model.load_model(tmp_path / name)[1], random_variables(METADATA))
 
 
-def test_a_model_is_not_overwritten(tmp_path):
-    variables = random_variables(METADATA)
-    (tmp_path / "model").mkdir()
-    with pytest.raises(UserError, match="exists already"):
-        model.save_model(tmp_path / "model", METADATA, **variables)
-
-
-def test_a_model_of_another_class_count_is_refused_by_its_tensor(tmp_path):
-    variables = random_variables(METADATA)
-    other = dataclasses.replace(METADATA, label_set=label_sets.get("celebamask_hq"))
-    with pytest.raises(UserError, match=r"params/edge/binary_logits/kernel .*33, 2.*57, 2"):
-        model.save_model(tmp_path / "model", other, **variables)
-    assert not (tmp_path / "model").exists()
-
-
-def test_missing_and_extra_tensors_are_named(tmp_path):
-    without = model.abstract_variables(dataclasses.replace(METADATA, edge_branch=False))
-    whole = model.abstract_variables(METADATA)
-    with pytest.raises(UserError, match=r"lacks the tensor .*edge"):
-        model.require_same_shapes(without, whole, "it")
-    with pytest.raises(UserError, match=r"has the tensor .*edge"):
-        model.require_same_shapes(whole, without, "it")
-
-
 def test_a_run_comes_back_bit_for_bit_with_its_progress(tmp_path):
     checkpoints = run.RunCheckpoints(tmp_path, keep=2)
     assert checkpoints.read_progress() is None
@@ -163,7 +111,7 @@ def test_a_kill_while_a_checkpoint_is_replaced_leaves_the_one_before_it(tmp_path
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr(run._Manager, "delete", killed_in_the_middle)
+        patch.setattr(orbax_private.Manager, "delete", killed_in_the_middle)
         with pytest.raises(KeyboardInterrupt):
             save_run(checkpoints, states[8], {"note": "again"})
     assert model.resolve("latest", tmp_path).name == "4"
@@ -176,32 +124,6 @@ def test_a_kill_while_a_checkpoint_is_replaced_leaves_the_one_before_it(tmp_path
     save_run(checkpoints, states[8], {"note": 8})
     checkpoints.close()
     assert sorted(path.name for path in (tmp_path / "checkpoints").iterdir()) == ["4", "8"]
-
-
-def test_checkpoints_are_found_by_name_and_by_path(tmp_path):
-    checkpoints = run.RunCheckpoints(tmp_path, keep=1)
-    save_run(checkpoints, make_state(0, 4), {})
-    with pytest.raises(UserError, match="best"):
-        model.resolve("best", tmp_path)
-    models = {name: random_variables(METADATA, seed) for seed, name in enumerate("abc")}
-    checkpoints.save_best(4, METADATA, models["a"])
-    checkpoints.save_teacher(1, METADATA, models["b"])
-    checkpoints.save_teacher(2, METADATA, models["c"])
-    checkpoints.close()
-
-    def loaded(name, workdir=tmp_path):
-        return model.load_model(name, workdir)[1]
-
-    assert_same(loaded("latest"), make_state(0, 4).student)
-    assert_same(loaded("best"), models["a"])
-    assert_same(loaded("teacher:1"), models["b"])
-    assert_same(loaded("teacher"), models["c"])
-    assert_same(loaded(str(tmp_path), None), models["c"])
-    assert_same(loaded(str(tmp_path / "best"), None), models["a"])
-    assert_same(loaded(str(tmp_path / "teachers" / "1"), None), models["b"])
-    for wrong in ("teacher:3", "teacher:0", str(tmp_path / "nowhere"), "."):
-        with pytest.raises(UserError):
-            loaded(wrong)
 
 
 def test_half_written_and_damaged_checkpoints_are_not_loaded(tmp_path):
@@ -219,3 +141,42 @@ def test_half_written_and_damaged_checkpoints_are_not_loaded(tmp_path):
             path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
     with pytest.raises(UserError, match="checkpoints/4"):
         model.load_model("latest", tmp_path)
+
+
+@pytest.mark.parametrize("kind", ["missing", "empty", "garbage"])
+@pytest.mark.parametrize(
+    "file", ["progress/metadata", "train/_METADATA", "train/manifest.ocdbt", "model/_METADATA"]
+)
+def test_a_damaged_run_is_said_in_one_sentence(tmp_path, kind, file):
+    state = make_state(0, 4)
+    checkpoints = run.RunCheckpoints(tmp_path, keep=1)
+    save_run(checkpoints, state, {"note": 4})
+    checkpoints.close()
+    path = tmp_path / "checkpoints" / "4"
+    if kind == "missing":
+        (path / file).unlink()
+    else:
+        (path / file).write_bytes(b"" if kind == "empty" else bytes(range(64, 192)))
+    abstract = jax.eval_shape(lambda: state)
+    in_one_piece = sharding.state_sharding(abstract, sharding.make_mesh(), fsdp=False)
+    checkpoints = run.RunCheckpoints(tmp_path, keep=1)
+    if (kind, file) == ("missing", "model/_METADATA"):
+        # The tensors are described by what is asked for.
+        assert_same(restore_run(checkpoints, abstract, in_one_piece), state)
+        return
+    with pytest.raises(UserError, match=f"{path} .*; remove it to go on") as refused:
+        checkpoints.read_progress() and restore_run(checkpoints, abstract, in_one_piece)
+    assert len(str(refused.value).splitlines()) == 1
+
+
+def test_a_programming_error_is_not_taken_for_damage(tmp_path, monkeypatch):
+    checkpoints = run.RunCheckpoints(tmp_path, keep=1)
+    save_run(checkpoints, make_state(0, 4), {})
+    checkpoints.wait()
+
+    def faulty(*args, **kwargs):
+        raise TypeError("a fault of the program")
+
+    monkeypatch.setattr(orbax_private.Manager, "restore", faulty)
+    with pytest.raises(TypeError, match="a fault of the program"):
+        checkpoints.read_progress()

@@ -1,0 +1,85 @@
+"""The one file that uses Orbax's private interface, and TensorStore's where it has no other."""
+
+import logging
+import os
+import sys
+import traceback
+from collections.abc import Callable
+
+import orbax.checkpoint as ocp
+from etils import epath
+from orbax.checkpoint._src.path.atomicity_types import COMMIT_SUCCESS_FILE, TMP_DIR_SUFFIX
+
+
+def withdraw(path: epath.Path) -> None:
+    """Makes a complete checkpoint an unfinished one at a stroke, as which no reader takes it.
+
+    Orbax removes its files one by one; what a kill left of them would still look complete. It tells
+    an unfinished checkpoint by its name, in a bucket by a file that it lacks.
+    """
+    if "://" in os.fspath(path):
+        (path / COMMIT_SUCCESS_FILE).unlink(missing_ok=True)
+    else:
+        path.rename(path.with_name(path.name + TMP_DIR_SUFFIX))
+
+
+class Manager(ocp.CheckpointManager):
+    """Saves when it is told to, and tells at once where a save has failed."""
+
+    def __init__(
+        self,
+        directory: epath.Path,
+        options: ocp.CheckpointManagerOptions,
+        on_failure: Callable[[Exception], None],
+    ):
+        """Opens or makes `directory`; calls `on_failure` with what a save raised, before it is."""
+        self._on_failure = on_failure
+        super().__init__(directory, options=options)
+
+    def reached_preemption(self, step: int) -> bool:
+        """Returns False: `preemption.PreemptionWatch` alone asks for SIGTERM.
+
+        JAX agrees on the next number it is asked with; asked with the numbers of checkpoints too,
+        it would wait for one that never comes.
+        """
+        return False
+
+    def _wait_for_checkpointers(self):
+        try:
+            super()._wait_for_checkpointers()
+        except Exception as error:
+            self._on_failure(error)
+            raise
+
+
+def quiet_background_threads() -> None:
+    """Keeps off stderr what background threads print of a failed read or save; it is raised too.
+
+    Orbax logs what it then raises, and asyncio the same of each array. TensorStore's callbacks
+    come late: the first of many arrays that fails ends Orbax's event loop, and each of the others
+    then prints a traceback, "Event loop is closed", from a thread where nothing can catch it.
+    """
+    logger = logging.getLogger("absl")
+    if _is_not_orbax in logger.filters:
+        return
+    logger.addFilter(_is_not_orbax)
+    logging.getLogger("asyncio").addFilter(_is_not_of_orbax_task)
+    shown = sys.unraisablehook
+
+    def hook(unraisable):
+        late = isinstance(unraisable.exc_value, RuntimeError) and unraisable.object is None
+        if not (late and str(unraisable.exc_value) == "Event loop is closed"):
+            shown(unraisable)
+
+    sys.unraisablehook = hook
+
+
+def _is_not_orbax(record: logging.LogRecord) -> bool:
+    return record.levelno < logging.ERROR or "/orbax/" not in record.pathname
+
+
+def _is_not_of_orbax_task(record: logging.LogRecord) -> bool:
+    if not record.exc_info or "never retrieved" not in record.getMessage():
+        return True
+    frames = traceback.extract_tb(record.exc_info[2])
+    return not any("/orbax/" in frame.filename for frame in frames)

@@ -1,0 +1,57 @@
+"""Where the results of a checkpoint are written, and what they say of themselves."""
+
+import json
+
+import jax
+import pytest
+from small_checkpoints import random_variables
+
+from configs import synthetic
+from dmlcsr_jax.checkpoints.metadata import Metadata
+from dmlcsr_jax.checkpoints.model import save_model
+from dmlcsr_jax.evaluation.evaluate_checkpoint import evaluate_checkpoint, results_folder
+
+
+def small_config():
+    config = synthetic.get_config()
+    config.data.synthetic.eval_examples = 8
+    config.data.synthetic.size = 48
+    config.data.image_size = 32
+    config.data.num_workers = 0
+    config.model.width = 0.25
+    config.train.batch_size = 8
+    config.eval.batch_size = 8
+    return config
+
+
+@pytest.mark.parametrize(
+    ("flip", "scales", "name"),
+    [
+        (False, (1.0,), "teacher_2_synthetic_val"),
+        (True, (1.0,), "teacher_2_synthetic_val_flip"),
+        (False, (0.75, 1.0), "teacher_2_synthetic_val_scales_0.75_1"),
+        (True, (0.5,), "teacher_2_synthetic_val_flip_scales_0.5"),
+    ],
+)
+def test_the_folder_tells_evaluations_apart(tmp_path, flip, scales, name):
+    config = small_config()
+    config.data.label_set, config.data.eval_split = "synthetic", "val"
+    config.eval.flip, config.eval.scales = flip, scales
+    assert results_folder(config, tmp_path, "teacher:2") == tmp_path / "eval" / name
+
+
+def test_averaging_views_leaves_the_plain_results(tmp_path):
+    config = small_config()
+    metadata = Metadata.from_config(config)
+    variables = random_variables(metadata)
+    variables["batch_stats"] = jax.tree.map(abs, variables["batch_stats"])
+    save_model(tmp_path / "model", metadata, **variables)
+    for flip, scales in ((False, (1.0,)), (True, (1.0, 1.5))):
+        config.eval.flip, config.eval.scales = flip, scales
+        evaluate_checkpoint(config, tmp_path, str(tmp_path / "model"))
+    found = [json.loads(path.read_text()) for path in tmp_path.glob("eval/*/metrics.json")]
+    assert sorted((f["flip"], f["scales"], f["num_images"]) for f in found) == [
+        (False, [1.0], 8),
+        (True, [1.0, 1.5], 8),
+    ]
+    assert {f["split"] for f in found} == {config.data.eval_split}
