@@ -15,9 +15,10 @@ TIERS = (
     ("dmlcsr_jax", "main"),
     ("training", "predict"),
     ("evaluation", "self_regulation.cycle"),
-    ("config",),
     ("losses", "convert_torch", "check_data"),
+    ("config",),
     ("models", "checkpoints", "self_regulation.teacher", "self_regulation.soft_targets"),
+    ("checkpoints.metadata",),
     ("data", "distributed", "visualization"),
     ("errors", "atomic_file", "configs", "self_regulation"),
 )
