@@ -9,8 +9,7 @@ import numpy as np
 
 from dmlcsr_jax.checkpoints.metadata import Metadata
 from dmlcsr_jax.data import warp
-from dmlcsr_jax.distributed.sharding import local_rows
-from dmlcsr_jax.distributed.sharding import batch_sharding
+from dmlcsr_jax.distributed.sharding import batch_sharding, local_rows
 from dmlcsr_jax.errors import UserError
 from dmlcsr_jax.models import normalize
 from dmlcsr_jax.models.layers import resize

@@ -40,7 +40,7 @@ def _convert(*arguments):
 
 
 def _apply(metadata, variables, images, **options):
-    model = models.build(
+    model = models.DMLCSR(
         metadata.encoder,
         metadata.label_set.num_classes,
         stem=metadata.stem,
@@ -107,7 +107,7 @@ def test_wide_and_conv7_networks_go_there_and_back(tmp_path):
     state = {name: value.numpy() for name, value in tiny_network().state_dict().items()}
     metadata = infer_metadata(state, "w.pth")
     metadata = dataclasses.replace(metadata, stem="conv7", width=0.5, image_size=64)
-    model = models.build("tiny", 19, width=0.5, stem="conv7")
+    model = models.DMLCSR("tiny", 19, width=0.5, stem="conv7")
     variables = models.initial_variables(model, 0, 64)
     save_model(tmp_path / "a", metadata, **variables)
     _convert(("from", tmp_path / "a"), ("to", tmp_path / "w.safetensors"))

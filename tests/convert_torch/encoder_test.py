@@ -30,7 +30,7 @@ def _imagenet(seed=0, **architecture):
 
 def _load(state, tmp_path, encoder, stem):
     torch.save(state, tmp_path / "imagenet.pth")
-    fresh = models.initial_variables(models.build(encoder, 5, stem=stem), 0, 64)
+    fresh = models.initial_variables(models.DMLCSR(encoder, 5, stem=stem), 0, 64)
     params, batch_stats, report = load_encoder(
         tmp_path / "imagenet.pth", fresh["params"], fresh["batch_stats"], encoder, stem
     )
