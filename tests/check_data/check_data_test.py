@@ -181,5 +181,5 @@ def test_absent_classes_are_named(tmp_path):
 def test_a_folder_that_cannot_be_written_is_named(tmp_path):
     write_set(tmp_path, "train", range(2))
     (tmp_path / "file").write_text("")
-    with pytest.raises(UserError, match=r"report cannot be written to .*file"):
+    with pytest.raises(UserError, match=r"cannot make the folder .*file"):
         check.check_data(open_set(tmp_path, "train"), HELEN, tmp_path / "file")
