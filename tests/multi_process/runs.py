@@ -153,9 +153,10 @@ class Run:
     def finish(self) -> None:
         assert self.wait() == [0] * len(self.processes), self.output()
 
-    def finish_preempted(self) -> "Run":
-        assert self.wait() == [128 + signal.SIGTERM] * len(self.processes), self.output()
-        assert "preempted" in self.output()
+    def finish_preempted(self, by=signal.SIGTERM) -> "Run":
+        assert self.wait() == [128 + by] * len(self.processes), self.output()
+        word = "interrupted" if by == signal.SIGINT else "preempted"
+        assert f"{word}: saving step" in self.output()
         return self
 
 
