@@ -18,14 +18,14 @@ def get_config():
     config.data.synthetic.train_examples = 256
     config.data.synthetic.eval_examples = 48
     config.data.synthetic.size = 128
-    config.optim.base_rate = 0.05
+    config.optim.base_rate = 0.15
     config.optim.warmup_epochs = 1
-    config.train.batch_size = 16
-    config.train.num_epochs = 10
-    config.csr.start_epoch = 6
-    config.csr.cycle_epochs = 2
+    config.train.batch_size = 8
+    config.train.num_epochs = 16
+    config.csr.start_epoch = 10
+    config.csr.cycle_epochs = 3
     config.eval.batch_size = 16
-    config.eval.every_epochs = 3
-    config.log.every_steps = 8
+    config.eval.every_epochs = 4
+    config.log.every_steps = 16
     config.log.panels_every_epochs = 5
     return config
