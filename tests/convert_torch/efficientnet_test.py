@@ -9,8 +9,10 @@ from safetensors.numpy import save_file
 
 from configs import celebamask_hq_small
 from dmlcsr_jax import models
+from dmlcsr_jax.checkpoints import model
 from dmlcsr_jax.checkpoints.metadata import Metadata
 from dmlcsr_jax.convert_torch import efficientnet, files, names
+from dmlcsr_jax.convert_torch.__main__ import export_weights
 from dmlcsr_jax.errors import UserError
 from dmlcsr_jax.training.warm_start import initial_weights
 
@@ -89,3 +91,10 @@ def test_the_packages_weights_give_the_packages_features(fresh):
     tensors = {name: torch.tensor(value) for name, value in files.read(file).items()}
     for x, y in zip(ours, reference_efficientnet.features(tensors, images, 16), strict=True):
         np.testing.assert_allclose(x, y, atol=1e-4 * max(1, np.abs(y).max() / 10))
+
+
+def test_a_checkpoint_with_this_encoder_has_no_form_in_pytorch(tmp_path, metadata, fresh):
+    model.save_model(tmp_path / "model", metadata, **fresh)
+    with pytest.raises(UserError, match="only networks of the paper's family"):
+        export_weights(tmp_path / "model", tmp_path / "net.safetensors")
+    assert not (tmp_path / "net.safetensors").exists()

@@ -5,6 +5,8 @@ import pytest
 
 from dmlcsr_jax.data.colour import jitter
 
+# OpenCV computes in fixed point.
+TOLERANCE = 0.75
 GREY = np.array([0.299, 0.587, 0.114])
 
 
@@ -39,7 +41,7 @@ def test_each_change_is_as_said(image, draw):
     for limits, changed in expected.items():
         found = jitter(image, Draws(draw, draw, draw), *limits)
         assert found.dtype == np.uint8
-        np.testing.assert_allclose(found, changed, atol=0.75)  # OpenCV computes in fixed point.
+        np.testing.assert_allclose(found, changed, atol=TOLERANCE)
 
 
 def test_the_order_is_saturation_contrast_brightness(image):

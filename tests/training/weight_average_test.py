@@ -34,9 +34,8 @@ def test_a_step_averages_parameters_and_statistics():
         "image": rng.integers(0, 256, (2, 32, 32, 3), np.uint8),
         "label": rng.integers(0, 11, (2, 32, 32), np.uint8),
     }
-    after, _ = train_step(
-        state,
-        batch,
+    step = functools.partial(
+        train_step,
         model=build_model(metadata),
         optimizer=optax.sgd(0.1),
         schedule=lambda step: 0.1,
@@ -47,6 +46,7 @@ def test_a_step_averages_parameters_and_statistics():
         loss_resolution=0.5,
         average_decay=0.9,
     )
+    after, _ = jax.jit(step)(state, batch)
     trained = {"params": after.params, "batch_stats": after.batch_stats}
     share = 4 / 13
     expected = jax.tree.map(lambda a, b: share * a + (1 - share) * b, state.average, trained)
