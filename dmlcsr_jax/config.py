@@ -12,7 +12,6 @@ from dmlcsr_jax.errors import UserError, differences
 from dmlcsr_jax.models import efficientnet
 from dmlcsr_jax.models.dmlcsr import DTYPES, ENCODERS
 from dmlcsr_jax.models.resnet import STEMS
-from dmlcsr_jax.training.optimizer import OPTIMIZERS
 
 # Fields that may change when a run is resumed: they leave its parameters as they are.
 _FREE_ON_RESUME = (
@@ -95,7 +94,7 @@ _RULES = {
     "loss.weights.attention_category": _NOT_NEGATIVE,
     "loss.resolution": (lambda share: 0 < share <= 1, "above 0 and at most 1"),
     "loss.edge_width": (lambda width: width >= 1, "1 or more"),
-    "optim.name": _one_of(*OPTIMIZERS),
+    "optim.name": _one_of("sgd", "adamw"),
     "optim.base_rate": _POSITIVE,
     "optim.base_batch_size": _POSITIVE,
     "optim.momentum": _BELOW_ONE,

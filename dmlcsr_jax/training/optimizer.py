@@ -4,7 +4,6 @@ import jax
 import jax.numpy as jnp
 import optax
 
-OPTIMIZERS = ("sgd", "adamw")
 _FLOOR = 0.01  # the lowest rate, as a part of the base rate
 
 
@@ -63,7 +62,7 @@ def optimizer(schedule, momentum, weight_decay, *, name="sgd", encoder_factor=1.
       schedule: learning rate, a number or a function of the step.
       momentum: 0 to below 1; of "adamw" the decay of the mean gradient.
       weight_decay: 0 or more; "sgd" applies it to every parameter.
-      name: one of `OPTIMIZERS`.
+      name: "sgd" or "adamw".
       encoder_factor: factor on the rate of the parameters under "encoder".
       clip_norm: the gradient is scaled down to this norm where it is longer; 0: it is not.
 
