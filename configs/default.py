@@ -11,17 +11,20 @@ def get_config() -> ConfigDict:
     config.seed = 0
 
     config.model = ConfigDict()
-    config.model.encoder = "resnet101"  # resnet101, resnet50, resnet18 or tiny
+    config.model.encoder = "resnet101"  # resnet101, resnet50, resnet18, tiny or efficientnet_lite0
     config.model.stem = "deep"  # deep (three 3x3 convolutions) or conv7 (torchvision's 7x7)
     config.model.width = 1.0  # factor on all widths of encoder and heads
+    config.model.output_stride = 8  # efficientnet_lite0's: 8, 16 or 32; the others have 8
+    config.model.dilated = True  # efficientnet_lite0's convolutions where a stride is left out
     config.model.dtype = "float32"  # of activations; bfloat16 keeps float32 params and losses
-    config.model.pretrained = ""  # a .pth or .safetensors of ImageNet weights for the encoder
+    config.model.pretrained = ""  # ImageNet weights for the encoder: a file, or efficientnet_lite0
     config.model.init_from = ""  # a checkpoint to fine-tune: same network, fresh optimiser
 
     config.data = ConfigDict()
     config.data.source = ""  # synthetic, folder or prepared
-    config.data.root = ""  # the folder of images/, labels/ and lists, or of a prepared set
+    config.data.root = ""  # folder of images/, labels/ and lists, or of a prepared set; A,B: both
     config.data.label_set = ""  # helen, lapa, celebamask_hq, face_synthetics or a label-name file
+    config.data.balance = 0.0  # repeats photographs of classes rarer than this share; 0: none
     config.data.train_split = "train"
     config.data.eval_split = "test"
     config.data.image_size = 473  # side of the square network input, pixels
@@ -45,6 +48,9 @@ def get_config() -> ConfigDict:
     config.augmentation.rotation_max = 60.0  # degrees
     config.augmentation.rotation_prob = 0.6
     config.augmentation.mirror_prob = 0.5
+    config.augmentation.brightness = 0.0  # greatest change, as a share
+    config.augmentation.contrast = 0.0
+    config.augmentation.saturation = 0.0
 
     config.loss = ConfigDict()
     config.loss.weights = ConfigDict()  # of each term in the total
@@ -54,12 +60,17 @@ def get_config() -> ConfigDict:
     config.loss.weights.category_edge = 0.2
     config.loss.weights.attention_binary = 4.0
     config.loss.weights.attention_category = 1.0
+    config.loss.resolution = 1.0  # share of the input's resolution at which losses are taken
     config.loss.edge_width = 1  # dilation of the edge targets, pixels
 
     config.optim = ConfigDict()
+    config.optim.name = "sgd"  # sgd or adamw
     config.optim.base_rate = 1e-3  # at base_batch_size; scaled linearly with the batch size
     config.optim.base_batch_size = 28
-    config.optim.momentum = 0.9
+    config.optim.momentum = 0.9  # adamw's decay of the mean gradient
+    config.optim.encoder_factor = 1.0  # on the rate of the encoder
+    config.optim.clip_norm = 0.0  # greatest norm of the gradient; 0: not clipped
+    config.optim.average_decay = 0.0  # of the average of weights that is evaluated; 0: none
     config.optim.weight_decay = 5e-4
     config.optim.warmup_epochs = 10
 

@@ -9,8 +9,9 @@ import ml_collections
 
 from dmlcsr_jax.data.label_sets import LabelSet
 from dmlcsr_jax.errors import UserError, differences
-from dmlcsr_jax.models.dmlcsr import DTYPES
-from dmlcsr_jax.models.resnet import ARCHITECTURES, STEMS
+from dmlcsr_jax.models import efficientnet
+from dmlcsr_jax.models.dmlcsr import DTYPES, ENCODERS
+from dmlcsr_jax.models.resnet import STEMS
 
 # Fields that may change when a run is resumed: they leave its parameters as they are.
 _FREE_ON_RESUME = (
@@ -49,16 +50,19 @@ def _one_of(*choices) -> tuple[Callable[[Any], bool], str]:
 
 _POSITIVE = (_positive, "above 0")
 _NOT_NEGATIVE = (_not_negative, "0 or more")
+_BELOW_ONE = (lambda value: 0 <= value < 1, "at least 0 and below 1")
 _FRACTION = (_fraction, "between 0 and 1")
 
 _RULES = {
     "seed": _NOT_NEGATIVE,
-    "model.encoder": _one_of(*ARCHITECTURES),
+    "model.encoder": _one_of(*ENCODERS),
     "model.stem": _one_of(*STEMS),
     "model.width": _POSITIVE,
+    "model.output_stride": _one_of(*efficientnet.OUTPUT_STRIDES),
     "model.dtype": _one_of(*DTYPES),
     "data.source": _one_of("synthetic", "folder", "prepared"),
     "data.label_set": (bool, "the name of a label set or a label-name file"),
+    "data.balance": _FRACTION,
     "data.image_size": (lambda size: size >= 32, "32 or more"),
     "data.crop_margin": (lambda margin: margin is None or margin >= 0, "0 or more, or unset"),
     "data.channel_order": _one_of("rgb", "bgr"),
@@ -79,16 +83,24 @@ _RULES = {
     "augmentation.rotation_max": _NOT_NEGATIVE,
     "augmentation.rotation_prob": _FRACTION,
     "augmentation.mirror_prob": _FRACTION,
+    "augmentation.brightness": _FRACTION,
+    "augmentation.contrast": _FRACTION,
+    "augmentation.saturation": _FRACTION,
     "loss.weights.cross_entropy": _NOT_NEGATIVE,
     "loss.weights.lovasz": _NOT_NEGATIVE,
     "loss.weights.binary_edge": _NOT_NEGATIVE,
     "loss.weights.category_edge": _NOT_NEGATIVE,
     "loss.weights.attention_binary": _NOT_NEGATIVE,
     "loss.weights.attention_category": _NOT_NEGATIVE,
+    "loss.resolution": (lambda share: 0 < share <= 1, "above 0 and at most 1"),
     "loss.edge_width": (lambda width: width >= 1, "1 or more"),
+    "optim.name": _one_of("sgd", "adamw"),
     "optim.base_rate": _POSITIVE,
     "optim.base_batch_size": _POSITIVE,
-    "optim.momentum": (lambda value: 0 <= value < 1, "at least 0 and below 1"),
+    "optim.momentum": _BELOW_ONE,
+    "optim.encoder_factor": _NOT_NEGATIVE,
+    "optim.clip_norm": _NOT_NEGATIVE,
+    "optim.average_decay": _BELOW_ONE,
     "optim.weight_decay": _NOT_NEGATIVE,
     "optim.warmup_epochs": _NOT_NEGATIVE,
     "train.batch_size": _POSITIVE,
@@ -135,6 +147,11 @@ def _conflicts(config: ml_collections.ConfigDict, wrong: Collection[str]) -> Ite
         yield "config.model.dtype is 'float64' but JAX computes in 32 bits; set JAX_ENABLE_X64=1."
     if config.data.source != "synthetic" and not config.data.root:
         yield "config.data.root is empty; give the data's folder: --config.data.root=DIR."
+    if config.model.encoder != efficientnet.NAME and config.model.output_stride != 8:
+        yield (
+            f"config.model.output_stride is {config.model.output_stride}; the encoder "
+            f"{config.model.encoder} has 8."
+        )
     if config.augmentation.scale_min > config.augmentation.scale_max:
         yield (
             f"config.augmentation.scale_min is {config.augmentation.scale_min}; "

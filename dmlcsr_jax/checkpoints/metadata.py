@@ -26,6 +26,8 @@ class Metadata:
       edge_branch: whether the edge branch's parameters are part of the tree.
       crop_margin: what the crops of faces that the network was trained on showed beyond the face's
         box, as a share of its longer side; None: on images as they are.
+      output_stride: of EfficientNet's deepest features, pixels; residual networks have 8.
+      dilated: whether EfficientNet's convolutions are dilated where a stride is left out.
     """
 
     encoder: str
@@ -38,6 +40,8 @@ class Metadata:
     label_set: LabelSet
     edge_branch: bool
     crop_margin: float | None = None
+    output_stride: int = 8
+    dilated: bool = True
 
     @classmethod
     def from_config(cls, config: ml_collections.ConfigDict) -> "Metadata":
@@ -53,6 +57,8 @@ class Metadata:
             label_set=label_sets.get(config.data.label_set),
             edge_branch=True,
             crop_margin=config.data.crop_margin,
+            output_stride=config.model.output_stride,
+            dilated=config.model.dilated,
         )
 
     def to_json(self) -> dict[str, Any]:
@@ -72,8 +78,11 @@ class Metadata:
           UserError: where a field is missing or unknown, or a value is of another type.
         """
         try:
-            names = {f.name for f in dataclasses.fields(cls)}
-            if wrong := sorted(names ^ set(data)):
+            # Checkpoints older than a field are of networks that have its default.
+            fields = dataclasses.fields(cls)
+            defaults = {f.name: f.default for f in fields}
+            given = {n: v for n, v in defaults.items() if v is not dataclasses.MISSING} | data
+            if wrong := sorted(set(defaults) ^ set(given)):
                 raise UserError(
                     f"the checkpoint's metadata lacks or does not know {', '.join(wrong)}; it was "
                     "not written by this version of dmlcsr_jax: convert or train it again."

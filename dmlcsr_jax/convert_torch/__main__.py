@@ -23,6 +23,7 @@ from dmlcsr_jax.convert_torch import files
 from dmlcsr_jax.convert_torch.network import from_state_dict, infer_metadata, to_state_dict
 from dmlcsr_jax.data import label_sets
 from dmlcsr_jax.errors import UserError, exit_on_user_error
+from dmlcsr_jax.models import efficientnet
 
 
 def _describe(metadata: Metadata, variables) -> str:
@@ -86,6 +87,11 @@ def export_weights(source, target) -> str:
       UserError: where the checkpoint cannot be read or the file cannot be written.
     """
     metadata, variables = model.load_model(source)
+    if metadata.encoder == efficientnet.NAME:
+        raise UserError(
+            f"{source} has the encoder {metadata.encoder}; only networks of the paper's family "
+            "have a form in PyTorch."
+        )
     description = json.dumps(metadata.to_json(), indent=2) + "\n"
     files.write(target, to_state_dict(variables), description)
     return _describe(metadata, variables)

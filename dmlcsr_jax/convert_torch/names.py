@@ -70,7 +70,7 @@ _HEADS = {
     "edge": ("edge_layer", _EDGE),
 }
 _ENCODER = {"downsample_conv": "downsample.0", "downsample_bn": "downsample.1"}
-_LEAVES = {
+LEAVES = {
     "kernel": "weight",
     "scale": "weight",
     "bias": "bias",
@@ -104,9 +104,9 @@ def torch_name(path: tuple[str, ...]) -> str:
     branch, *modules, leaf = path[1:]
     if branch == "encoder":
         names = [_ENCODER.get(name, name.replace("_", ".")) for name in modules]
-        return ".".join([*names, _LEAVES[leaf]])
+        return ".".join([*names, LEAVES[leaf]])
     prefix, table = _HEADS[branch]
-    name = f"{prefix}.{table['/'.join(modules)]}.{_LEAVES[leaf]}"
+    name = f"{prefix}.{table['/'.join(modules)]}.{LEAVES[leaf]}"
     return "context.dualgcn.gamma1" if name == "context.dualgcn.gamma" else name
 
 
@@ -125,7 +125,7 @@ def tensors(variables) -> Iterator[Tensor]:
 def _position(path):
     """Returns what sorts the leaf at `path` into its place in the network."""
     branch, *modules, leaf = path[1:]
-    leaf = list(_LEAVES).index(leaf)
+    leaf = list(LEAVES).index(leaf)
     if branch != "encoder":
         return (
             1 + list(_HEADS).index(branch),

@@ -5,6 +5,8 @@ A source is picklable, has a length, and gives `{"image": uint8 [H, W, 3] RGB, "
 files raise `UserError` when they are read; what can be known earlier is raised on creation.
 """
 
+import bisect
+import itertools
 import os
 import pathlib
 
@@ -43,13 +45,14 @@ def open_source(
       UserError: where the kind is unknown or the source cannot be opened.
     """
     data, name = config.data, config.data[f"{split}_split"]
+    roots = [root.strip() for root in data.root.split(",")]
     if data.source == "folder":
-        return FolderSource(data.root, name, label_set, check_files)
+        return _joined([FolderSource(root, name, label_set, check_files) for root in roots])
     if data.source == "prepared":
         # Imported here: it brings tensorflow-datasets, which the other kinds do without.
         from dmlcsr_jax.data.prepared import PreparedSource
 
-        return PreparedSource(data.root, name, label_set)
+        return _joined([PreparedSource(root, name, label_set) for root in roots])
     if data.source == "synthetic":
         return open_synthetic(
             name,
@@ -62,6 +65,37 @@ def open_source(
     raise UserError(
         f"there is no data source {data.source!r}; the sources are {', '.join(_KINDS)}."
     )
+
+
+def _joined(sources: list):
+    return sources[0] if len(sources) == 1 else JoinedSource(sources)
+
+
+class JoinedSource:
+    """Several sources of the same label set, one after another."""
+
+    def __init__(self, sources: list):
+        """Takes over the sources."""
+        self._sources = sources
+        self._ends = list(itertools.accumulate(len(source) for source in sources))
+
+    def __len__(self) -> int:
+        """Returns the number of examples of all."""
+        return self._ends[-1]
+
+    def __getitem__(self, index: int) -> dict:
+        """Reads example `index`, those of the first source first."""
+        number, start = self._place(index)
+        return self._sources[number][index - start]
+
+    def label(self, index: int):
+        """Reads the label map of example `index` alone."""
+        number, start = self._place(index)
+        return self._sources[number].label(index - start)
+
+    def _place(self, index: int) -> tuple[int, int]:
+        number = bisect.bisect_right(self._ends, index)
+        return number, self._ends[number - 1] if number else 0
 
 
 def open_synthetic(
@@ -144,6 +178,11 @@ class FolderSource:
         label = decode_label(read_bytes(label_file), str(label_file), self._label_set)
         check_shapes(image, label, str(image_file), str(label_file))
         return {"image": image, "label": label, "name": _name(self._pairs[index][0])}
+
+    def label(self, index: int):
+        """Reads the label map of pair `index` alone, uint8 `[h, w]`."""
+        label_file = self.files(index)[1]
+        return decode_label(read_bytes(label_file), str(label_file), self._label_set)
 
     def files(self, index: int) -> tuple[pathlib.PurePath, pathlib.PurePath]:
         """Returns the paths of the image and of the label of pair `index`."""

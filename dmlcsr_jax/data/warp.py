@@ -17,6 +17,7 @@ from typing import Any
 import cv2
 import numpy as np
 
+from dmlcsr_jax.data.colour import jitter
 from dmlcsr_jax.data.label_sets import LabelSet
 from dmlcsr_jax.errors import UserError
 
@@ -33,6 +34,9 @@ class Augmentation:
       rotation_max: greatest rotation either way, degrees; larger draws are clipped to it.
       rotation_prob: probability that an example is rotated.
       mirror_prob: probability that an example is mirrored.
+      brightness: greatest change of the brightness either way, as a share; see `colour.jitter`.
+      contrast: of the contrast.
+      saturation: of the saturation.
     """
 
     scale_std: float = 0.25
@@ -42,6 +46,9 @@ class Augmentation:
     rotation_max: float = 60.0
     rotation_prob: float = 0.6
     mirror_prob: float = 0.5
+    brightness: float = 0.0
+    contrast: float = 0.0
+    saturation: float = 0.0
 
 
 def photograph_box(hw: tuple[int, int]) -> np.ndarray:
@@ -231,7 +238,7 @@ def augment(
     Args:
       example: "image" uint8 `[H, W, 3]` RGB; "label" uint8 `[h, w]`, of the same aspect but
         perhaps another resolution; "name"; "box" where crops are shown.
-      rng: source of the draws of `random_matrix`.
+      rng: source of the draws of `random_matrix`, and of `colour.jitter` where colours change.
       size: side of the input, pixels.
       augmentation: ranges of the random view.
       label_set: names the pairs to exchange and the ignore label.
@@ -249,7 +256,9 @@ def augment(
     label = warp_label(label, label_matrix, size, label_set.ignore_label)
     if is_mirrored(matrix):
         label = cv2.LUT(label, label_set.mirror_table())
-    return {"image": warp_image(image, matrix, size), "label": label}
+    changes = (augmentation.brightness, augmentation.contrast, augmentation.saturation)
+    image = jitter(warp_image(image, matrix, size), rng, *changes)
+    return {"image": image, "label": label}
 
 
 def unwarp_logits(logits: np.ndarray, matrix: np.ndarray, hw: tuple[int, int]) -> np.ndarray:

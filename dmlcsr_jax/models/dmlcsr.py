@@ -6,10 +6,12 @@ from flax import linen as nn
 
 from dmlcsr_jax.checkpoints.metadata import Metadata
 from dmlcsr_jax.errors import UserError
+from dmlcsr_jax.models import efficientnet
 from dmlcsr_jax.models.heads import ContextHead, EdgeBranch, ParsingHead
 from dmlcsr_jax.models.layers import ABN, conv, storage_dtype
-from dmlcsr_jax.models.resnet import STEMS, ResNet, architecture
+from dmlcsr_jax.models.resnet import ARCHITECTURES, STEMS, ResNet, architecture
 
+ENCODERS = (*ARCHITECTURES, efficientnet.NAME)
 DTYPES = ("float32", "bfloat16", "float64")
 
 
@@ -17,7 +19,7 @@ class DMLCSR(nn.Module):
     """Face parsing network whose edge branch exists in training alone.
 
     Attributes:
-      encoder: name of the encoder, see `resnet.ARCHITECTURES`.
+      encoder: name of the encoder, in `ENCODERS`.
       num_classes: of the label set, background included.
       width: factor on the widths of encoder and heads.
       stem: the encoder's stem, "deep" or "conv7".
@@ -26,6 +28,8 @@ class DMLCSR(nn.Module):
         everything is float64, which needs JAX's x64 mode.
       momentum: share of the old running statistics kept in a training step; 0 makes them the
         batch's own.
+      output_stride: of EfficientNet's deepest features, pixels; residual networks have 8.
+      dilated: whether EfficientNet's convolutions are dilated where a stride is left out.
     """
 
     encoder: str
@@ -34,6 +38,8 @@ class DMLCSR(nn.Module):
     stem: str = "deep"
     dtype: str = "float32"
     momentum: float = 0.9
+    output_stride: int = 8
+    dilated: bool = True
 
     @nn.compact
     def __call__(self, images, *, train: bool, edges: bool | None = None):
@@ -62,12 +68,21 @@ class DMLCSR(nn.Module):
         # A drawn network flips a sixth of its labels where all is rounded to bfloat16; rounding in
         # the context head's large convolutions and the edge branch alone flips one in a hundred.
         rounded, accurate = layers(self.dtype), layers(self.dtype if train else stored)
-        width = self.width * architecture(self.encoder).head_width
-        encoder = ResNet(self.encoder, self.stem, self.width, **accurate, name="encoder")
+        if self.encoder == efficientnet.NAME:
+            width = self.width * efficientnet.HEAD_WIDTH
+            encoder = efficientnet.EfficientNetLite0(
+                **accurate, output_stride=self.output_stride, dilated=self.dilated, name="encoder"
+            )
+        else:
+            width = self.width * architecture(self.encoder).head_width
+            encoder = ResNet(self.encoder, self.stem, self.width, **accurate, name="encoder")
         x2, x3, x4, x5 = encoder(images)
         context = ContextHead(**rounded, width=width, name="context")(x5)
         heads = {"num_classes": self.num_classes, "width": width}
-        outputs = {"parsing": ParsingHead(**accurate, **heads, name="parsing")(context, x2)}
+        parsing = ParsingHead(**accurate, **heads, name="parsing")
+        # The paper's context has x3's grid; from a coarser one details need a step between.
+        is_coarser = context.shape[1:3] != x3.shape[1:3]
+        outputs = {"parsing": parsing(context, x2, x3 if is_coarser else None)}
         if train if edges is None else edges:
             binary, category = EdgeBranch(**rounded, **heads, name="edge")(x2, x3, x4)
             outputs |= {"binary_edge": binary, "category_edge": category}
@@ -80,12 +95,21 @@ def build_model(metadata: Metadata, dtype: str = "float32") -> DMLCSR:
     Raises:
       UserError: where there is no such network or dtype.
     """
-    architecture(metadata.encoder)
+    if metadata.encoder != efficientnet.NAME:
+        architecture(metadata.encoder)
     for name, value, choices in (("stem", metadata.stem, STEMS), ("dtype", dtype, DTYPES)):
         if value not in choices:
             raise UserError(f"{name} {value!r} is unknown: choose one of {', '.join(choices)}.")
     if metadata.width <= 0:
         raise UserError(f"width is {metadata.width}: it must be positive.")
+    if metadata.encoder == efficientnet.NAME and metadata.width != 1:
+        raise UserError(f"width is {metadata.width}: {metadata.encoder} has the width 1 alone.")
     return DMLCSR(
-        metadata.encoder, metadata.label_set.num_classes, metadata.width, metadata.stem, dtype
+        metadata.encoder,
+        metadata.label_set.num_classes,
+        metadata.width,
+        metadata.stem,
+        dtype,
+        output_stride=metadata.output_stride,
+        dilated=metadata.dilated,
     )

@@ -55,13 +55,20 @@ class ParsingHead(nn.Module):
     width: float
 
     @nn.compact
-    def __call__(self, context, x2):
-        """Maps the context `[B, h, w, C]` and x2 `[B, H, W, C']` to logits `[B, H, W, classes]`."""
+    def __call__(self, context, x2, x3=None):
+        """Maps the context `[B, h, w, C]` and x2 `[B, H, W, C']` to logits `[B, H, W, classes]`.
+
+        x3 `[B, h', w', C'']` comes in where its grid lies between those two.
+        """
         features = scaled(256, self.width)
         conv_abn = functools.partial(ConvABN, self.conv, self.norm)
         context = conv_abn(features, name="context")(context)
         low = conv_abn(scaled(48, self.width), name="low")(x2)
-        x = jnp.concatenate([resize(context, x2.shape[1:3]), low], axis=-1)
+        parts = [resize(context, x2.shape[1:3]), low]
+        if x3 is not None:
+            middle = conv_abn(scaled(48, self.width), name="middle")(x3)
+            parts.append(resize(middle, x2.shape[1:3]))
+        x = jnp.concatenate(parts, axis=-1)
         x = conv_abn(features, name="fuse0")(x)
         x = conv_abn(features, name="fuse1")(x)
         # Without a dtype: in the parameters', where activations are bfloat16.

@@ -20,6 +20,7 @@ import numpy as np
 from flax import linen as nn
 from jax import lax
 
+from dmlcsr_jax.models.depthwise import depthwise_conv
 from dmlcsr_jax.models.initial import INITIALIZERS
 
 ModuleDef = Callable[..., nn.Module]
@@ -85,8 +86,12 @@ def _convolve(x, kernel, strides, padding, *, feature_group_count, rhs_dilation,
     """Takes the place of `lax.conv_general_dilated` in Flax's convolution, with its numbers."""
     if kernel.shape[:2] == (1, 1) and feature_group_count == 1:  # (0.8 to 2.7; 2.8 to 5.3)
         return x[:, :: strides[0], :: strides[1]] @ kernel[0, 0]
-    if feature_group_count == kernel.shape[3] == x.shape[3] and rhs_dilation == (1, 1):
-        return _depthwise(x, kernel[:, :, 0], strides, padding)
+    if feature_group_count == kernel.shape[3] == x.shape[3]:
+        if isinstance(padding, str):
+            reach = [(size - 1) * rhs_dilation[0] + 1 for size in kernel.shape[:2]]
+            padding = lax.padtype_to_pads(x.shape[1:3], reach, strides, padding)
+        padding = tuple(map(tuple, padding))
+        return depthwise_conv(x, kernel[:, :, 0], strides[0], padding, rhs_dilation[0])
     return lax.conv_general_dilated(
         x,
         kernel,
@@ -98,20 +103,6 @@ def _convolve(x, kernel, strides, padding, *, feature_group_count, rhs_dilation,
     )
 
 
-def _depthwise(x, kernel, strides, padding):
-    """Convolves each channel by itself, as a sum of shifted slices (4 to 7; 24 to 29)."""
-    x = jnp.pad(x, ((0, 0), *padding, (0, 0)))
-    rows, columns = (
-        [slice(i, x.shape[axis] - size + i + 1, stride) for i in range(size)]
-        for axis, size, stride in zip((1, 2), kernel.shape, strides, strict=False)
-    )
-    return sum(
-        x[:, row, column] * kernel[i, j]
-        for i, row in enumerate(rows)
-        for j, column in enumerate(columns)
-    )
-
-
 def conv(
     features,
     kernel_size=1,
@@ -119,12 +110,13 @@ def conv(
     stride=1,
     dilation=1,
     groups=1,
+    padding=None,
     use_bias=False,
     dtype=None,
     param_dtype=jnp.float32,
     name=None,
 ):
-    """Returns Flax's convolution, with PyTorch's padding of `dilation * (kernel_size // 2)`.
+    """Returns Flax's convolution, by default with PyTorch's padding.
 
     It maps `[B, H, W, C]` to `[B, ceil(H / stride), ceil(W / stride), features]`.
 
@@ -134,6 +126,7 @@ def conv(
       stride: of the result's grid.
       dilation: of the kernel.
       groups: of channels, each convolved by itself.
+      padding: as Flax takes it ("SAME" is TensorFlow's); None: `dilation * (kernel_size // 2)`.
       use_bias: whether a bias is added.
       dtype: of the computation and the result; None: the wider of input and parameters.
       param_dtype: of kernel and bias.
@@ -143,7 +136,7 @@ def conv(
         features,
         (kernel_size, kernel_size),
         strides=stride,
-        padding=dilation * (kernel_size // 2),
+        padding=dilation * (kernel_size // 2) if padding is None else padding,
         kernel_dilation=dilation,
         feature_group_count=groups,
         use_bias=use_bias,
@@ -169,6 +162,7 @@ class BatchNorm(nn.Module):
       momentum: share of the old running statistics that is kept in a training step.
       activated: gives InPlaceABN's
         `leaky_relu((|scale| + 1e-5) * (x - mean) / sqrt(var + 1e-5) + bias, 0.01)`.
+      epsilon: added to the variance.
       dtype: of the result; None: `param_dtype`.
       param_dtype: of parameters, statistics and the arithmetic.
     """
@@ -176,6 +170,7 @@ class BatchNorm(nn.Module):
     use_running_average: bool
     momentum: float = 0.9
     activated: bool = False
+    epsilon: float = EPSILON
     dtype: Any = None
     param_dtype: Any = jnp.float32
 
@@ -205,7 +200,7 @@ class BatchNorm(nn.Module):
                 running_var.value = keep * running_var.value + move * unbiased
         if self.activated:
             scale = jnp.abs(scale) + EPSILON
-        factor = scale * lax.rsqrt(var + EPSILON)
+        factor = scale * lax.rsqrt(var + self.epsilon)
         x = x * factor + (bias - mean * factor)
         if self.activated:
             x = jax.nn.leaky_relu(x, LEAKY_SLOPE)

@@ -18,6 +18,7 @@ from dmlcsr_jax.checkpoints.metadata import Metadata
 from dmlcsr_jax.checkpoints.model import abstract_variables, newest_in
 from dmlcsr_jax.checkpoints.run import RunCheckpoints
 from dmlcsr_jax.data import batches as batches_lib
+from dmlcsr_jax.data.balance import BalancedSource
 from dmlcsr_jax.data.sources import open_source
 from dmlcsr_jax.data.warp import Augmentation
 from dmlcsr_jax.distributed import sharding
@@ -30,6 +31,7 @@ from dmlcsr_jax.evaluation.evaluate_checkpoint import evaluate_checkpoint
 from dmlcsr_jax.models.dmlcsr import build_model
 from dmlcsr_jax.self_regulation.cycle import end_cycle
 from dmlcsr_jax.training import leftovers
+from dmlcsr_jax.training.host_memory import keep_freed_memory
 from dmlcsr_jax.training.not_finite import stop_not_finite
 from dmlcsr_jax.training.optimizer import learning_rate
 from dmlcsr_jax.training.optimizer import optimizer as make_optimizer
@@ -57,6 +59,7 @@ def train_and_evaluate(config: ml_collections.ConfigDict, workdir: epath.PathLik
       Preempted: after saving, where the processes have agreed to stop.
     """
     config_lib.validate(config)
+    keep_freed_memory()
     workdir = epath.Path(workdir)
 
     # Mesh: one axis, over which batches are split.
@@ -68,6 +71,8 @@ def train_and_evaluate(config: ml_collections.ConfigDict, workdir: epath.PathLik
     metadata = Metadata.from_config(config)
     label_set = metadata.label_set
     train_source = open_source(config, "train", label_set)
+    if config.data.balance:
+        train_source = BalancedSource(train_source, label_set, config.data.balance, config.seed)
     eval_source = open_source(config, "eval", label_set)
     timeline = Timeline.from_config(
         config, batches_lib.num_train_steps_per_epoch(len(train_source), config.train.batch_size)
@@ -102,10 +107,19 @@ def train_and_evaluate(config: ml_collections.ConfigDict, workdir: epath.PathLik
         start_epoch=config.csr.start_epoch,
         cycle_epochs=config.csr.cycle_epochs,
     )
-    optimizer = make_optimizer(schedule, config.optim.momentum, config.optim.weight_decay)
+    optimizer = make_optimizer(
+        schedule,
+        config.optim.momentum,
+        config.optim.weight_decay,
+        name=config.optim.name,
+        encoder_factor=config.optim.encoder_factor,
+        clip_norm=config.optim.clip_norm,
+    )
 
     # State: born on the devices in the shardings that it keeps.
-    create_state = functools.partial(TrainState.create, optimizer=optimizer)
+    create_state = functools.partial(
+        TrainState.create, optimizer=optimizer, averaged=config.optim.average_decay > 0
+    )
     abstract_state = jax.eval_shape(create_state, abstract_variables(metadata, config.model.dtype))
     state_sharding = sharding.state_sharding(abstract_state, mesh, fsdp=config.mesh.fsdp)
     about = {

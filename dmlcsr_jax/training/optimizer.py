@@ -1,5 +1,6 @@
-"""The learning-rate schedule and the optimiser."""
+"""The learning-rate schedule and the optimisers."""
 
+import jax
 import jax.numpy as jnp
 import optax
 
@@ -51,17 +52,38 @@ def learning_rate(
     return schedule
 
 
-def optimizer(schedule, momentum, weight_decay):
-    """Returns PyTorch's SGD: `d = g + weight_decay p; v = momentum v + d; p -= rate v`.
+def optimizer(schedule, momentum, weight_decay, *, name="sgd", encoder_factor=1.0, clip_norm=0.0):
+    """Returns an optimiser of the network's parameters.
+
+    "sgd" is PyTorch's: `d = g + weight_decay p; v = momentum v + d; p -= rate v`. "adamw"
+    (arXiv 1711.05101) decays kernels alone, by `rate * weight_decay`.
 
     Args:
       schedule: learning rate, a number or a function of the step.
-      momentum: 0 to below 1.
-      weight_decay: 0 or more, applied to every parameter.
+      momentum: 0 to below 1; of "adamw" the decay of the mean gradient.
+      weight_decay: 0 or more; "sgd" applies it to every parameter.
+      name: "sgd" or "adamw".
+      encoder_factor: factor on the rate of the parameters under "encoder".
+      clip_norm: the gradient is scaled down to this norm where it is longer; 0: it is not.
 
     Returns:
       `optax.GradientTransformation`; its update needs the parameters.
     """
-    return optax.chain(
-        optax.add_decayed_weights(weight_decay), optax.sgd(schedule, momentum=momentum)
-    )
+    if name == "adamw":
+        steps = [optax.adamw(schedule, momentum, weight_decay=weight_decay, mask=_is_kernel)]
+    else:
+        steps = [optax.add_decayed_weights(weight_decay), optax.sgd(schedule, momentum=momentum)]
+    if clip_norm:
+        steps.insert(0, optax.clip_by_global_norm(clip_norm))
+    if encoder_factor != 1:
+        scaled = optax.masked(optax.scale(encoder_factor), _is_of_encoder)
+        steps.append(scaled)
+    return optax.chain(*steps)
+
+
+def _is_kernel(params):
+    return jax.tree_util.tree_map_with_path(lambda path, _: path[-1].key == "kernel", params)
+
+
+def _is_of_encoder(params):
+    return jax.tree_util.tree_map_with_path(lambda path, _: path[0].key == "encoder", params)

@@ -65,6 +65,8 @@ def make_programs(
         schedule=schedule,
         loss_weights=config.loss.weights,
         edge_width=edge_width,
+        loss_resolution=config.loss.resolution,
+        average_decay=config.optim.average_decay,
         mesh=mesh,
         **common,
     )

@@ -20,6 +20,8 @@ class TrainState:
       teacher_params: average of the students at the ends of the cycles so far.
       teacher_batch_stats: statistics of the teacher, re-estimated after each average.
       cycle: int32 scalar, number of averages made (m of the method); 0: there is no teacher yet.
+      average: `{"params", "batch_stats"}`, the exponential average of the student's; None where
+        the config asks for none.
     """
 
     step: jax.Array
@@ -29,14 +31,18 @@ class TrainState:
     teacher_params: Any
     teacher_batch_stats: Any
     cycle: jax.Array
+    average: Any = None
 
     @classmethod
-    def create(cls, variables, optimizer: optax.GradientTransformation) -> "TrainState":
+    def create(
+        cls, variables, optimizer: optax.GradientTransformation, averaged: bool = False
+    ) -> "TrainState":
         """Returns the state before the first step; the teacher's trees are zeros.
 
         Args:
           variables: `{"params", "batch_stats"}` of the student.
           optimizer: its `init` makes `opt_state`.
+          averaged: whether the exponential average of the weights is kept.
         """
         params, batch_stats = variables["params"], variables["batch_stats"]
         return cls(
@@ -47,19 +53,22 @@ class TrainState:
             teacher_params=jax.tree.map(jnp.zeros_like, params),
             teacher_batch_stats=jax.tree.map(jnp.zeros_like, batch_stats),
             cycle=jnp.zeros((), jnp.int32),
+            average={"params": params, "batch_stats": batch_stats} if averaged else None,
         )
 
     @classmethod
     def from_checkpoint(cls, student: dict[str, Any], train_items: dict[str, Any]) -> "TrainState":
         """Returns the state whose `student` and `train_items()` these are."""
+        trained = train_items.get("trained")
         return cls(
             step=train_items["step"],
-            params=student["params"],
-            batch_stats=student["batch_stats"],
+            params=(trained or student)["params"],
+            batch_stats=(trained or student)["batch_stats"],
             opt_state=train_items["opt_state"],
             teacher_params=train_items["teacher"]["params"],
             teacher_batch_stats=train_items["teacher"]["batch_stats"],
             cycle=train_items["cycle"],
+            average=student if trained else None,
         )
 
     def with_teacher(self, teacher: dict[str, Any]) -> "TrainState":
@@ -72,16 +81,21 @@ class TrainState:
 
     def train_items(self) -> dict[str, Any]:
         """Returns what a checkpoint of the run holds beside the student."""
-        return {
+        items = {
             "step": self.step,
             "opt_state": self.opt_state,
             "teacher": self.teacher,
             "cycle": self.cycle,
         }
+        if self.average is not None:
+            items["trained"] = {"params": self.params, "batch_stats": self.batch_stats}
+        return items
 
     @property
     def student(self) -> dict[str, Any]:
-        """The student's variables, as `model.apply` takes them."""
+        """The student's variables, as `model.apply` takes them: their average if there is one."""
+        if self.average is not None:
+            return self.average
         return {"params": self.params, "batch_stats": self.batch_stats}
 
     @property

@@ -9,10 +9,12 @@ import optax
 
 from dmlcsr_jax.checkpoints.metadata import Metadata
 from dmlcsr_jax.losses import edge_targets, objective
+from dmlcsr_jax.losses.resolution import at_resolution
 from dmlcsr_jax.models.layers import resize
 from dmlcsr_jax.models.normalize import normalize
 from dmlcsr_jax.self_regulation.teacher import accumulate_statistics
 from dmlcsr_jax.training.state import TrainState
+from dmlcsr_jax.training.weight_average import update_average
 
 
 def train_step(
@@ -26,6 +28,8 @@ def train_step(
     loss_weights: Mapping[str, float],
     edge_width: int,
     self_regulated: bool,
+    loss_resolution: float = 1.0,
+    average_decay: float = 0.0,
     mesh: jax.sharding.Mesh | None = None,
 ) -> tuple[TrainState, dict[str, jax.Array]]:
     """One optimisation step on one global batch.
@@ -39,8 +43,10 @@ def train_step(
       metadata: normalisation and ignore label.
       loss_weights: weight of each term, as `losses.objective` names them.
       edge_width: dilation of the edge targets, pixels.
-      mesh: the mesh over which the batch is split; None for one device.
       self_regulated: whether the teacher's soft targets replace part of the hard labels.
+      loss_resolution: share of the input's resolution at which the losses are taken.
+      average_decay: of the state's average of weights, where it has one.
+      mesh: the mesh over which the batch is split; None for one device.
 
     Returns:
       The next state, and float scalars: `loss`, each unweighted term, `learning_rate`,
@@ -48,7 +54,7 @@ def train_step(
     """
     dtype = jax.tree.leaves(state.params)[0].dtype
     images = normalize(batch["image"], metadata, dtype)
-    label = batch["label"].astype(jnp.int32)
+    label = at_resolution(batch["label"], loss_resolution).astype(jnp.int32)
     teacher_outputs = None
     if self_regulated:
         teacher_outputs = model.apply(state.teacher, images, train=False, edges=True)
@@ -82,11 +88,17 @@ def train_step(
         "grad_norm": grad_norm,
         "finite": jnp.isfinite(loss) & jnp.isfinite(grad_norm),
     }
+    params = optax.apply_updates(state.params, updates)
+    average = state.average
+    if average is not None:
+        trained = {"params": params, "batch_stats": batch_stats}
+        average = update_average(average, trained, average_decay, state.step)
     state = state.replace(
         step=state.step + 1,
-        params=optax.apply_updates(state.params, updates),
+        params=params,
         batch_stats=batch_stats,
         opt_state=opt_state,
+        average=average,
     )
     return state, scalars
 

@@ -9,8 +9,10 @@ import numpy as np
 
 from dmlcsr_jax.checkpoints import model
 from dmlcsr_jax.checkpoints.metadata import Metadata
+from dmlcsr_jax.convert_torch import efficientnet as convert_efficientnet
 from dmlcsr_jax.convert_torch.encoder import load_encoder
 from dmlcsr_jax.errors import UserError, differences
+from dmlcsr_jax.models import efficientnet
 
 log = logging.getLogger(__name__)
 
@@ -18,6 +20,8 @@ _MUST_AGREE = {
     "encoder": "model",
     "stem": "model",
     "width": "model",
+    "output_stride": "model",
+    "dilated": "model",
     "channel_order": "data",
     "mean": "data",
     "std": "data",
@@ -43,7 +47,14 @@ def initial_weights(
     """
     if config.model.init_from:
         variables = _from_checkpoint(config.model.init_from, metadata, variables)
-    if config.model.pretrained:
+    if config.model.pretrained and metadata.encoder == efficientnet.NAME:
+        file = convert_efficientnet.find_file(config.model.pretrained)
+        params, batch_stats = convert_efficientnet.load_encoder(
+            file, variables["params"], variables["batch_stats"]
+        )
+        log.info("encoder from %s", file)
+        variables = {"params": params, "batch_stats": batch_stats}
+    elif config.model.pretrained:
         params, batch_stats, loaded = load_encoder(
             config.model.pretrained,
             variables["params"],

@@ -47,3 +47,9 @@ def test_metadata_of_the_wrong_types_is_refused(change):
     data = None if change is None else METADATA.to_json() | change
     with pytest.raises(UserError, match="the checkpoint's metadata is damaged"):
         Metadata.from_json(data)
+
+
+def test_metadata_older_than_a_field_gets_its_default():
+    data = METADATA.to_json()
+    del data["output_stride"], data["dilated"]
+    assert Metadata.from_json(data) == METADATA

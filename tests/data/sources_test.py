@@ -47,6 +47,27 @@ def test_reads_the_listed_pairs_in_order(root):
         assert source.files(index)[1] == root / "labels" / f"face{index}.png"
 
 
+def test_several_folders_are_one_source(root, tmp_path_factory):
+    other = tmp_path_factory.mktemp("other")
+    write_pair(other, "another", 7, size=32)
+    (other / "train_list.txt").write_text("another\n")
+    config = default.get_config()
+    config.data.source, config.data.root = "folder", f"{root}, {other}"
+    source = pickle.loads(pickle.dumps(sources.open_source(config, "train", HELEN)))
+    names = [source[index]["name"] for index in range(len(source))]
+    assert names == ["face0", "face1", "face2", "another"]
+    np.testing.assert_array_equal(source[3]["label"], synthetic.draw_face(7, 32)[1])
+    for index in range(len(source)):
+        np.testing.assert_array_equal(source.label(index), source[index]["label"])
+
+
+def test_a_missing_one_of_several_folders_is_named(root):
+    config = default.get_config()
+    config.data.source, config.data.root = "folder", f"{root},{root / 'nowhere'}"
+    with pytest.raises(UserError, match="nowhere' does not exist"):
+        sources.open_source(config, "train", HELEN)
+
+
 @pytest.mark.parametrize(
     "line",
     [

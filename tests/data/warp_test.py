@@ -185,6 +185,26 @@ def test_mirrored_face_keeps_left_and_right():
         np.testing.assert_array_equal(view["label"][unpaired], flipped[unpaired])
 
 
+def test_colours_change_and_the_view_does_not():
+    image, label = synthetic.draw_face(0, 64)
+    example = {"image": image, "label": label, "name": "face"}
+    plain, coloured = (
+        warp.augment(
+            example,
+            np.random.default_rng(5),
+            size=64,
+            augmentation=warp.Augmentation(brightness=change, saturation=change),
+            label_set=label_sets.HELEN,
+        )
+        for change in (0.0, 0.3)
+    )
+    np.testing.assert_array_equal(plain["label"], coloured["label"])
+    is_shown = plain["label"] != label_sets.HELEN.ignore_label
+    assert np.any(plain["image"][is_shown] != coloured["image"][is_shown])
+    correlation = np.corrcoef(plain["image"].ravel(), coloured["image"].ravel())[0, 1]
+    assert correlation > 0.95
+
+
 @pytest.mark.parametrize("channels", [1, 2, 3, 4, 5, 11, 19, 130])
 def test_unwarp_is_exact_between_pixels(channels):
     slope = np.arange(1, channels + 1)

