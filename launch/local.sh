@@ -141,8 +141,8 @@ while ((${#alive[@]})); do
       sleep "$grace_seconds" &
       trap 'kill $!; exit' TERM
       wait
-      kill -KILL "${!alive[@]}" 2>/dev/null
-    ) &
+      kill -KILL "${!alive[@]}"
+    ) &>/dev/null & # ended before its trap is set, it leaves a sleep that must hold no pipe of ours
     killer=$!
   fi
 done
