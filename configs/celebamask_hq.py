@@ -14,6 +14,9 @@ from dmlcsr_jax.configs import default
 
 def get_config():
     config = default.get_config()
+    config.model.license = (
+        "CelebAMask-HQ and what is made from it: for non-commercial research only."
+    )
     config.data.source = "prepared"
     config.data.label_set = "celebamask_hq"
     return config

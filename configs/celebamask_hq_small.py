@@ -16,6 +16,9 @@ def get_config():
     config.model.encoder = "efficientnet_lite0"
     config.model.output_stride = 16
     config.model.dtype = "bfloat16"
+    config.model.license = (
+        "CelebAMask-HQ and what is made from it: for non-commercial research only."
+    )
     config.data.source = "folder"
     config.data.label_set = "celebamask_hq"
     config.data.eval_split = "val"

@@ -12,6 +12,9 @@ from dmlcsr_jax.configs import default
 def get_config():
     config = default.get_config()
     config.model.encoder = "tiny"
+    config.model.license = (
+        "CelebAMask-HQ and what is made from it: for non-commercial research only."
+    )
     config.data.source = "folder"
     config.data.label_set = "celebamask_hq"
     config.data.eval_split = "val"

@@ -18,7 +18,8 @@ def get_config() -> ConfigDict:
     config.model.dilated = True  # efficientnet_lite0's convolutions where a stride is left out
     config.model.dtype = "float32"  # of activations; bfloat16 keeps float32 params and losses
     config.model.pretrained = ""  # ImageNet weights for the encoder: a file, or efficientnet_lite0
-    config.model.init_from = ""  # a checkpoint to fine-tune: same network, fresh optimiser
+    config.model.init_from = ""  # a checkpoint, or default, to fine-tune: same network
+    config.model.license = ""  # of the weights that result: one sentence, kept in checkpoints
 
     config.data = ConfigDict()
     config.data.source = ""  # synthetic, folder or prepared

@@ -13,6 +13,7 @@ from dmlcsr_jax.configs import default
 
 def get_config():
     config = default.get_config()
+    config.model.license = "LaPa and what is made from it: for non-commercial research only."
     config.data.source = "prepared"
     config.data.label_set = "lapa"
     return config

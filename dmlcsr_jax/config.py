@@ -25,6 +25,7 @@ _FREE_ON_RESUME = (
     "mesh",
     "model.pretrained",
     "model.init_from",
+    "model.license",
 )
 
 

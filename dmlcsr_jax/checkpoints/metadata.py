@@ -28,6 +28,7 @@ class Metadata:
         box, as a share of its longer side; None: on images as they are.
       output_stride: of EfficientNet's deepest features, pixels; residual networks have 8.
       dilated: whether EfficientNet's convolutions are dilated where a stride is left out.
+      license: what the weights may be used for, one sentence; empty: nothing is known.
     """
 
     encoder: str
@@ -42,6 +43,7 @@ class Metadata:
     crop_margin: float | None = None
     output_stride: int = 8
     dilated: bool = True
+    license: str = ""
 
     @classmethod
     def from_config(cls, config: ml_collections.ConfigDict) -> "Metadata":
@@ -59,6 +61,7 @@ class Metadata:
             crop_margin=config.data.crop_margin,
             output_stride=config.model.output_stride,
             dilated=config.model.dilated,
+            license=config.model.license,
         )
 
     def to_json(self) -> dict[str, Any]:

@@ -20,6 +20,7 @@ import jax.numpy as jnp
 import orbax.checkpoint as ocp
 from etils import epath
 
+from dmlcsr_jax.checkpoints import weights_file
 from dmlcsr_jax.checkpoints.metadata import Metadata
 from dmlcsr_jax.checkpoints.orbax_private import quiet_background_threads
 from dmlcsr_jax.distributed import sharding
@@ -159,17 +160,20 @@ def newest_in(folder: epath.Path) -> epath.Path | None:
 
 
 def resolve(checkpoint: str, workdir: epath.PathLike | None = None) -> epath.Path:
-    """Returns the folder of a model's checkpoint.
+    """Returns the folder of a model's checkpoint, or the file of its weights.
 
     Args:
-      checkpoint: "latest", "best", "teacher" (the last), "teacher:K" (of cycle K, from 1), or the
-        path of a checkpoint, of a folder of numbered checkpoints, or of a workdir (its last
+      checkpoint: "default" (the model in the box), "latest", "best", "teacher" (the last),
+        "teacher:K" (of cycle K, from 1), or the path of a checkpoint, of a `.safetensors` file of
+        `checkpoints.weights_file`, of a folder of numbered checkpoints, or of a workdir (its last
         teacher, else its best, else its latest).
       workdir: where the names are looked up; a path needs none.
 
     Raises:
       UserError: where there is no such checkpoint.
     """
+    if checkpoint == weights_file.DEFAULT:
+        return epath.Path(weights_file.DEFAULT_FILE)
     if teacher := re.fullmatch(r"teacher(?::(\d+))?", checkpoint):
         folder = "teachers"
     else:
@@ -185,6 +189,8 @@ def resolve(checkpoint: str, workdir: epath.PathLike | None = None) -> epath.Pat
             raise UserError(f"there is no checkpoint {checkpoint!r} in {workdir}; train it first.")
         return path
     path = absolute(checkpoint)
+    if path.suffix == weights_file.SUFFIX:
+        return path
     if not path.is_dir():
         raise UserError(f"{checkpoint} is not a folder; name a checkpoint or a workdir.")
     candidates = [path, *(newest_in(path / name) for name in ("teachers", "best", "checkpoints"))]
@@ -210,8 +216,16 @@ def load_model(
       UserError: where there is no such checkpoint, or it is damaged or of another architecture.
     """
     path = resolve(os.fspath(checkpoint), workdir)
-    quiet_background_threads()
     replicated = sharding.replicated(sharding.make_mesh())
+    if path.suffix == weights_file.SUFFIX:
+        metadata, tensors = weights_file.read(path)
+        abstract = abstract_variables(metadata)
+        require_same_shapes(tensors, abstract, path)
+        variables = jax.tree_util.tree_map_with_path(
+            lambda name, _: tensors[leaf_name(name)], abstract
+        )
+        return metadata, jax.device_put(variables, replicated)
+    quiet_background_threads()
     handler = ocp.CompositeCheckpointHandler(
         model=ocp.StandardCheckpointHandler(), metadata=ocp.JsonCheckpointHandler()
     )

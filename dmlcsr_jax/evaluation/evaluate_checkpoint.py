@@ -43,8 +43,8 @@ def results_folder(
 
 def _network(metadata: Metadata) -> dict[str, Any]:
     """Returns what a config says of a network too, but for the label set, which is the data's."""
-    fields = metadata.to_json()
-    return {name: fields[name] for name in fields if name not in ("label_set", "edge_branch")}
+    others = ("label_set", "edge_branch", "license")
+    return {name: value for name, value in metadata.to_json().items() if name not in others}
 
 
 def evaluate_checkpoint(

@@ -25,7 +25,12 @@ def parse_arguments(argv: Sequence[str] | None, description: str) -> argparse.Na
     )
     add = parser.add_argument
     add("inputs", nargs="+", help="photographs, videos, folders; or ArrayRecord; or a prepared set")
-    add("--checkpoint", required=True, help="a checkpoint's folder, or a run's workdir")
+    add(
+        "--checkpoint",
+        default="default",
+        help="a checkpoint's folder, a run's workdir, or weights.safetensors (default: the model "
+        "that comes with the package)",
+    )
     add("--out", required=True, help="folder of the outputs")
     add("--batch_size", type=int, default=8, help="photographs parsed together (default: 8)")
     add("--flip", action="store_true", help="average with the mirrored photograph")

@@ -130,6 +130,8 @@ class Run:
             f"square, {metadata.channel_order}",
             flush=True,
         )
+        if metadata.license:
+            print(f"weights: {metadata.license}", flush=True)
         if metadata.crop_margin is not None and not self._boxes:
             _warn(
                 "the network was trained on crops of faces but is shown photographs uncropped; "

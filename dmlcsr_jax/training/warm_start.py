@@ -92,4 +92,6 @@ def _from_checkpoint(
 
     chosen = jax.tree_util.tree_map_with_path(choose, variables)
     log.info("weights from %s; left fresh: %s", checkpoint, ", ".join(fresh) or "none")
+    if theirs.license and not metadata.license:
+        log.warning("their license: %s config.model.license keeps it.", theirs.license)
     return chosen
