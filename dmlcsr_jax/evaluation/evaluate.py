@@ -4,6 +4,7 @@ import collections
 import concurrent.futures
 import contextlib
 import dataclasses
+import math
 import os
 import threading
 import time
@@ -51,6 +52,8 @@ class EvaluationResult:
       label_set: meaning of the labels that were compared.
       confusion: int64 `[C, C]`, pixels by true (row) and predicted class, over all images.
       num_images: images counted.
+      image_mean_f1: mean of `image_score` over the images that have one, 0 to 1; not-a-number where
+        none has.
       worst: the images with the lowest scores, worst first.
       seconds: wall-clock time.
     """
@@ -58,13 +61,15 @@ class EvaluationResult:
     label_set: LabelSet
     confusion: np.ndarray
     num_images: int
+    image_mean_f1: float
     worst: tuple[ImageRecord, ...]
     seconds: float
 
     @property
     def metrics(self) -> dict[str, Any]:
-        """The figures of `metrics.summarize`."""
-        return metrics.summarize(self.confusion, self.label_set)
+        """The figures of `metrics.summarize`, and `image_mean_f1`."""
+        summary = metrics.summarize(self.confusion, self.label_set)
+        return summary | {"image_mean_f1": self.image_mean_f1}
 
 
 def image_score(confusion: np.ndarray, label_set: LabelSet) -> float:
@@ -163,8 +168,8 @@ def evaluate(
         for futures in on_host:
             for future in futures:
                 future.result()
-    confusion, num_images, worst = tally.over_all_processes(process_count)
-    return EvaluationResult(label_set, confusion, num_images, worst, time.perf_counter() - started)
+    found = tally.over_all_processes(process_count)
+    return EvaluationResult(label_set, *found, time.perf_counter() - started)
 
 
 def _closable(batches: Iterable[Mapping[str, Any]]) -> Generator[Mapping[str, Any]]:
@@ -192,6 +197,7 @@ class _Tally:
         self._prediction_table = prediction_table
         self._confusion = np.zeros((label_set.num_classes,) * 2, np.int64)
         self._num_images = 0
+        self._scores: list[float] = []
         self._worst: list[ImageRecord] = []
         self._lock = threading.Lock()
 
@@ -211,7 +217,10 @@ class _Tally:
         with self._lock:
             self._confusion += confusion
             self._num_images += 1
-            if np.isnan(score) or not self._is_among_worst(score, index):
+            if np.isnan(score):
+                return
+            self._scores.append(score)
+            if not self._is_among_worst(score, index):
                 return
             size, ignore_label = scores.shape[0], self._label_set.ignore_label
             record = ImageRecord(
@@ -231,10 +240,14 @@ class _Tally:
 
     def over_all_processes(
         self, process_count: int
-    ) -> tuple[np.ndarray, int, tuple[ImageRecord, ...]]:
-        """Returns the counts summed and the worst images of all, in every process."""
+    ) -> tuple[np.ndarray, int, float, tuple[ImageRecord, ...]]:
+        """Returns the counts summed, the mean score and the worst images, in every process."""
+        # Rounded once, so that the order in which threads add images does not matter.
+        total = np.array([math.fsum(self._scores), len(self._scores)])
         if process_count == 1:
-            return self._confusion, self._num_images, tuple(self._worst)
+            mean = metrics.ratio(*total)
+            return self._confusion, self._num_images, mean, tuple(self._worst)
+        mean = metrics.ratio(*gather(total).sum(axis=0))
         confusion = gather(self._confusion).sum(axis=0)
         num_images = int(gather(np.int64(self._num_images)).sum())
         scores = np.full(self._num_worst, np.inf)
@@ -247,7 +260,7 @@ class _Tally:
         own = {record.index: record for record in self._worst}
         sizes = gather(np.int64(self._worst[0].label.shape[0] if self._worst else 0))
         worst = [_broadcast_record(own.get(index), index, int(sizes.max())) for index in chosen]
-        return confusion, num_images, tuple(worst)
+        return confusion, num_images, mean, tuple(worst)
 
 
 def _badness(record: ImageRecord) -> tuple[float, int]:

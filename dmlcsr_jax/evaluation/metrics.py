@@ -46,7 +46,7 @@ def confusion_matrix(label, prediction, num_classes, ignore_label=255):
     return counts.reshape(num_classes, num_classes)
 
 
-def _ratio(numerator, denominator):
+def ratio(numerator, denominator):
     """Returns the quotient, NaN where there is nothing to divide by."""
     return float(numerator / denominator) if denominator else math.nan
 
@@ -54,17 +54,17 @@ def _ratio(numerator, denominator):
 def _scores(hit, truth, predicted):
     """Returns the scores of one class from its pixel counts."""
     return {
-        "f1": _ratio(2 * hit, truth + predicted),
-        "iou": _ratio(hit, truth + predicted - hit),
-        "precision": _ratio(hit, predicted),
-        "recall": _ratio(hit, truth),
+        "f1": ratio(2 * hit, truth + predicted),
+        "iou": ratio(hit, truth + predicted - hit),
+        "precision": ratio(hit, predicted),
+        "recall": ratio(hit, truth),
     }
 
 
 def _mean(values):
     """Returns the mean of the values that are defined, NaN where none is."""
     defined = [value for value in values if not math.isnan(value)]
-    return _ratio(sum(defined), len(defined))
+    return ratio(sum(defined), len(defined))
 
 
 def summarize(matrix, label_set):
@@ -117,7 +117,7 @@ def summarize(matrix, label_set):
         },
         "mean_f1": _mean(classes[names[i]]["f1"] for i in label_set.mean_f1_classes),
         "miou": _mean(scores["iou"] for scores in classes.values()),
-        "pixel_accuracy": _ratio(np.trace(matrix), matrix.sum()),
+        "pixel_accuracy": ratio(np.trace(matrix), matrix.sum()),
         "num_pixels": int(matrix.sum()),
     }
 

@@ -216,7 +216,11 @@ def write_report(
 
 
 def _write_report(out: epath.Path, result: EvaluationResult, about: Mapping[str, Any]) -> str:
-    table = class_table(result.confusion, result.label_set)
+    table = (
+        f"{class_table(result.confusion, result.label_set)}\n"
+        "mean over the images of the mean F1 of the classes present "
+        f"{_percent(result.image_mean_f1)} %"
+    )
     content = {
         **about,
         "label_set": result.label_set.name,

@@ -73,7 +73,7 @@ def test_a_description_of_another_network_is_refused(path):
     about = json.loads(path.with_suffix(".json").read_text())
     about["metadata"]["width"] = 0.5
     path.with_suffix(".json").write_text(json.dumps(about))
-    with pytest.raises(UserError, match="has shape .* where .* is needed"):
+    with pytest.raises(UserError, match=r"has shape .* where .* is needed"):
         model.load_model(path)
 
 

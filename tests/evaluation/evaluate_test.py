@@ -106,6 +106,7 @@ def test_split_over_a_mesh_counts_the_same(table):
     )
     np.testing.assert_array_equal(split.confusion, alone.confusion)
     assert [r.name for r in split.worst] == [r.name for r in alone.worst]
+    assert split.image_mean_f1 == alone.image_mean_f1
 
 
 def test_worst_images_come_with_their_own_mean_f1(table):
@@ -120,6 +121,8 @@ def test_worst_images_come_with_their_own_mean_f1(table):
         scores[f"image_{i}"] = f1
     expected = sorted(scores, key=scores.get)[:4]
     assert [record.name for record in result.worst] == expected
+    assert result.image_mean_f1 == pytest.approx(np.mean([*scores.values()]), rel=1e-12)
+    assert result.metrics["image_mean_f1"] == result.image_mean_f1
     for record in result.worst:
         assert record.score == pytest.approx(scores[record.name], rel=1e-12)
         assert record.image.shape == (SIZE, SIZE, 3)
@@ -232,6 +235,7 @@ big = evaluate.gather(np.array([2**40 + jax.process_index(), -1]))
 print("RESULT" + json.dumps(dict(
     processes=jax.process_count(),
     confusion=result.confusion.tolist(), num_images=result.num_images,
+    image_mean_f1=result.image_mean_f1,
     worst=[[r.index, r.name, r.score, r.image.tolist(), r.label.tolist(), r.prediction.tolist()]
            for r in result.worst], big=big.tolist())))
 """
@@ -263,6 +267,7 @@ def test_two_processes_count_every_image_once(table, pytestconfig):
     assert results[0]["processes"] == 2
     np.testing.assert_array_equal(results[0]["confusion"], alone.confusion)
     assert results[0]["num_images"] == 11
+    assert results[0]["image_mean_f1"] == pytest.approx(alone.image_mean_f1, rel=1e-12)
     assert results[0]["big"] == [[2**40, -1], [2**40 + 1, -1]]
     for found, record in zip(results[0]["worst"], alone.worst, strict=True):
         assert found[:3] == [record.index, record.name, record.score]

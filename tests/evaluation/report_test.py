@@ -36,7 +36,7 @@ def result(confusion):
         )
         for i in range(3)
     )
-    return EvaluationResult(HELEN, confusion, 30, records, 1.5)
+    return EvaluationResult(HELEN, confusion, 30, 0.375, records, 1.5)
 
 
 def rows_of(table):
@@ -98,6 +98,8 @@ def test_report_writes_whole_files_and_null_for_what_does_not_exist(result, tmp_
     assert metrics["classes"]["inner_mouth"]["f1"] is None
     assert metrics["classes"]["nose"]["f1"] == result.metrics["classes"]["nose"]["f1"]
     assert metrics["mean_f1"] == result.metrics["mean_f1"]
+    assert metrics["image_mean_f1"] == 0.375
+    assert table.endswith("37.50 %")
     np.testing.assert_array_equal(metrics["confusion"], result.confusion)
     assert metrics["worst"][0] == {"name": "folder/image_0", "index": 0, "mean_f1": 0.1}
     for name in ("confusion.png", "worst.png"):
