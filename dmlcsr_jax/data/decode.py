@@ -12,6 +12,7 @@ import os
 import pathlib
 import stat
 import zlib
+from typing import BinaryIO
 
 import cv2
 import numpy as np
@@ -71,15 +72,27 @@ def open_regular(path: epath.PathLike) -> io.BufferedReader:
       UserError: naming it, where it is a named pipe, a device or a socket, which may have no end,
         or cannot be read.
     """
+    require_regular(path)
     try:
-        # Opening is an act for some devices, and a pipe waits for a writer.
-        _check_regular(path, os.stat(path).st_mode)
         return open(path, "rb", opener=lambda name, flags: os.open(name, flags | os.O_NONBLOCK))
     except OSError as error:
         raise _cannot_read(path, error) from error
 
 
-def _check_regular(path: epath.PathLike, mode: int) -> None:
+def require_regular(path: epath.PathLike) -> None:
+    """Checks that a local file is a regular one or a link to one; a remote one is.
+
+    Opening others is an act for some devices, and a pipe waits for a writer.
+
+    Raises:
+      UserError: naming it, where it is something else or cannot be looked at.
+    """
+    if "://" in os.fspath(path):
+        return
+    try:
+        mode = os.stat(path).st_mode
+    except OSError as error:
+        raise _cannot_read(path, error) from error
     if not stat.S_ISREG(mode):
         kind = "a folder" if stat.S_ISDIR(mode) else "a named pipe, a device or a socket"
         raise UserError(f"{path} cannot be read: it is {kind}, not a regular file.")
@@ -89,13 +102,19 @@ def _cannot_read(path: epath.PathLike, error: OSError) -> UserError:
     return UserError(f"{path} cannot be read ({error.strerror or error}); fix or replace the file.")
 
 
-def fingerprint(data: bytes) -> str:
+def fingerprint(data: bytes | BinaryIO) -> str:
     """Returns what tells a file's content from any other: its size and SHA-256."""
-    return f"{len(data)} bytes, sha256 {hashlib.sha256(data).hexdigest()}"
+    if isinstance(data, bytes):
+        digest, size = hashlib.sha256(data), len(data)
+    else:
+        digest, size = hashlib.file_digest(data, "sha256"), data.tell()
+    return f"{size} bytes, sha256 {digest.hexdigest()}"
 
 
 def picture_size(data: bytes, name: str, limits: Limits = limits_lib.DEFAULT) -> tuple[int, int]:
-    """Returns height and width of an encoded picture, before its EXIF orientation, undecoded.
+    """Returns height and width of an encoded picture, before its EXIF orientation, and checks it.
+
+    It is not decoded.
 
     Args:
       data: the file's bytes, in any format that Pillow knows.
@@ -103,8 +122,9 @@ def picture_size(data: bytes, name: str, limits: Limits = limits_lib.DEFAULT) ->
       limits: how many pixels it may have.
 
     Raises:
-      UserError: where the file is no picture or has more pixels than the limit.
+      UserError: where the file is empty, cut off, no picture or has more pixels than the limit.
     """
+    _check_complete(data, name, limits)
     try:
         with PIL.Image.open(io.BytesIO(data)) as picture:
             width, height = picture.size
@@ -141,8 +161,12 @@ def decode_image(data: bytes, name: str, limits: Limits = limits_lib.DEFAULT) ->
     Raises:
       UserError: where the file is empty, cut off, damaged, too large or not a picture.
     """
-    _check_complete(data, name, limits)
     picture_size(data, name, limits)
+    return decode_checked_image(data, name)
+
+
+def decode_checked_image(data: bytes, name: str) -> np.ndarray:
+    """Returns what `decode_image` does of a file that `picture_size` has checked."""
     try:
         image = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR_RGB)
     except (cv2.error, MemoryError):
@@ -170,7 +194,6 @@ def decode_label(
       UserError: where the file is empty, cut off, damaged, too large, in colour or lossy, or holds
         a value that is neither a class nor the ignore label.
     """
-    _check_complete(data, name, limits)
     picture_size(data, name, limits)
     try:
         with PIL.Image.open(io.BytesIO(data)) as picture:

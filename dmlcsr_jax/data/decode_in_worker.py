@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 import numpy as np
 from etils import epath
 
-from dmlcsr_jax.data.decode import decode_image, fingerprint, picture_size, read_bytes
+from dmlcsr_jax.data.decode import decode_checked_image, fingerprint, picture_size, read_bytes
 from dmlcsr_jax.data.limits import Limits
 from dmlcsr_jax.errors import UserError
 
@@ -31,24 +31,24 @@ def photograph_steps(
       as `decode_image` returns them.
 
     Raises:
-      UserError: as `read_bytes`, `picture_size` and `decode_complete_image`.
+      UserError: as `read_bytes`, `picture_size` and `decode_covered_image`.
     """
     data = source if isinstance(source, bytes) else read_bytes(source, limits)
     yield fingerprint(data), picture_size(data, name, limits)
-    yield decode_complete_image(data, name, limits)
+    yield decode_covered_image(data, name)
 
 
-def decode_complete_image(data: bytes, name: str, limits: Limits) -> np.ndarray:
-    """Returns what `decode_image` does, but refuses a JPEG whose pixels its data do not cover.
+def decode_covered_image(data: bytes, name: str) -> np.ndarray:
+    """Returns what `decode_checked_image` does; refuses a JPEG whose data do not cover its pixels.
 
     The decoder says so on stderr alone, which is therefore read meanwhile: it is for processes
     without other threads that write there.
 
     Raises:
-      UserError: as `decode_image`, and where a part is missing from the middle of a JPEG.
+      UserError: as `decode_checked_image`, and where a JPEG lacks a part from its middle.
     """
     with _stderr_read() as messages:
-        image = decode_image(data, name, limits)
+        image = decode_checked_image(data, name)
     for line in messages().splitlines():
         if line.startswith(_JPEG_WARNING) and _HARMLESS not in line:
             raise UserError(

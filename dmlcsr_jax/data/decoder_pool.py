@@ -30,6 +30,7 @@ from dmlcsr_jax.errors import UserError
 # Decoders convert: bytes a pixel beside the result, and what the process takes before any file.
 _DECODER_BYTES_PER_PIXEL = 24
 _PROCESS_BYTES = 2**30
+_SECONDS_TO_START = 300
 _SECONDS_TO_END = 10
 
 
@@ -76,7 +77,7 @@ class DecoderPool:
 
     @contextlib.contextmanager
     def steps(
-        self, name: str, function: Callable[..., Iterator[Any]], *args: Any
+        self, name: str, function: Callable[..., Iterator[Any]], *args: Any, ahead: bool = False
     ) -> Iterator[Callable[[], Any]]:
         """Runs a generator in a process of its own until the `with` block ends.
 
@@ -84,6 +85,7 @@ class DecoderPool:
           name: the file, for errors.
           function: makes the generator; a function of a module that imports no JAX.
           args: its arguments, picklable.
+          ahead: makes the next value before it is asked for.
 
         Yields:
           A function that returns the generator's next value, or None after its last. It raises
@@ -96,25 +98,33 @@ class DecoderPool:
                 self._forget(worker)
                 worker = None
                 worker = self._start()
-            requests: Iterator[Any] = iter([(name, function, args)])
+            request: Any = (name, function, args)
 
             def advance() -> Any:
-                return self._result_of(worker, name, next(requests, None))
+                nonlocal request
+                if not worker.is_busy:
+                    worker.ask(request)
+                request = None
+                result = self._result_of(worker, name)
+                if ahead and result is not None:
+                    worker.ask(None)
+                return result
 
             yield advance
         finally:
-            if worker is not None and not worker.is_ready:
+            if worker is not None and worker.is_busy:
                 self._forget(worker)
                 worker = None
             self._idle.put(worker)
 
     def _start(self) -> "_Worker":
+        worker = _Worker(self._limits)
         with self._lock:
-            if self._is_closed:
-                raise UserError("the processes that decode have been ended.")
-            worker = _Worker(self._limits)
             self._workers.add(worker)
-            return worker
+            if not self._is_closed:
+                return worker
+        self._forget(worker)
+        raise UserError("the processes that decode have been ended.")
 
     def _forget(self, worker: "_Worker | None") -> None:
         if worker is not None:
@@ -122,9 +132,9 @@ class DecoderPool:
             with self._lock:
                 self._workers.discard(worker)
 
-    def _result_of(self, worker: "_Worker", name: str, request: Any) -> Any:
+    def _result_of(self, worker: "_Worker", name: str) -> Any:
         try:
-            result, error = worker.ask(request, self._limits.seconds)
+            result, error = worker.answer(self._limits.seconds)
         except TimeoutError as late:
             raise UserError(
                 f"{name} was given up after {self._limits.seconds:g} seconds of decoding; leave it "
@@ -153,18 +163,25 @@ class _Worker:
         theirs.close()
         self._poll = select.poll()
         self._poll.register(self._connection.fileno(), select.POLLIN)
-        # Whether it waits for a request.
-        self.is_ready = True
+        self._wait(time.monotonic() + _SECONDS_TO_START)
+        self._connection.recv()
+        # Whether it has been asked for what it has not answered.
+        self.is_busy = False
 
-    def ask(self, request: Any, seconds: float) -> tuple[Any, UserError | None]:
-        """Returns the next value and error; raises TimeoutError, EOFError or OSError."""
-        self.is_ready = False
+    def ask(self, request: Any) -> None:
+        """Has it make the next value: of what (name, function, arguments) say, or None."""
+        self.is_busy = True
+        # Of a process that has died the answer tells.
+        with contextlib.suppress(BrokenPipeError, ConnectionResetError):
+            self._connection.send(request)
+
+    def answer(self, seconds: float) -> tuple[Any, UserError | None]:
+        """Returns value and error; raises TimeoutError, EOFError or OSError."""
         deadline = time.monotonic() + seconds
-        self._connection.send(request)
         self._wait(deadline)
         data, sizes = self._connection.recv()
         buffers = [self._read(size, deadline) for size in sizes]
-        self.is_ready = True
+        self.is_busy = False
         return pickle.loads(data, buffers=buffers)
 
     def _read(self, size: int, deadline: float) -> np.ndarray:
@@ -199,8 +216,11 @@ def _serve(connection, limits: Limits) -> None:
     """Runs one generator after the other, a step for each request."""
     start_worker()
     _limit_memory(limits)
+    # What libraries say of damaged files; the errors name them.
+    os.dup2(os.open(os.devnull, os.O_WRONLY), 2)
     # `decode` checks sizes itself; Pillow would warn below its own limit, and refuse above.
     PIL.Image.MAX_IMAGE_PIXELS = None
+    connection.send("ready")
     steps: Iterator[Any] = iter(())
     while True:
         try:

@@ -26,6 +26,13 @@ def sleep(seconds):
     yield "slept"
 
 
+def marks():
+    yield "first"
+    yield "second"
+    time.sleep(0.5)
+    yield "third"
+
+
 def die(number):
     yield "alive"
     os.kill(os.getpid(), number)
@@ -76,6 +83,27 @@ def test_steps_run_elsewhere_and_their_arrays_come_back(pool):
     with pool.steps("x", sleep, 0) as advance:
         assert advance() == "slept"
         assert advance() is None
+
+
+def test_values_are_made_ahead(pool):
+    with pool.steps("x", marks, ahead=True) as advance:
+        assert advance() == "first"
+        advance()
+        started = time.monotonic()
+        time.sleep(0.6)
+        assert advance() == "third"
+        # Its half second went by while this process slept.
+        assert time.monotonic() - started < 1
+        assert advance() is None
+    assert first(pool, sleep, 0) == "slept"
+    with pool.steps("x", die, signal.SIGSEGV, ahead=True) as advance:
+        assert advance() == "alive"
+        time.sleep(0.2)
+        with pytest.raises(UserError, match=r"x ended the process .*SIGSEGV"):
+            advance()
+    with pool.steps("x", count, 1, (), ahead=True) as advance:
+        advance()
+    assert first(pool, sleep, 0) == "slept"
 
 
 def test_a_crash_costs_the_file_alone_and_says_how(pool):
