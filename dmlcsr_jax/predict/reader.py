@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator
 import numpy as np
 from etils import epath
 
+from dmlcsr_jax.data.decode import fingerprint, read_bytes
 from dmlcsr_jax.data.decode_in_worker import photograph_steps
 from dmlcsr_jax.data.decode_video import VideoInfo, video_steps
 from dmlcsr_jax.data.decoder_pool import DecoderPool
@@ -34,6 +35,15 @@ class Encoded:
     name: str
     title: str
     source: epath.Path | bytes
+
+    def fingerprint(self, limits: Limits) -> str:
+        """Returns the fingerprint of its bytes, of a file no more than `limits` allow.
+
+        Raises:
+          UserError: where its file cannot be read.
+        """
+        data = self.source if isinstance(self.source, bytes) else read_bytes(self.source, limits)
+        return fingerprint(data)
 
 
 class Memory:
