@@ -12,6 +12,7 @@ import jax
 import numpy as np
 
 from dmlcsr_jax.checkpoints import model
+from dmlcsr_jax.data.decoder_pool import DecoderPool
 from dmlcsr_jax.distributed.progress import progress_bar
 from dmlcsr_jax.errors import UserError, one_line
 from dmlcsr_jax.predict.boxes import read_boxes
@@ -56,6 +57,8 @@ class Run:
             arguments.process_index = jax.process_index()
             arguments.process_count = jax.process_count()
         self._source = open_source(arguments.inputs, arguments.split)
+        # Starts while the network is loaded.
+        self._pool = DecoderPool(arguments.limits)
         self._boxes = read_boxes(arguments.boxes) if arguments.boxes else {}
         self._parser = FaceParser(
             arguments.checkpoint,
@@ -78,9 +81,7 @@ class Run:
         self._out = self._open_out(names_checksum)
         self._say_what_is_parsed()
         self._report = Report()
-        self._reader = Reader(
-            arguments.limits, arguments.read_ahead_bytes, self._parser.num_at_a_time
-        )
+        self._reader = Reader(self._pool, arguments.read_ahead_bytes, self._parser.num_at_a_time)
 
     def label(self) -> bool:
         """Labels the share and reports what became of it; returns whether all could be read.
@@ -95,7 +96,7 @@ class Run:
             else:
                 self._label_to_files()
         finally:
-            self._reader.close()
+            self._pool.close()
         seconds = time.perf_counter() - started
         ignored = self._source.ignored if isinstance(self._source, PhotoFiles) else {}
         self._report.finish(self._out, seconds, ignored, self._arguments)
