@@ -14,6 +14,7 @@ from dmlcsr_jax.check_data.tally import Tally, class_shares, left_right
 from dmlcsr_jax.config import validate
 from dmlcsr_jax.data import builders, label_sets
 from dmlcsr_jax.data.label_sets import LabelSet
+from dmlcsr_jax.data.prepared import PreparedSource
 from dmlcsr_jax.data.sources import open_source
 from dmlcsr_jax.distributed.progress import progress_bar
 from dmlcsr_jax.errors import UserError
@@ -36,9 +37,10 @@ def check_config_data(config: ml_collections.ConfigDict, workdir: epath.PathLike
         for split in ("train", "eval")
     }
     official_counts = None
-    if config.data.source == "prepared":
-        dataset = next(iter(opened.values())).summary["dataset"]
-        official_counts = builders.BUILDERS[dataset].official_counts
+    # Of several sets together nobody states a number.
+    if isinstance(first := next(iter(opened.values())), PreparedSource):
+        builder = builders.BUILDERS.get(str(first.summary.get("dataset")))
+        official_counts = builder.official_counts if builder else None
     check_data(
         opened,
         label_set,

@@ -23,7 +23,7 @@ from etils import epath
 from dmlcsr_jax.checkpoints.metadata import Metadata
 from dmlcsr_jax.checkpoints.orbax_private import quiet_background_threads
 from dmlcsr_jax.distributed import sharding
-from dmlcsr_jax.errors import NO_ROOM, UserError
+from dmlcsr_jax.errors import NO_ROOM, UserError, first_line
 from dmlcsr_jax.models.dmlcsr import build_model
 
 
@@ -141,7 +141,7 @@ def storage_failure(error: Exception) -> tuple[str, str] | None:
         return None
     if reason.errno in NO_ROOM:
         return reason.strerror, "make room"
-    return str(error).splitlines()[0], "fix that"
+    return first_line(error), "fix that"
 
 
 def absolute(path: epath.PathLike) -> epath.Path:
@@ -253,5 +253,6 @@ def damage_as_user_error(path: epath.Path, remedy: str) -> Iterator[None]:
         cause = error.__cause__ if type(error) is Exception else error
         if not isinstance(cause, (OSError, ValueError)):
             raise
-        reason = str(cause).splitlines()[0].rstrip(".")
-        raise UserError(f"the checkpoint {path} cannot be read ({reason}); {remedy}.") from error
+        raise UserError(
+            f"the checkpoint {path} cannot be read ({first_line(cause)}); {remedy}."
+        ) from error

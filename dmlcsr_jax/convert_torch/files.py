@@ -12,7 +12,7 @@ import numpy as np
 from etils import epath
 
 from dmlcsr_jax import atomic_file
-from dmlcsr_jax.errors import UserError
+from dmlcsr_jax.errors import UserError, first_line
 
 PICKLED = (".pth", ".pt")
 SAFETENSORS = ".safetensors"
@@ -108,7 +108,7 @@ def _reason(error: Exception) -> str:
     if found := re.search(r"WeightsUnpickler error:\s*(.+?)(?: was not an allowed|\n|$)", text):
         return found[1].rstrip(".")
     is_pickle = isinstance(error, pickle.UnpicklingError)
-    return type(error).__name__ if is_pickle or not text else text.splitlines()[0].rstrip(".")
+    return type(error).__name__ if is_pickle else first_line(error)
 
 
 def _state_dict(torch, content: Any) -> dict[str, Any]:

@@ -13,7 +13,7 @@ from etils import epath
 
 from dmlcsr_jax.data.decode import decode_image
 from dmlcsr_jax.data.prepared_sets import is_prepared_set
-from dmlcsr_jax.errors import UserError
+from dmlcsr_jax.errors import UserError, first_line
 from dmlcsr_jax.predict.photographs import Picture
 
 
@@ -30,7 +30,7 @@ def named_if_damaged(name: str, advice: str = "") -> Iterator[None]:
     try:
         yield
     except RuntimeError as error:
-        reason = str(error).splitlines()[0]
+        reason = first_line(error)
         raise UserError(f"{name} cannot be read: {reason}{advice}.") from error
 
 
@@ -129,7 +129,7 @@ class PreparedSet:
         """Yields the names of all examples, for which it reads their records."""
         for picture in self:
             # A damaged record is an error when it is parsed.
-            with contextlib.suppress(RuntimeError):
+            with contextlib.suppress(UserError):
                 yield self._source.name(picture.index)
 
     def read(self, picture: Picture) -> tuple[str, np.ndarray]:
@@ -138,6 +138,5 @@ class PreparedSet:
         Raises:
           UserError: where the record is damaged.
         """
-        with named_if_damaged(picture.name):
-            example = self._source[picture.index]
+        example = self._source[picture.index]
         return example["name"], example["image"]
