@@ -1,8 +1,9 @@
 """Orbax checkpoints: of a run, to go on with it; of a model, to evaluate, ship or fine-tune it.
 
-Every checkpoint is a folder with the items `model` (`params` and `batch_stats`) and `metadata`;
-those of a run have also `train` (optimiser, teacher, step, cycle) and `progress`, so that each
-of them can be evaluated as it is. In a workdir:
+Every checkpoint is a folder with the items `model` (`params` and `batch_stats`), `metadata` and
+`sha256` (of each tensor and of the metadata, verified when they are read); those of a run have also
+`train` (optimiser, teacher, step, cycle) and `progress`, so that each of them can be evaluated as
+it is. In a workdir:
 
     checkpoints/STEP   the run, the newest few
     best/STEP          the model with the best mean F1 so far
@@ -10,9 +11,10 @@ of them can be evaluated as it is. In a workdir:
 """
 
 import contextlib
+import logging
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import jax
@@ -20,11 +22,18 @@ import jax.numpy as jnp
 import orbax.checkpoint as ocp
 from etils import epath
 
+from dmlcsr_jax.checkpoints.digests import digests, require_same_digests, text_digest
 from dmlcsr_jax.checkpoints.metadata import Metadata
 from dmlcsr_jax.checkpoints.orbax_private import quiet_background_threads
+from dmlcsr_jax.checkpoints.values import require_possible_values
 from dmlcsr_jax.distributed import sharding
 from dmlcsr_jax.errors import NO_ROOM, UserError, first_line
 from dmlcsr_jax.models.dmlcsr import build_model
+
+log = logging.getLogger(__name__)
+
+# The item of a checkpoint that holds the digests of the others.
+DIGESTS = "sha256"
 
 
 def abstract_variables(metadata: Metadata, dtype: str = "float32") -> dict[str, Any]:
@@ -89,13 +98,23 @@ def require_same_shapes(found, expected, name) -> None:
         )
 
 
-def model_items(metadata: Metadata, variables) -> dict[str, Any]:
-    """Returns the items of a checkpoint that describe a model, for Orbax to save."""
-    return {
-        "model": ocp.args.StandardSave(
-            {"params": variables["params"], "batch_stats": variables["batch_stats"]}
-        ),
-        "metadata": ocp.args.JsonSave(metadata.to_json()),
+def checkpoint_items(metadata: Metadata, variables, train_items=None) -> dict[str, Any]:
+    """Returns the items of a checkpoint for Orbax to save, their digests among them.
+
+    Args:
+      metadata: describes the network.
+      variables: `{"params", "batch_stats"}`; of arrays that are split over processes, all of them
+        must call this.
+      train_items: tree of arrays by name that training needs besides; None for a model alone.
+    """
+    trees = {"model": {"params": variables["params"], "batch_stats": variables["batch_stats"]}}
+    if train_items is not None:
+        trees["train"] = dict(train_items)
+    described = metadata.to_json()
+    sums = {name: digests(named_leaves(tree)) for name, tree in trees.items()}
+    return {name: ocp.args.StandardSave(tree) for name, tree in trees.items()} | {
+        "metadata": ocp.args.JsonSave(described),
+        DIGESTS: ocp.args.JsonSave(sums | {"metadata": text_digest(described)}),
     }
 
 
@@ -109,14 +128,16 @@ def save_model(path: epath.PathLike, metadata: Metadata, params, batch_stats) ->
       batch_stats: tree of arrays.
 
     Raises:
-      UserError: where `path` exists or cannot be written, or the trees do not fit `metadata`.
+      UserError: where `path` exists or cannot be written, the trees do not fit `metadata`, or a
+        value is none of a network that works.
     """
     path = epath.Path(path)
     variables = {"params": params, "batch_stats": batch_stats}
     require_same_shapes(variables, abstract_variables(metadata), path)
     if path.exists():
         raise UserError(f"{path} exists already; name a new folder or remove it.")
-    items = ocp.args.Composite(**model_items(metadata, variables))
+    require_possible_values(named_leaves(variables), os.fspath(path))
+    items = ocp.args.Composite(**checkpoint_items(metadata, variables))
     quiet_background_threads()
     try:
         with ocp.Checkpointer(ocp.CompositeCheckpointHandler()) as checkpointer:
@@ -213,11 +234,15 @@ def load_model(
     quiet_background_threads()
     replicated = sharding.replicated(sharding.make_mesh())
     handler = ocp.CompositeCheckpointHandler(
-        model=ocp.StandardCheckpointHandler(), metadata=ocp.JsonCheckpointHandler()
+        model=ocp.StandardCheckpointHandler(),
+        metadata=ocp.JsonCheckpointHandler(),
+        **{DIGESTS: ocp.JsonCheckpointHandler()},
     )
     with ocp.Checkpointer(handler) as checkpointer, damage_as_user_error(path, "use another"):
-        items = ocp.args.Composite(metadata=ocp.args.JsonRestore())
-        metadata = Metadata.from_json(checkpointer.restore(path, args=items)["metadata"])
+        sums = digest_items(path)
+        items = ocp.args.Composite(metadata=ocp.args.JsonRestore(), **sums)
+        described = checkpointer.restore(path, args=items)
+        metadata = Metadata.from_json(described["metadata"])
         saved = checkpointer.metadata(path).item_metadata["model"]
         if saved is None:
             raise UserError(
@@ -229,7 +254,42 @@ def load_model(
             saved.tree,
         )
         items = ocp.args.Composite(model=ocp.args.StandardRestore(target))
-        return metadata, checkpointer.restore(path, args=items)["model"]
+        variables = checkpointer.restore(path, args=items)["model"]
+        if sums:
+            require_undamaged(described, {"model": variables})
+        require_possible_values(named_leaves(variables), f"the checkpoint {path}")
+        return metadata, variables
+
+
+def digest_items(path: epath.Path) -> dict[str, Any]:
+    """Returns the item of the checkpoint's check sums to restore; says so where it has none."""
+    if (path / DIGESTS).exists():
+        return {DIGESTS: ocp.args.JsonRestore()}
+    log.warning(
+        "the checkpoint %s has no check sums of its tensors, as older versions wrote none: it is "
+        "taken as it is.",
+        path,
+    )
+    return {}
+
+
+def require_undamaged(described: Mapping[str, Any], trees: Mapping[str, Any]) -> None:
+    """Refuses a checkpoint that is not what was saved.
+
+    Args:
+      described: its items `sha256` and, where that was restored too, `metadata`.
+      trees: its items of tensors.
+
+    Raises:
+      ValueError: says what has changed.
+    """
+    sums = described[DIGESTS]
+    if not isinstance(sums, dict):
+        raise ValueError("its check sums are damaged")
+    if "metadata" in described and sums.get("metadata") != text_digest(described["metadata"]):
+        raise ValueError("its metadata is not what was saved")
+    for name, tree in trees.items():
+        require_same_digests(named_leaves(tree), sums.get(name))
 
 
 @contextlib.contextmanager

@@ -1,6 +1,7 @@
 """The checkpoints of one run's workdir, written in the background."""
 
-from collections.abc import Mapping
+import contextlib
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import jax
@@ -9,10 +10,13 @@ from etils import epath
 
 from dmlcsr_jax.checkpoints.metadata import Metadata
 from dmlcsr_jax.checkpoints.model import (
+    DIGESTS,
     absolute,
+    checkpoint_items,
     damage_as_user_error,
-    model_items,
+    digest_items,
     newest_in,
+    require_undamaged,
     storage_failure,
 )
 from dmlcsr_jax.checkpoints.orbax_private import Manager, quiet_background_threads, withdraw
@@ -96,19 +100,16 @@ class RunCheckpoints:
         Raises:
           UserError: where the storage has failed, or has no room.
         """
-        items = model_items(metadata, variables) | {
-            "train": ocp.args.StandardSave(dict(train_items)),
-            "progress": ocp.args.JsonSave(dict(progress)),
-        }
-        self._save(self._run, step, items)
+        items = checkpoint_items(metadata, variables, train_items)
+        self._save(self._run, step, items | {"progress": ocp.args.JsonSave(dict(progress))})
 
     def save_best(self, step: int, metadata: Metadata, variables) -> None:
         """Saves the model that has become the best; the one before it is removed afterwards."""
-        self._save(self._best, step, model_items(metadata, variables))
+        self._save(self._best, step, checkpoint_items(metadata, variables))
 
     def save_teacher(self, cycle: int, metadata: Metadata, variables) -> None:
         """Saves the teacher made at the end of cycle number `cycle`, from 1."""
-        self._save(self._teachers, cycle, model_items(metadata, variables))
+        self._save(self._teachers, cycle, checkpoint_items(metadata, variables))
 
     def _save(self, manager: Manager, step: int, items: dict[str, Any]) -> None:
         try:
@@ -142,12 +143,17 @@ class RunCheckpoints:
         step = self.latest_step()
         if step is None:
             return None
-        return self._restore(step, progress=ocp.args.JsonRestore())["progress"]
+        with self._naming(step):
+            return self._restore(step, progress=ocp.args.JsonRestore())["progress"]
 
     def _restore(self, step: int, **items):
+        return self._run.restore(step, args=ocp.args.Composite(**items))
+
+    @contextlib.contextmanager
+    def _naming(self, step: int) -> Iterator[epath.Path]:
         path = self._workdir / "checkpoints" / str(step)
         with damage_as_user_error(path, "remove it to go on from the one before it"):
-            return self._run.restore(step, args=ocp.args.Composite(**items))
+            yield path
 
     def restore_run(self, abstract_variables, abstract_train_items) -> tuple[Any, Any]:
         """Restores the newest checkpoint of the run, bit for bit.
@@ -163,12 +169,19 @@ class RunCheckpoints:
         Raises:
           UserError: where the checkpoint is damaged.
         """
-        restored = self._restore(
-            self.latest_step(),
-            model=ocp.args.StandardRestore(abstract_variables),
-            train=ocp.args.StandardRestore(abstract_train_items),
-        )
-        return restored["model"], restored["train"]
+        step = self.latest_step()
+        with self._naming(step) as path:
+            sums = digest_items(path)
+            restored = self._restore(
+                step,
+                model=ocp.args.StandardRestore(abstract_variables),
+                train=ocp.args.StandardRestore(abstract_train_items),
+                **sums,
+            )
+            trees = {"model": restored["model"], "train": restored["train"]}
+            if sums:
+                require_undamaged({DIGESTS: restored[DIGESTS]}, trees)
+            return restored["model"], restored["train"]
 
     def close(self) -> None:
         """Waits for all saves and releases the managers."""
