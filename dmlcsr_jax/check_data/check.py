@@ -8,6 +8,7 @@ from typing import Any
 import ml_collections
 from etils import epath
 
+from dmlcsr_jax.atomic_file import make_folder
 from dmlcsr_jax.check_data.findings import findings
 from dmlcsr_jax.check_data.report import BAD_FILES, print_report, warnings, write_report
 from dmlcsr_jax.check_data.tally import Tally, class_shares, left_right
@@ -81,9 +82,10 @@ def check_data(
       "same_image", lists of "split/name" of identical photographs; "warnings", sentences.
 
     Raises:
-      UserError: at the end, where there are bad examples.
+      UserError: where the folder cannot be made; at the end, where there are bad examples.
     """
     out_dir = epath.Path(out_dir)
+    make_folder(out_dir)  # Before the work, not after it.
     tallies = {
         split: Tally(label_set, official=(official_counts or {}).get(split)) for split in sources
     }

@@ -22,9 +22,10 @@ import jax.numpy as jnp
 import orbax.checkpoint as ocp
 from etils import epath
 
+from dmlcsr_jax.atomic_file import make_folder
 from dmlcsr_jax.checkpoints.digests import digests, require_same_digests, text_digest
 from dmlcsr_jax.checkpoints.metadata import Metadata
-from dmlcsr_jax.checkpoints.orbax_private import quiet_background_threads
+from dmlcsr_jax.checkpoints.orbax_private import quiet_background_threads, remove_unfinished
 from dmlcsr_jax.checkpoints.values import require_possible_values
 from dmlcsr_jax.distributed import sharding
 from dmlcsr_jax.errors import NO_ROOM, UserError, first_line
@@ -98,7 +99,12 @@ def require_same_shapes(found, expected, name) -> None:
         )
 
 
-def checkpoint_items(metadata: Metadata, variables, train_items=None) -> dict[str, Any]:
+def checkpoint_items(
+    metadata: Metadata,
+    variables,
+    train_items: Mapping[str, Any] | None = None,
+    progress: Mapping[str, Any] | None = None,
+) -> dict[str, Any]:
     """Returns the items of a checkpoint for Orbax to save, their digests among them.
 
     Args:
@@ -106,15 +112,18 @@ def checkpoint_items(metadata: Metadata, variables, train_items=None) -> dict[st
       variables: `{"params", "batch_stats"}`; of arrays that are split over processes, all of them
         must call this.
       train_items: tree of arrays by name that training needs besides; None for a model alone.
+      progress: JSON-serialisable, of a run; None for a model alone.
     """
     trees = {"model": {"params": variables["params"], "batch_stats": variables["batch_stats"]}}
     if train_items is not None:
         trees["train"] = dict(train_items)
-    described = metadata.to_json()
+    described = {"metadata": metadata.to_json()}
+    if progress is not None:
+        described["progress"] = dict(progress)
     sums = {name: digests(named_leaves(tree)) for name, tree in trees.items()}
+    described[DIGESTS] = sums | {name: text_digest(data) for name, data in described.items()}
     return {name: ocp.args.StandardSave(tree) for name, tree in trees.items()} | {
-        "metadata": ocp.args.JsonSave(described),
-        DIGESTS: ocp.args.JsonSave(sums | {"metadata": text_digest(described)}),
+        name: ocp.args.JsonSave(data) for name, data in described.items()
     }
 
 
@@ -137,18 +146,20 @@ def save_model(path: epath.PathLike, metadata: Metadata, params, batch_stats) ->
     if path.exists():
         raise UserError(f"{path} exists already; name a new folder or remove it.")
     require_possible_values(named_leaves(variables), os.fspath(path))
+    make_folder(path.parent)
     items = ocp.args.Composite(**checkpoint_items(metadata, variables))
     quiet_background_threads()
     try:
         with ocp.Checkpointer(ocp.CompositeCheckpointHandler()) as checkpointer:
             checkpointer.save(absolute(path), args=items)
-    except Exception as error:
+    except BaseException as error:
+        remove_unfinished(absolute(path))
         if (failure := storage_failure(error)) is None:
             raise
         raise UserError(f"cannot write {path}: {failure[0]}; {failure[1]}.") from error
 
 
-def storage_failure(error: Exception) -> tuple[str, str] | None:
+def storage_failure(error: BaseException) -> tuple[str, str] | None:
     """Returns what is wrong with the storage where a save has failed, and the remedy.
 
     None where `error` says nothing of the storage.
@@ -256,7 +267,7 @@ def load_model(
         items = ocp.args.Composite(model=ocp.args.StandardRestore(target))
         variables = checkpointer.restore(path, args=items)["model"]
         if sums:
-            require_undamaged(described, {"model": variables})
+            require_undamaged({**described, "model": variables})
         require_possible_values(named_leaves(variables), f"the checkpoint {path}")
         return metadata, variables
 
@@ -273,23 +284,24 @@ def digest_items(path: epath.Path) -> dict[str, Any]:
     return {}
 
 
-def require_undamaged(described: Mapping[str, Any], trees: Mapping[str, Any]) -> None:
-    """Refuses a checkpoint that is not what was saved.
+def require_undamaged(restored: Mapping[str, Any]) -> None:
+    """Refuses items of a checkpoint that are not what was saved.
 
     Args:
-      described: its items `sha256` and, where that was restored too, `metadata`.
-      trees: its items of tensors.
+      restored: items as they were read, `sha256` among them.
 
     Raises:
       ValueError: says what has changed.
     """
-    sums = described[DIGESTS]
+    sums = restored[DIGESTS]
     if not isinstance(sums, dict):
         raise ValueError("its check sums are damaged")
-    if "metadata" in described and sums.get("metadata") != text_digest(described["metadata"]):
-        raise ValueError("its metadata is not what was saved")
-    for name, tree in trees.items():
-        require_same_digests(named_leaves(tree), sums.get(name))
+    for name in ("metadata", "progress"):
+        if name in restored and sums.get(name) != text_digest(restored[name]):
+            raise ValueError(f"its {name} is not what was saved")
+    for name in ("model", "train"):
+        if name in restored:
+            require_same_digests(named_leaves(restored[name]), sums.get(name))
 
 
 @contextlib.contextmanager

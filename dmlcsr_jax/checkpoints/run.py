@@ -8,6 +8,7 @@ import jax
 import orbax.checkpoint as ocp
 from etils import epath
 
+from dmlcsr_jax.atomic_file import make_folder
 from dmlcsr_jax.checkpoints.metadata import Metadata
 from dmlcsr_jax.checkpoints.model import (
     DIGESTS,
@@ -49,6 +50,9 @@ class RunCheckpoints:
         Args:
           workdir: the run's folder.
           keep: how many of the newest checkpoints of the run stay.
+
+        Raises:
+          UserError: where a folder cannot be made.
         """
         quiet_background_threads()
         self._workdir = absolute(workdir)
@@ -57,6 +61,7 @@ class RunCheckpoints:
         self._teachers = self._manager("teachers", None)
 
     def _manager(self, name: str, keep: int | None) -> Manager:
+        make_folder(self._workdir / name)
         return Manager(
             self._workdir / name,
             ocp.CheckpointManagerOptions(
@@ -100,8 +105,7 @@ class RunCheckpoints:
         Raises:
           UserError: where the storage has failed, or has no room.
         """
-        items = checkpoint_items(metadata, variables, train_items)
-        self._save(self._run, step, items | {"progress": ocp.args.JsonSave(dict(progress))})
+        self._save(self._run, step, checkpoint_items(metadata, variables, train_items, progress))
 
     def save_best(self, step: int, metadata: Metadata, variables) -> None:
         """Saves the model that has become the best; the one before it is removed afterwards."""
@@ -143,8 +147,13 @@ class RunCheckpoints:
         step = self.latest_step()
         if step is None:
             return None
-        with self._naming(step):
-            return self._restore(step, progress=ocp.args.JsonRestore())["progress"]
+        with self._naming(step) as path:
+            # What has no check sums is told of where the tensors are read.
+            sums = {DIGESTS: ocp.args.JsonRestore()} if (path / DIGESTS).exists() else {}
+            restored = self._restore(step, progress=ocp.args.JsonRestore(), **sums)
+            if sums:
+                require_undamaged({name: restored[name] for name in ("progress", DIGESTS)})
+            return restored["progress"]
 
     def _restore(self, step: int, **items):
         return self._run.restore(step, args=ocp.args.Composite(**items))
@@ -178,9 +187,8 @@ class RunCheckpoints:
                 train=ocp.args.StandardRestore(abstract_train_items),
                 **sums,
             )
-            trees = {"model": restored["model"], "train": restored["train"]}
             if sums:
-                require_undamaged({DIGESTS: restored[DIGESTS]}, trees)
+                require_undamaged({name: restored[name] for name in ("model", "train", DIGESTS)})
             return restored["model"], restored["train"]
 
     def close(self) -> None:

@@ -10,6 +10,7 @@ import ml_collections
 from etils import epath
 
 from dmlcsr_jax import config as config_lib
+from dmlcsr_jax.atomic_file import make_folder
 from dmlcsr_jax.checkpoints import model
 from dmlcsr_jax.checkpoints.metadata import Metadata
 from dmlcsr_jax.data import label_maps
@@ -84,6 +85,10 @@ def evaluate_checkpoint(
     data_labels = configured.label_set
     source = open_source(config, "eval", data_labels)
 
+    out = epath.Path(out or results_folder(config, workdir, checkpoint))
+    if jax.process_index() == 0:
+        make_folder(out)  # Before the work, not after it.
+
     compared = label_maps.shared_label_set(data_labels, metadata.label_set)
     label_table = label_maps.label_map(data_labels, compared).labels
     prediction_table = label_maps.label_map(metadata.label_set, compared).predictions
@@ -118,7 +123,6 @@ def evaluate_checkpoint(
             tick=tick,
         )
     if jax.process_index() == 0:
-        out = out or results_folder(config, workdir, checkpoint)
         about = {
             "checkpoint": f"{path.parent.name}/{path.name}",
             "split": config.data.eval_split,

@@ -183,3 +183,13 @@ def test_a_folder_that_cannot_be_written_is_named(tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(UserError, match=r"cannot make the folder .*file"):
         check.check_data(open_set(tmp_path, "train"), HELEN, tmp_path / "file")
+
+
+def test_a_report_that_cannot_be_written_is_said_before_the_work(tmp_path):
+    class Unread:
+        def __len__(self):
+            return 3
+
+    (tmp_path / "file").write_text("")
+    with pytest.raises(UserError, match="cannot make the folder"):
+        check.check_data({"train": Unread()}, label_sets.HELEN, tmp_path / "file" / "out")

@@ -112,6 +112,13 @@ def test_changed_metadata_is_noticed(copy, field, value):
         model.load_model(copy / "checkpoints/4")
 
 
+def test_a_changed_progress_is_noticed(copy):
+    path = copy / "checkpoints/4/progress/metadata"
+    path.write_text(json.dumps({"note": 5}))
+    with pytest.raises(UserError, match="its progress is not what was saved"):
+        run.RunCheckpoints(copy, keep=2).read_progress()
+
+
 @pytest.mark.parametrize("content", ["{", "[]", '{"model": 3}'])
 def test_damaged_check_sums_are_said(copy, content):
     (copy / "checkpoints/4/sha256/metadata").write_text(content)
