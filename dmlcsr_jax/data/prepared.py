@@ -10,7 +10,7 @@ import tensorflow_datasets as tfds
 from array_record.python.array_record_data_source import ArrayRecordDataSource
 from etils import epath
 
-from dmlcsr_jax.data.decode import check_label_values, check_shapes, decode_image
+from dmlcsr_jax.data.decode import check_label_values, check_shapes, decode_image, picture_size
 from dmlcsr_jax.data.features import parse
 from dmlcsr_jax.data.label_sets import LabelSet
 from dmlcsr_jax.data.prepared_description import read_splits, read_summary
@@ -62,6 +62,15 @@ class PreparedSource:
         if not np.isfinite(example["box"]).all():
             raise UserError(f"{name} has the face box {example['box']}; prepare the set anew.")
         return {"image": image, "label": label, "name": name, "box": example["box"]}
+
+    def encoded_image(self, index: int) -> tuple[str, bytes]:
+        """Returns name and encoded photograph of example `index`.
+
+        Raises:
+          UserError: where its record is damaged.
+        """
+        example = self._example(index)
+        return self._name(example), example["image"]
 
     def name(self, index: int) -> str:
         """Returns the name of example `index`, whose image is not decoded.
@@ -149,6 +158,7 @@ class PreparedSource:
 
 def _decode_label(data: bytes, name: str) -> np.ndarray:
     """Returns uint8 `[h, w]`: a label map as `prepare` encodes it."""
+    picture_size(data, f"the label of {name}")
     try:
         # A grey PNG, so that OpenCV may read it, twice as fast as Pillow.
         label = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_GRAYSCALE)

@@ -34,11 +34,20 @@ class Photograph:
         from the photograph's top left corner; none: all of the photograph. What lies in no face's
         crop becomes label 0, the background; where crops overlap, the earlier face has precedence.
       name: what the photograph is called.
+      is_kept: whether `finish` is given the pixels, which wait for it in memory; else it is given
+        zeros.
     """
 
     image: np.ndarray
     boxes: Sequence[Box] = ()
     name: str = ""
+    is_kept: bool = True
+
+    def for_finish(self) -> "Photograph":
+        """Returns what waits for the label map: this, or one that has its shape but no memory."""
+        if self.is_kept:
+            return self
+        return dataclasses.replace(self, image=np.broadcast_to(np.uint8(0), self.image.shape))
 
 
 @dataclasses.dataclass
@@ -120,6 +129,11 @@ class FaceParser:
     def variables(self) -> dict[str, Any]:
         """The network's `{"params", "batch_stats"}`, without the edge branch."""
         return self._variables
+
+    @property
+    def num_at_a_time(self) -> int:
+        """How many photographs `stream` holds at most: being read, scored and finished."""
+        return 4 * self._batch_size + 2 * self._num_threads + 2
 
     def parse(self, image: np.ndarray, boxes: Sequence[Box] = ()) -> np.ndarray:
         """Returns uint8 `[H, W]`, the label of each pixel of one photograph, in a batch of one.
@@ -221,7 +235,7 @@ class FaceParser:
         boxes = boxes or [warp.photograph_box(image.shape[:2])]
         matrices = [warp.box_matrix(box, size, margin=margin) for box in boxes]
         inputs = [warp.warp_image(image, matrix, size) for matrix in matrices]
-        return _Views(item, photograph, inputs, matrices)
+        return _Views(item, photograph.for_finish(), inputs, matrices)
 
     def _score(self, loaded: Iterable[_Views], batch_size: int) -> Iterator[_Views]:
         """Runs the network on full batches, whichever photographs their rows are of."""

@@ -8,7 +8,7 @@ from typing import Any
 
 from etils import epath
 
-from dmlcsr_jax.errors import UserError
+from dmlcsr_jax.errors import UserError, one_line
 from dmlcsr_jax.predict.outputs import write
 
 # Failures beyond these are in failed.txt alone.
@@ -38,8 +38,7 @@ class Report:
         if isinstance(result, AlreadyLabelled):
             self._num_skipped += 1
         elif isinstance(result, UserError):
-            # File names may be bytes that no text has.
-            self._failed.append(str(result).encode(errors="replace").decode())
+            self._failed.append(one_line(str(result)))
         else:
             self._num_labelled += 1
 
@@ -65,16 +64,17 @@ class Report:
         print(
             f"{share}{self._num_labelled} labelled in {seconds:.1f} s "
             f"({self._num_labelled / seconds:.1f} images/s), {self._num_skipped} were labelled "
-            f"before, {len(self._failed)} failed; see {out}"
+            f"before, {len(self._failed)} failed; see {one_line(str(out))}"
         )
         if ignored:
             counts = collections.Counter(ignored).most_common(5)
-            print("left alone: " + ", ".join(f"{number} {suffix}" for suffix, number in counts))
+            sentence = ", ".join(f"{number} {suffix}" for suffix, number in counts)
+            print(f"left alone: {one_line(sentence)}")
         if not self._failed:
             (out / name).unlink(missing_ok=True)
             return
         for sentence in self._failed[:_MAX_PRINTED]:
             print(f"error: {sentence}", file=sys.stderr)
         if (more := len(self._failed) - _MAX_PRINTED) > 0:
-            print(f"error: {more} more are in {out / name}", file=sys.stderr)
+            print(f"error: {more} more are in {one_line(str(out / name))}", file=sys.stderr)
         write(out / name, ("\n".join(self._failed) + "\n").encode())

@@ -95,3 +95,12 @@ def test_read_examples_takes_the_folders_own_label_names(folder):
     assert "--label_set" in read_examples(folder).stderr
     (folder / "label_names.txt").write_text("\n".join(label_sets.HELEN.classes))
     assert read_examples(folder).returncode == 0
+
+
+def test_predict():
+    small = ("--image_size=32", "--side=48", "--num_photographs=3", "--turns=1", "--batch_size=2")
+    finished = run("predict", "--config=configs/synthetic.py", *small)
+    rows = table(finished)
+    parts = ["decode", "decode in a process", "network", "label map", "encode"]
+    assert list(rows) == ["this checkout", *parts]
+    assert min(min(numbers) for numbers in rows.values()) > 0

@@ -17,12 +17,14 @@ import tensorflow_datasets as tfds
 from absl import logging
 from etils import epath
 
+from dmlcsr_jax.data import limits as limits_lib
 from dmlcsr_jax.data.builders.options import Options
 from dmlcsr_jax.data.builders.records import Record
 from dmlcsr_jax.data.builders.shards import EXAMPLES_PER_SHARD, Shard, write_shards
 from dmlcsr_jax.data.builders.tfds_private import FinishedShardsBuilder
 from dmlcsr_jax.data.features import features
 from dmlcsr_jax.data.label_sets import LabelSet
+from dmlcsr_jax.data.limits import Limits
 from dmlcsr_jax.data.prepared_description import read_splits, read_summary
 from dmlcsr_jax.data.prepared_sets import is_prepared_set
 from dmlcsr_jax.data.workers import num_cores
@@ -67,6 +69,7 @@ class FaceParsingBuilder(FinishedShardsBuilder, skip_registration=True):
         data_dir: str | os.PathLike,
         options: Options | None = None,
         num_workers: int | None = None,
+        limits: Limits = limits_lib.DEFAULT,
     ):
         """Finds the parts of the set; reads no image yet.
 
@@ -75,12 +78,14 @@ class FaceParsingBuilder(FinishedShardsBuilder, skip_registration=True):
           data_dir: where to build `{name}/{version}`.
           options: the user's choices.
           num_workers: number of processes that write; None for one a core.
+          limits: what a file of the set may cost.
 
         Raises:
           UserError: where a piece is missing or the counts are not the official ones.
         """
         self.options = options or Options()
         self._num_workers = num_workers or num_cores()
+        self._limits = limits
         self.source = self._locate(pathlib.Path(source))
         self.labels = self.label_set()
         self._findings = self.find()
@@ -147,7 +152,7 @@ class FaceParsingBuilder(FinishedShardsBuilder, skip_registration=True):
             self._shards = self._plan(partial)
             self._check_room(place)
             every = [shard for split in self._shards.values() for shard in split]
-            write_shards(every, self.labels, self._num_workers)
+            write_shards(every, self.labels, self._num_workers, self._limits)
             self.describe(partial / "downloads")
             shutil.rmtree(partial)
 
