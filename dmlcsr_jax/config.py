@@ -46,7 +46,7 @@ _POSITIVE = (_number(lambda value: value > 0), "above 0")
 _NOT_NEGATIVE = (_number(lambda value: value >= 0), "0 or more")
 _BELOW_ONE = (_number(lambda value: 0 <= value < 1), "at least 0 and below 1")
 _FRACTION = (_number(lambda value: 0 <= value <= 1), "between 0 and 1")
-_SIZE = (_number(lambda size: size in IMAGE_SIZES), f"{IMAGE_SIZES[0]} to {IMAGE_SIZES[-1]}")
+_SIZE = (_number(lambda size: 32 <= size <= IMAGE_SIZES[-1]), f"32 to {IMAGE_SIZES[-1]}")
 
 _RULES = {
     "seed": _NOT_NEGATIVE,

@@ -12,7 +12,7 @@ from dmlcsr_jax.data.label_sets import LabelSet
 from dmlcsr_jax.errors import UserError
 
 # Sides of the square input, pixels: what the deepest features need, and what memory has.
-IMAGE_SIZES = range(32, 4097)
+IMAGE_SIZES = range(16, 4097)
 CHANNEL_ORDERS = ("rgb", "bgr")
 _MAX_WIDTH = 16
 
@@ -136,7 +136,7 @@ _RULES: dict[str, tuple[Callable[[Any], bool], str]] = {
     "stem": (lambda value: isinstance(value, str), "text"),
     "width": (
         lambda value: is_number(value) and 0 < value <= _MAX_WIDTH,
-        f"above 0 and at most {_MAX_WIDTH}",
+        f"positive and at most {_MAX_WIDTH}",
     ),
     "image_size": (
         lambda value: _is_count(value) and value in IMAGE_SIZES,

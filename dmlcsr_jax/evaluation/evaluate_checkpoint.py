@@ -17,7 +17,7 @@ from dmlcsr_jax.data import label_maps
 from dmlcsr_jax.data.batches import eval_batches
 from dmlcsr_jax.data.sources import open_source
 from dmlcsr_jax.distributed import sharding
-from dmlcsr_jax.errors import differences
+from dmlcsr_jax.errors import UserError, differences
 from dmlcsr_jax.evaluation import evaluate, report
 from dmlcsr_jax.evaluation.scores import make_predict_fn
 from dmlcsr_jax.models.dmlcsr import build_model
@@ -72,7 +72,8 @@ def evaluate_checkpoint(
       The counts, the same in every process.
 
     Raises:
-      UserError: where config, data or checkpoint cannot be used.
+      UserError: where config, data or checkpoint cannot be used; after the results are written,
+        where no pixel counts.
     """
     config_lib.validate(config)
     mesh = sharding.make_mesh()
@@ -131,4 +132,6 @@ def evaluate_checkpoint(
         }
         print(report.write_report(out, result, about))
         log.info("results are in %s", out)
+    if problem := result.problem:
+        raise UserError(problem)
     return result

@@ -66,7 +66,7 @@ def test_metadata_older_than_a_field_gets_its_default():
         ("std", [0.1, -0.2, 0.3]),
         ("channel_order", "gbr"),
         ("channel_order", ["rgb"]),
-        ("image_size", 31),
+        ("image_size", 15),
         ("image_size", 5000),
         ("image_size", 473.0),
         ("image_size", "473"),
