@@ -1,12 +1,18 @@
 """Checks a config before anything is built, and says what in it decides the result of a run."""
 
 import json
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Iterator, Set
 from typing import Any
 
 import jax
 import ml_collections
 
+from dmlcsr_jax.checkpoints.metadata import (
+    CHANNEL_ORDERS,
+    IMAGE_SIZES,
+    are_numbers,
+    is_number,
+)
 from dmlcsr_jax.data.label_sets import LabelSet
 from dmlcsr_jax.errors import UserError, differences
 from dmlcsr_jax.models import efficientnet
@@ -29,30 +35,19 @@ _FREE_ON_RESUME = (
 )
 
 
-def _positive(value) -> bool:
-    return value > 0
-
-
-def _not_negative(value) -> bool:
-    return value >= 0
-
-
-def _fraction(value) -> bool:
-    return 0 <= value <= 1
-
-
-def _numbers(values) -> bool:
-    return all(isinstance(value, int | float) for value in values)
+def _number(is_valid: Callable[[Any], bool] = lambda value: True) -> Callable[[Any], bool]:
+    return lambda value: is_number(value) and is_valid(value)
 
 
 def _one_of(*choices) -> tuple[Callable[[Any], bool], str]:
     return lambda value: value in choices, "one of " + ", ".join(map(str, choices))
 
 
-_POSITIVE = (_positive, "above 0")
-_NOT_NEGATIVE = (_not_negative, "0 or more")
-_BELOW_ONE = (lambda value: 0 <= value < 1, "at least 0 and below 1")
-_FRACTION = (_fraction, "between 0 and 1")
+_POSITIVE = (_number(lambda value: value > 0), "above 0")
+_NOT_NEGATIVE = (_number(lambda value: value >= 0), "0 or more")
+_BELOW_ONE = (_number(lambda value: 0 <= value < 1), "at least 0 and below 1")
+_FRACTION = (_number(lambda value: 0 <= value <= 1), "between 0 and 1")
+_SIZE = (_number(lambda size: 32 <= size <= IMAGE_SIZES[-1]), f"32 to {IMAGE_SIZES[-1]}")
 
 _RULES = {
     "seed": _NOT_NEGATIVE,
@@ -64,18 +59,18 @@ _RULES = {
     "data.source": _one_of("synthetic", "folder", "prepared"),
     "data.label_set": (bool, "the name of a label set or a label-name file"),
     "data.balance": _FRACTION,
-    "data.image_size": (lambda size: size >= 32, "32 or more"),
-    "data.crop_margin": (lambda margin: margin is None or margin >= 0, "0 or more, or unset"),
-    "data.channel_order": _one_of("rgb", "bgr"),
-    "data.mean": (lambda mean: len(mean) == 3 and _numbers(mean), "three numbers"),
-    "data.std": (
-        lambda std: len(std) == 3 and _numbers(std) and min(std) > 0,
-        "three numbers above 0",
+    "data.image_size": _SIZE,
+    "data.crop_margin": (
+        lambda margin: margin is None or (is_number(margin) and margin >= 0),
+        "0 or more, or unset",
     ),
+    "data.channel_order": _one_of(*CHANNEL_ORDERS),
+    "data.mean": (lambda mean: are_numbers(mean, 3), "three numbers"),
+    "data.std": (lambda std: are_numbers(std, 3) and min(std) > 0, "three numbers above 0"),
     "data.num_workers": _NOT_NEGATIVE,
     "data.synthetic.train_examples": _POSITIVE,
     "data.synthetic.eval_examples": _POSITIVE,
-    "data.synthetic.size": (lambda size: size >= 32, "32 or more"),
+    "data.synthetic.size": _SIZE,
     "data.synthetic.label_noise": _FRACTION,
     "augmentation.scale_std": _NOT_NEGATIVE,
     "augmentation.scale_min": _POSITIVE,
@@ -93,8 +88,8 @@ _RULES = {
     "loss.weights.category_edge": _NOT_NEGATIVE,
     "loss.weights.attention_binary": _NOT_NEGATIVE,
     "loss.weights.attention_category": _NOT_NEGATIVE,
-    "loss.resolution": (lambda share: 0 < share <= 1, "above 0 and at most 1"),
-    "loss.edge_width": (lambda width: width >= 1, "1 or more"),
+    "loss.resolution": (_number(lambda share: 0 < share <= 1), "above 0 and at most 1"),
+    "loss.edge_width": (_number(lambda width: width >= 1), "1 or more"),
     "optim.name": _one_of("sgd", "adamw"),
     "optim.base_rate": _POSITIVE,
     "optim.base_batch_size": _POSITIVE,
@@ -111,12 +106,12 @@ _RULES = {
     "eval.batch_size": _POSITIVE,
     "eval.every_epochs": _POSITIVE,
     "eval.scales": (
-        lambda scales: len(scales) > 0 and _numbers(scales) and min(scales) > 0,
+        lambda scales: are_numbers(scales) and len(scales) > 0 and min(scales) > 0,
         "a tuple of numbers above 0",
     ),
     "checkpoint.every_epochs": _POSITIVE,
     # While a checkpoint is replaced, the one before it is the newest.
-    "checkpoint.keep": (lambda keep: keep >= 2, "2 or more"),
+    "checkpoint.keep": (_number(lambda keep: keep >= 2), "2 or more"),
     "log.every_steps": _POSITIVE,
     "log.panels_every_epochs": _POSITIVE,
     "log.panel_images": _POSITIVE,
@@ -142,7 +137,7 @@ def validate(config: ml_collections.ConfigDict) -> None:
         raise UserError(" ".join(problems))
 
 
-def _conflicts(config: ml_collections.ConfigDict, wrong: Collection[str]) -> Iterator[str]:
+def _conflicts(config: ml_collections.ConfigDict, wrong: Set[str]) -> Iterator[str]:
     """Yields a sentence for each of the values that do not fit together, but for wrong ones."""
     if config.model.dtype == "float64" and not jax.config.jax_enable_x64:
         yield "config.model.dtype is 'float64' but JAX computes in 32 bits; set JAX_ENABLE_X64=1."
@@ -153,23 +148,31 @@ def _conflicts(config: ml_collections.ConfigDict, wrong: Collection[str]) -> Ite
             f"config.model.output_stride is {config.model.output_stride}; the encoder "
             f"{config.model.encoder} has 8."
         )
-    if config.augmentation.scale_min > config.augmentation.scale_max:
+
+    def are_right(*names) -> bool:
+        return wrong.isdisjoint(names)
+
+    scale_min, scale_max = config.augmentation.scale_min, config.augmentation.scale_max
+    if are_right("augmentation.scale_min", "augmentation.scale_max") and scale_min > scale_max:
         yield (
-            f"config.augmentation.scale_min is {config.augmentation.scale_min}; "
-            f"it must not exceed scale_max, {config.augmentation.scale_max}."
+            f"config.augmentation.scale_min is {scale_min}; it must not exceed scale_max, "
+            f"{scale_max}."
         )
     epochs, start, cycle = config.train.num_epochs, config.csr.start_epoch, config.csr.cycle_epochs
-    if start > epochs:
-        yield f"config.csr.start_epoch is {start}; it must not exceed train.num_epochs, {epochs}."
-    elif "csr.cycle_epochs" not in wrong and (epochs - start) % cycle:
+    if are_right("train.num_epochs", "csr.start_epoch"):
+        if start > epochs:
+            yield (
+                f"config.csr.start_epoch is {start}; it must not exceed train.num_epochs, {epochs}."
+            )
+        elif are_right("csr.cycle_epochs") and (epochs - start) % cycle:
+            yield (
+                f"config.csr.cycle_epochs is {cycle}; it must divide the {epochs - start} epochs "
+                "from csr.start_epoch to train.num_epochs."
+            )
+    warmup = config.optim.warmup_epochs
+    if are_right("optim.warmup_epochs", "csr.start_epoch") and warmup > start:
         yield (
-            f"config.csr.cycle_epochs is {cycle}; it must divide the {epochs - start} epochs from "
-            "csr.start_epoch to train.num_epochs."
-        )
-    if config.optim.warmup_epochs > start:
-        yield (
-            f"config.optim.warmup_epochs is {config.optim.warmup_epochs}; "
-            f"it must not exceed csr.start_epoch, {start}."
+            f"config.optim.warmup_epochs is {warmup}; it must not exceed csr.start_epoch, {start}."
         )
 
 

@@ -34,6 +34,12 @@ def differences(there: Mapping[str, Any], here: Mapping[str, Any]) -> str:
     )
 
 
+def first_line(error: BaseException) -> str:
+    """Returns the first line of an error's message, or what kind it is of where it has none."""
+    lines = str(error).strip().splitlines()
+    return lines[0].rstrip(".") if lines else type(error).__name__
+
+
 def sentence_of(error: BaseException) -> str | None:
     """Returns what to tell the user of a `UserError` or a full disk; None for other errors."""
     if isinstance(error, UserError):

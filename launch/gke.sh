@@ -46,7 +46,8 @@ json_string() {
 }
 
 show() {
-  local text argument arguments='' selector setting
+  local argument arguments='' selector setting rest filled='' word
+  local -A values=()
   for argument in "${main_arguments[@]}"; do
     # Kubernetes expands $(NAME) in arguments, and reads $$ as $.
     arguments+="${arguments:+, }$(json_string "${argument//\$/\$\$}")"
@@ -56,17 +57,23 @@ show() {
   if [[ ${settings[PROVISIONING]} == spot ]]; then
     selector+=', "cloud.google.com/gke-spot": "true"'
   fi
-  text=$(<"$launch_dir/gke.yaml")
   for setting in GKE_HOSTS GKE_CHIPS_PER_HOST MAX_FAILURES; do
-    text=${text//"@$setting@"/"${settings[$setting]}"}
+    values[$setting]=${settings[$setting]}
   done
   for setting in GKE_JOB GKE_SERVICE_ACCOUNT IMAGE; do
-    text=${text//"@$setting@"/"$(json_string "${settings[$setting]}")"}
+    values[$setting]=$(json_string "${settings[$setting]}")
   done
-  text=${text//"@NODE_SELECTOR@"/"{$selector}"}
-  # Last: an argument may hold a word between @.
-  text=${text//"@ARGUMENTS@"/"[$arguments]"}
-  printf '%s\n' "$text"
+  values[NODE_SELECTOR]="{$selector}"
+  values[ARGUMENTS]="[$arguments]"
+  # From the left to the right, once: what is filled in may hold a word between @ itself.
+  rest=$(<"$launch_dir/gke.yaml")
+  while [[ $rest =~ @([A-Z_]+)@ ]]; do
+    word=${BASH_REMATCH[1]}
+    [[ -v values[$word] ]] || fail "$launch_dir/gke.yaml has the unknown word @$word@."
+    filled+=${rest%%"@$word@"*}${values[$word]}
+    rest=${rest#*"@$word@"}
+  done
+  printf '%s\n' "$filled$rest"
 }
 
 credentials() {

@@ -23,6 +23,9 @@ require_subcommand start status logs stop teardown
 require CONFIG WORKDIR SLURM_JOB SLURM_TIME SLURM_PYTHON SLURM_LOGS
 require_number SLURM_NODES SLURM_GPUS_PER_NODE SLURM_CPUS_PER_GPU
 require_choice SLURM_PROCESS_PER gpu node
+# Slurm reads a comma as a list of names: another job would be cancelled too.
+[[ ${settings[SLURM_JOB]} != *,* ]] ||
+  fail "$settings_file: SLURM_JOB is '${settings[SLURM_JOB]}'; it must be one name, without a comma."
 
 # The job runs in another folder.
 logs_dir=$(realpath --canonicalize-missing --no-symlinks -- "${settings[SLURM_LOGS]}")

@@ -21,6 +21,7 @@ USAGE
 }
 
 checkout=$(dirname -- "$(cd -- "$(dirname -- "${BASH_SOURCE[0]}")" && pwd)")
+lock=$checkout/launch/requirements.txt
 venv=$HOME/dmlcsr_jax_venv
 run_dir=$HOME/dmlcsr_jax_run
 
@@ -31,9 +32,12 @@ provision() {
     sudo apt-get -o DPkg::Lock::Timeout=300 -q -y install python3-pip
   fi
   # The image's own Python is older than the project needs; uv brings the right one.
-  python3 -m pip install --user --quiet --upgrade uv
+  sed -n '/^uv==/,/[^\\]$/p' "$lock" |
+    python3 -m pip install --user --quiet --upgrade --require-hashes --requirement=/dev/stdin
   python3 -m uv venv --quiet --allow-existing --python="$python_version" "$venv"
-  python3 -m uv pip install --quiet --python="$venv/bin/python" --editable "${checkout}[tpu,gcs]"
+  python3 -m uv pip install --quiet --python="$venv/bin/python" --require-hashes --requirement="$lock"
+  python3 -m uv pip install --quiet --python="$venv/bin/python" --no-deps --no-build-isolation \
+    --editable "$checkout"
   "$venv/bin/python" -c 'import dmlcsr_jax, jax, libtpu'
 }
 

@@ -3,6 +3,7 @@
 import importlib
 import pathlib
 
+import ml_collections
 import pytest
 
 from configs import default
@@ -113,6 +114,47 @@ def test_impossible_values_are_named(field, value):
     config.update_from_flattened_dict({field: value})
     with pytest.raises(UserError, match=field.replace(".", r"\.")):
         config_lib.validate(config)
+
+
+NO_NUMBERS = (float("nan"), float("inf"), -float("inf"))
+
+
+@pytest.mark.parametrize("value", NO_NUMBERS)
+def test_no_field_of_numbers_takes_what_is_no_number(value):
+    numbers = [
+        name
+        for name, field in config_lib.flatten(valid_config()).items()
+        if isinstance(field, float) and name in config_lib._RULES
+    ]
+    assert {"optim.base_rate", "loss.weights.lovasz", "augmentation.scale_max"} <= set(numbers)
+    for name in [*numbers, "data.crop_margin"]:
+        config = valid_config()
+        config.update_from_flattened_dict({name: value})
+        with pytest.raises(UserError, match=name.replace(".", r"\.") + " is "):
+            config_lib.validate(config)
+
+
+@pytest.mark.parametrize("name", ["data.mean", "data.std", "eval.scales"])
+@pytest.mark.parametrize("value", [*NO_NUMBERS, "0.5", None, (1.0,)])
+def test_nor_do_the_numbers_in_a_tuple(name, value):
+    config = valid_config()
+    config.update_from_flattened_dict({name: (1.0, value, 1.0)})
+    with pytest.raises(UserError, match=name.replace(".", r"\.") + " is "):
+        config_lib.validate(config)
+
+
+@pytest.mark.parametrize("text", ["0.5", "nan", ""])
+def test_text_where_a_number_is_needed_is_named(text):
+    """As of a config file that puts a section of its own in the place of ours."""
+    config = valid_config()
+    for name, section in (("weights", config.loss), ("optim", config), ("augmentation", config)):
+        own = {field: text for field in section[name]}
+        with section.ignore_type():
+            section[name] = ml_collections.ConfigDict(own)
+    with pytest.raises(UserError) as error:
+        config_lib.validate(config)
+    for name in ("loss.weights.lovasz", "optim.base_rate", "augmentation.scale_min"):
+        assert f"config.{name} is {text!r}; it must be" in str(error.value)
 
 
 def test_everything_wrong_is_said_at_once():

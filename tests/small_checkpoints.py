@@ -25,10 +25,12 @@ METADATA = Metadata(
 
 def random_variables(metadata, seed=0):
     rng = np.random.default_rng(seed)
-    return jax.tree.map(
-        lambda leaf: rng.standard_normal(leaf.shape).astype(np.float32),
-        model.abstract_variables(metadata),
-    )
+
+    def draw(path, leaf):
+        value = rng.standard_normal(leaf.shape).astype(np.float32)
+        return np.abs(value) if model.leaf_name(path).endswith("/var") else value
+
+    return jax.tree_util.tree_map_with_path(draw, model.abstract_variables(metadata))
 
 
 def save_run(checkpoints, state, progress):

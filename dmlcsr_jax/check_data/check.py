@@ -8,12 +8,14 @@ from typing import Any
 import ml_collections
 from etils import epath
 
+from dmlcsr_jax.atomic_file import make_folder
 from dmlcsr_jax.check_data.findings import findings
 from dmlcsr_jax.check_data.report import BAD_FILES, print_report, warnings, write_report
 from dmlcsr_jax.check_data.tally import Tally, class_shares, left_right
 from dmlcsr_jax.config import validate
 from dmlcsr_jax.data import builders, label_sets
 from dmlcsr_jax.data.label_sets import LabelSet
+from dmlcsr_jax.data.prepared import PreparedSource
 from dmlcsr_jax.data.sources import open_source
 from dmlcsr_jax.distributed.progress import progress_bar
 from dmlcsr_jax.errors import UserError
@@ -36,9 +38,10 @@ def check_config_data(config: ml_collections.ConfigDict, workdir: epath.PathLike
         for split in ("train", "eval")
     }
     official_counts = None
-    if config.data.source == "prepared":
-        dataset = next(iter(opened.values())).summary["dataset"]
-        official_counts = builders.BUILDERS[dataset].official_counts
+    # Of several sets together nobody states a number.
+    if isinstance(first := next(iter(opened.values())), PreparedSource):
+        builder = builders.BUILDERS.get(str(first.summary.get("dataset")))
+        official_counts = builder.official_counts if builder else None
     check_data(
         opened,
         label_set,
@@ -79,9 +82,10 @@ def check_data(
       "same_image", lists of "split/name" of identical photographs; "warnings", sentences.
 
     Raises:
-      UserError: at the end, where there are bad examples.
+      UserError: where the folder cannot be made; at the end, where there are bad examples.
     """
     out_dir = epath.Path(out_dir)
+    make_folder(out_dir)  # Before the work, not after it.
     tallies = {
         split: Tally(label_set, official=(official_counts or {}).get(split)) for split in sources
     }

@@ -1,6 +1,8 @@
 """What a checkpoint must say about itself so that nobody feeds it the wrong pixels."""
 
 import dataclasses
+import math
+from collections.abc import Callable
 from typing import Any
 
 import ml_collections
@@ -8,6 +10,27 @@ import ml_collections
 from dmlcsr_jax.data import label_sets
 from dmlcsr_jax.data.label_sets import LabelSet
 from dmlcsr_jax.errors import UserError
+
+# Sides of the square input, pixels: what the deepest features need, and what memory has.
+IMAGE_SIZES = range(16, 4097)
+CHANNEL_ORDERS = ("rgb", "bgr")
+_MAX_WIDTH = 16
+
+
+def is_number(value: Any) -> bool:
+    """Returns whether a value is a finite number."""
+    is_real = isinstance(value, int | float) and not isinstance(value, bool)
+    return is_real and math.isfinite(value)
+
+
+def are_numbers(values: Any, length: int | None = None) -> bool:
+    """Returns whether a value is a tuple or list of finite numbers, of a length where given."""
+    is_sequence = isinstance(values, tuple | list)
+    return is_sequence and all(map(is_number, values)) and length in (None, len(values))
+
+
+def _is_count(value: Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and value > 0
 
 
 @dataclasses.dataclass(frozen=True)
@@ -29,6 +52,9 @@ class Metadata:
       output_stride: of EfficientNet's deepest features, pixels; residual networks have 8.
       dilated: whether EfficientNet's convolutions are dilated where a stride is left out.
       license: what the weights may be used for, one sentence; empty: nothing is known.
+
+    Raises:
+      UserError: on creation, where a value is impossible.
     """
 
     encoder: str
@@ -44,6 +70,12 @@ class Metadata:
     output_stride: int = 8
     dilated: bool = True
     license: str = ""
+
+    def __post_init__(self):
+        """Checks each value by itself; `models.dmlcsr.build_model` knows the names."""
+        for name, (is_valid, meaning) in _RULES.items():
+            if not is_valid(value := getattr(self, name)):
+                raise UserError(f"the network's {name} is {value!r}; it must be {meaning}.")
 
     @classmethod
     def from_config(cls, config: ml_collections.ConfigDict) -> "Metadata":
@@ -78,23 +110,54 @@ class Metadata:
         """Returns the metadata that `to_json` wrote.
 
         Raises:
-          UserError: where a field is missing or unknown, or a value is of another type.
+          UserError: where a field is missing or unknown, or a value is impossible.
         """
+        if not isinstance(data, dict):
+            raise UserError("the checkpoint's metadata is damaged (it is no object).")
+        # Checkpoints older than a field are of networks that have its default.
+        defaults = {f.name: f.default for f in dataclasses.fields(cls)}
+        given = {n: v for n, v in defaults.items() if v is not dataclasses.MISSING} | data
+        if wrong := sorted(set(defaults) ^ set(given)):
+            raise UserError(
+                f"the checkpoint's metadata lacks or does not know {', '.join(wrong)}; it was "
+                "not written by this version of dmlcsr_jax: convert or train it again."
+            )
         try:
-            # Checkpoints older than a field are of networks that have its default.
-            fields = dataclasses.fields(cls)
-            defaults = {f.name: f.default for f in fields}
-            given = {n: v for n, v in defaults.items() if v is not dataclasses.MISSING} | data
-            if wrong := sorted(set(defaults) ^ set(given)):
-                raise UserError(
-                    f"the checkpoint's metadata lacks or does not know {', '.join(wrong)}; it was "
-                    "not written by this version of dmlcsr_jax: convert or train it again."
-                )
             converted = {
                 "mean": tuple(data["mean"]),
                 "std": tuple(data["std"]),
                 "label_set": LabelSet.from_json(data["label_set"]),
             }
             return cls(**data | converted)
-        except (TypeError, AttributeError) as error:
-            raise UserError(f"the checkpoint's metadata is damaged ({error}).") from error
+        except (TypeError, UserError) as error:
+            reason = str(error).rstrip(".")
+            raise UserError(f"the checkpoint's metadata is damaged ({reason}).") from error
+
+
+_RULES: dict[str, tuple[Callable[[Any], bool], str]] = {
+    "encoder": (lambda value: isinstance(value, str), "text"),
+    "stem": (lambda value: isinstance(value, str), "text"),
+    "width": (
+        lambda value: is_number(value) and 0 < value <= _MAX_WIDTH,
+        f"positive and at most {_MAX_WIDTH}",
+    ),
+    "image_size": (
+        lambda value: _is_count(value) and value in IMAGE_SIZES,
+        f"a whole number from {IMAGE_SIZES[0]} to {IMAGE_SIZES[-1]}",
+    ),
+    "channel_order": (
+        lambda value: isinstance(value, str) and value in CHANNEL_ORDERS,
+        "one of " + ", ".join(CHANNEL_ORDERS),
+    ),
+    "mean": (lambda value: are_numbers(value, 3), "three numbers"),
+    "std": (lambda value: are_numbers(value, 3) and min(value) > 0, "three numbers above 0"),
+    "label_set": (lambda value: isinstance(value, LabelSet), "a label set"),
+    "edge_branch": (lambda value: isinstance(value, bool), "true or false"),
+    "license": (lambda value: isinstance(value, str), "text"),
+    "crop_margin": (
+        lambda value: value is None or (is_number(value) and value >= 0),
+        "0 or more, or unset",
+    ),
+    "output_stride": (_is_count, "a whole number above 0"),
+    "dilated": (lambda value: isinstance(value, bool), "true or false"),
+}

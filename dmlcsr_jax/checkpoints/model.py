@@ -1,8 +1,9 @@
 """Orbax checkpoints: of a run, to go on with it; of a model, to evaluate, ship or fine-tune it.
 
-Every checkpoint is a folder with the items `model` (`params` and `batch_stats`) and `metadata`;
-those of a run have also `train` (optimiser, teacher, step, cycle) and `progress`, so that each
-of them can be evaluated as it is. In a workdir:
+Every checkpoint is a folder with the items `model` (`params` and `batch_stats`), `metadata` and
+`sha256` (of each tensor and of the metadata, verified when they are read); those of a run have also
+`train` (optimiser, teacher, step, cycle) and `progress`, so that each of them can be evaluated as
+it is. In a workdir:
 
     checkpoints/STEP   the run, the newest few
     best/STEP          the model with the best mean F1 so far
@@ -10,9 +11,10 @@ of them can be evaluated as it is. In a workdir:
 """
 
 import contextlib
+import logging
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import jax
@@ -20,12 +22,20 @@ import jax.numpy as jnp
 import orbax.checkpoint as ocp
 from etils import epath
 
+from dmlcsr_jax.atomic_file import make_folder
 from dmlcsr_jax.checkpoints import weights_file
+from dmlcsr_jax.checkpoints.digests import digests, require_same_digests, text_digest
 from dmlcsr_jax.checkpoints.metadata import Metadata
-from dmlcsr_jax.checkpoints.orbax_private import quiet_background_threads
+from dmlcsr_jax.checkpoints.orbax_private import quiet_background_threads, remove_unfinished
+from dmlcsr_jax.checkpoints.values import require_possible_values
 from dmlcsr_jax.distributed import sharding
-from dmlcsr_jax.errors import NO_ROOM, UserError
+from dmlcsr_jax.errors import NO_ROOM, UserError, first_line
 from dmlcsr_jax.models.dmlcsr import build_model
+
+log = logging.getLogger(__name__)
+
+# The item of a checkpoint that holds the digests of the others.
+DIGESTS = "sha256"
 
 
 def abstract_variables(metadata: Metadata, dtype: str = "float32") -> dict[str, Any]:
@@ -90,13 +100,31 @@ def require_same_shapes(found, expected, name) -> None:
         )
 
 
-def model_items(metadata: Metadata, variables) -> dict[str, Any]:
-    """Returns the items of a checkpoint that describe a model, for Orbax to save."""
-    return {
-        "model": ocp.args.StandardSave(
-            {"params": variables["params"], "batch_stats": variables["batch_stats"]}
-        ),
-        "metadata": ocp.args.JsonSave(metadata.to_json()),
+def checkpoint_items(
+    metadata: Metadata,
+    variables,
+    train_items: Mapping[str, Any] | None = None,
+    progress: Mapping[str, Any] | None = None,
+) -> dict[str, Any]:
+    """Returns the items of a checkpoint for Orbax to save, their digests among them.
+
+    Args:
+      metadata: describes the network.
+      variables: `{"params", "batch_stats"}`; of arrays that are split over processes, all of them
+        must call this.
+      train_items: tree of arrays by name that training needs besides; None for a model alone.
+      progress: JSON-serialisable, of a run; None for a model alone.
+    """
+    trees = {"model": {"params": variables["params"], "batch_stats": variables["batch_stats"]}}
+    if train_items is not None:
+        trees["train"] = dict(train_items)
+    described = {"metadata": metadata.to_json()}
+    if progress is not None:
+        described["progress"] = dict(progress)
+    sums = {name: digests(named_leaves(tree)) for name, tree in trees.items()}
+    described[DIGESTS] = sums | {name: text_digest(data) for name, data in described.items()}
+    return {name: ocp.args.StandardSave(tree) for name, tree in trees.items()} | {
+        name: ocp.args.JsonSave(data) for name, data in described.items()
     }
 
 
@@ -110,25 +138,29 @@ def save_model(path: epath.PathLike, metadata: Metadata, params, batch_stats) ->
       batch_stats: tree of arrays.
 
     Raises:
-      UserError: where `path` exists or cannot be written, or the trees do not fit `metadata`.
+      UserError: where `path` exists or cannot be written, the trees do not fit `metadata`, or a
+        value is none of a network that works.
     """
     path = epath.Path(path)
     variables = {"params": params, "batch_stats": batch_stats}
     require_same_shapes(variables, abstract_variables(metadata), path)
     if path.exists():
         raise UserError(f"{path} exists already; name a new folder or remove it.")
-    items = ocp.args.Composite(**model_items(metadata, variables))
+    require_possible_values(named_leaves(variables), os.fspath(path))
+    make_folder(path.parent)
+    items = ocp.args.Composite(**checkpoint_items(metadata, variables))
     quiet_background_threads()
     try:
         with ocp.Checkpointer(ocp.CompositeCheckpointHandler()) as checkpointer:
             checkpointer.save(absolute(path), args=items)
-    except Exception as error:
+    except BaseException as error:
+        remove_unfinished(absolute(path))
         if (failure := storage_failure(error)) is None:
             raise
         raise UserError(f"cannot write {path}: {failure[0]}; {failure[1]}.") from error
 
 
-def storage_failure(error: Exception) -> tuple[str, str] | None:
+def storage_failure(error: BaseException) -> tuple[str, str] | None:
     """Returns what is wrong with the storage where a save has failed, and the remedy.
 
     None where `error` says nothing of the storage.
@@ -142,7 +174,7 @@ def storage_failure(error: Exception) -> tuple[str, str] | None:
         return None
     if reason.errno in NO_ROOM:
         return reason.strerror, "make room"
-    return str(error).splitlines()[0], "fix that"
+    return first_line(error), "fix that"
 
 
 def absolute(path: epath.PathLike) -> epath.Path:
@@ -221,17 +253,22 @@ def load_model(
         metadata, tensors = weights_file.read(path)
         abstract = abstract_variables(metadata)
         require_same_shapes(tensors, abstract, path)
+        require_possible_values(tensors, os.fspath(path))
         variables = jax.tree_util.tree_map_with_path(
             lambda name, _: tensors[leaf_name(name)], abstract
         )
         return metadata, jax.device_put(variables, replicated)
     quiet_background_threads()
     handler = ocp.CompositeCheckpointHandler(
-        model=ocp.StandardCheckpointHandler(), metadata=ocp.JsonCheckpointHandler()
+        model=ocp.StandardCheckpointHandler(),
+        metadata=ocp.JsonCheckpointHandler(),
+        **{DIGESTS: ocp.JsonCheckpointHandler()},
     )
     with ocp.Checkpointer(handler) as checkpointer, damage_as_user_error(path, "use another"):
-        items = ocp.args.Composite(metadata=ocp.args.JsonRestore())
-        metadata = Metadata.from_json(checkpointer.restore(path, args=items)["metadata"])
+        sums = digest_items(path)
+        items = ocp.args.Composite(metadata=ocp.args.JsonRestore(), **sums)
+        described = checkpointer.restore(path, args=items)
+        metadata = Metadata.from_json(described["metadata"])
         saved = checkpointer.metadata(path).item_metadata["model"]
         if saved is None:
             raise UserError(
@@ -243,7 +280,43 @@ def load_model(
             saved.tree,
         )
         items = ocp.args.Composite(model=ocp.args.StandardRestore(target))
-        return metadata, checkpointer.restore(path, args=items)["model"]
+        variables = checkpointer.restore(path, args=items)["model"]
+        if sums:
+            require_undamaged({**described, "model": variables})
+        require_possible_values(named_leaves(variables), f"the checkpoint {path}")
+        return metadata, variables
+
+
+def digest_items(path: epath.Path) -> dict[str, Any]:
+    """Returns the item of the checkpoint's check sums to restore; says so where it has none."""
+    if (path / DIGESTS).exists():
+        return {DIGESTS: ocp.args.JsonRestore()}
+    log.warning(
+        "the checkpoint %s has no check sums of its tensors, as older versions wrote none: it is "
+        "taken as it is.",
+        path,
+    )
+    return {}
+
+
+def require_undamaged(restored: Mapping[str, Any]) -> None:
+    """Refuses items of a checkpoint that are not what was saved.
+
+    Args:
+      restored: items as they were read, `sha256` among them.
+
+    Raises:
+      ValueError: says what has changed.
+    """
+    sums = restored[DIGESTS]
+    if not isinstance(sums, dict):
+        raise ValueError("its check sums are damaged")
+    for name in ("metadata", "progress"):
+        if name in restored and sums.get(name) != text_digest(restored[name]):
+            raise ValueError(f"its {name} is not what was saved")
+    for name in ("model", "train"):
+        if name in restored:
+            require_same_digests(named_leaves(restored[name]), sums.get(name))
 
 
 @contextlib.contextmanager
@@ -267,5 +340,6 @@ def damage_as_user_error(path: epath.Path, remedy: str) -> Iterator[None]:
         cause = error.__cause__ if type(error) is Exception else error
         if not isinstance(cause, (OSError, ValueError)):
             raise
-        reason = str(cause).splitlines()[0].rstrip(".")
-        raise UserError(f"the checkpoint {path} cannot be read ({reason}); {remedy}.") from error
+        raise UserError(
+            f"the checkpoint {path} cannot be read ({first_line(cause)}); {remedy}."
+        ) from error

@@ -1,8 +1,11 @@
 """The one file that uses Orbax's private interface, and TensorStore's where it has no other."""
 
+import glob
 import logging
 import os
+import shutil
 import sys
+import time
 import traceback
 from collections.abc import Callable
 
@@ -21,6 +24,22 @@ def withdraw(path: epath.Path) -> None:
         (path / COMMIT_SUCCESS_FILE).unlink(missing_ok=True)
     else:
         path.rename(path.with_name(path.name + TMP_DIR_SUFFIX))
+
+
+def remove_unfinished(path: epath.Path) -> None:
+    """Removes what a save to `path` that has failed has left beside it, as far as that is possible.
+
+    TensorStore's threads still write what they have begun: it looks again until nothing comes.
+    """
+    if "://" in os.fspath(path):
+        return
+    for _ in range(20):
+        left = list(path.parent.glob(f"{glob.escape(path.name)}{TMP_DIR_SUFFIX}*"))
+        for folder in left:
+            shutil.rmtree(folder, ignore_errors=True)
+        time.sleep(0.1)
+        if not left:
+            return
 
 
 class Manager(ocp.CheckpointManager):

@@ -1,18 +1,23 @@
 """The checkpoints of one run's workdir, written in the background."""
 
-from collections.abc import Mapping
+import contextlib
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import jax
 import orbax.checkpoint as ocp
 from etils import epath
 
+from dmlcsr_jax.atomic_file import make_folder
 from dmlcsr_jax.checkpoints.metadata import Metadata
 from dmlcsr_jax.checkpoints.model import (
+    DIGESTS,
     absolute,
+    checkpoint_items,
     damage_as_user_error,
-    model_items,
+    digest_items,
     newest_in,
+    require_undamaged,
     storage_failure,
 )
 from dmlcsr_jax.checkpoints.orbax_private import Manager, quiet_background_threads, withdraw
@@ -45,6 +50,9 @@ class RunCheckpoints:
         Args:
           workdir: the run's folder.
           keep: how many of the newest checkpoints of the run stay.
+
+        Raises:
+          UserError: where a folder cannot be made.
         """
         quiet_background_threads()
         self._workdir = absolute(workdir)
@@ -53,6 +61,7 @@ class RunCheckpoints:
         self._teachers = self._manager("teachers", None)
 
     def _manager(self, name: str, keep: int | None) -> Manager:
+        make_folder(self._workdir / name)
         return Manager(
             self._workdir / name,
             ocp.CheckpointManagerOptions(
@@ -96,19 +105,15 @@ class RunCheckpoints:
         Raises:
           UserError: where the storage has failed, or has no room.
         """
-        items = model_items(metadata, variables) | {
-            "train": ocp.args.StandardSave(dict(train_items)),
-            "progress": ocp.args.JsonSave(dict(progress)),
-        }
-        self._save(self._run, step, items)
+        self._save(self._run, step, checkpoint_items(metadata, variables, train_items, progress))
 
     def save_best(self, step: int, metadata: Metadata, variables) -> None:
         """Saves the model that has become the best; the one before it is removed afterwards."""
-        self._save(self._best, step, model_items(metadata, variables))
+        self._save(self._best, step, checkpoint_items(metadata, variables))
 
     def save_teacher(self, cycle: int, metadata: Metadata, variables) -> None:
         """Saves the teacher made at the end of cycle number `cycle`, from 1."""
-        self._save(self._teachers, cycle, model_items(metadata, variables))
+        self._save(self._teachers, cycle, checkpoint_items(metadata, variables))
 
     def _save(self, manager: Manager, step: int, items: dict[str, Any]) -> None:
         try:
@@ -142,12 +147,22 @@ class RunCheckpoints:
         step = self.latest_step()
         if step is None:
             return None
-        return self._restore(step, progress=ocp.args.JsonRestore())["progress"]
+        with self._naming(step) as path:
+            # What has no check sums is told of where the tensors are read.
+            sums = {DIGESTS: ocp.args.JsonRestore()} if (path / DIGESTS).exists() else {}
+            restored = self._restore(step, progress=ocp.args.JsonRestore(), **sums)
+            if sums:
+                require_undamaged({name: restored[name] for name in ("progress", DIGESTS)})
+            return restored["progress"]
 
     def _restore(self, step: int, **items):
+        return self._run.restore(step, args=ocp.args.Composite(**items))
+
+    @contextlib.contextmanager
+    def _naming(self, step: int) -> Iterator[epath.Path]:
         path = self._workdir / "checkpoints" / str(step)
         with damage_as_user_error(path, "remove it to go on from the one before it"):
-            return self._run.restore(step, args=ocp.args.Composite(**items))
+            yield path
 
     def restore_run(self, abstract_variables, abstract_train_items) -> tuple[Any, Any]:
         """Restores the newest checkpoint of the run, bit for bit.
@@ -163,12 +178,18 @@ class RunCheckpoints:
         Raises:
           UserError: where the checkpoint is damaged.
         """
-        restored = self._restore(
-            self.latest_step(),
-            model=ocp.args.StandardRestore(abstract_variables),
-            train=ocp.args.StandardRestore(abstract_train_items),
-        )
-        return restored["model"], restored["train"]
+        step = self.latest_step()
+        with self._naming(step) as path:
+            sums = digest_items(path)
+            restored = self._restore(
+                step,
+                model=ocp.args.StandardRestore(abstract_variables),
+                train=ocp.args.StandardRestore(abstract_train_items),
+                **sums,
+            )
+            if sums:
+                require_undamaged({name: restored[name] for name in ("model", "train", DIGESTS)})
+            return restored["model"], restored["train"]
 
     def close(self) -> None:
         """Waits for all saves and releases the managers."""

@@ -12,16 +12,18 @@ import argparse
 import dataclasses
 import json
 import sys
-from typing import Any
 
 import jax
 from etils import epath
 
 from dmlcsr_jax.checkpoints import model
+from dmlcsr_jax.checkpoints.digests import digests, require_same_digests
 from dmlcsr_jax.checkpoints.metadata import Metadata
 from dmlcsr_jax.convert_torch import files
 from dmlcsr_jax.convert_torch.network import from_state_dict, infer_metadata, to_state_dict
 from dmlcsr_jax.data import label_sets
+from dmlcsr_jax.data.decode import read_bytes
+from dmlcsr_jax.data.json_object import parse_object
 from dmlcsr_jax.errors import UserError, exit_on_user_error
 from dmlcsr_jax.models import efficientnet
 
@@ -56,13 +58,7 @@ def import_weights(source, target, *, label_set=None, **pixels) -> str:
     state_dict = files.read(source)
     beside = files.sidecar(source)
     if beside.exists():
-        try:
-            metadata = Metadata.from_json(json.loads(beside.read_text()))
-        except ValueError as error:
-            reason = str(error).rstrip(".")
-            raise UserError(
-                f"{beside} is not what was written beside {source} ({reason}); remove it."
-            ) from error
+        metadata = _described(beside, source, state_dict)
         if label_set:
             metadata = dataclasses.replace(metadata, label_set=label_sets.get(label_set))
     else:
@@ -73,8 +69,34 @@ def import_weights(source, target, *, label_set=None, **pixels) -> str:
     return _describe(metadata, variables)
 
 
+def _described(beside, source, state_dict) -> Metadata:
+    """Returns what the file beside a state_dict says of it, whose check sums are compared."""
+    try:
+        description = parse_object(read_bytes(beside), str(beside))
+        sums = description.pop(model.DIGESTS, None)
+        metadata = Metadata.from_json(description)
+    except UserError as error:
+        reason = str(error).rstrip(".")
+        raise UserError(
+            f"{beside} is not what was written beside {source} ({reason}); remove it."
+        ) from error
+    if sums is None:
+        print(f"{beside} has no check sums of the tensors: {source} is taken as it is.")
+        return metadata
+    try:
+        require_same_digests(state_dict, sums)
+    except ValueError as error:
+        raise UserError(
+            f"{source} is not what was written with {beside} ({error}); get both again, or take "
+            f'"{model.DIGESTS}" out of that file where the weights were changed on purpose.'
+        ) from error
+    return metadata
+
+
 def export_weights(source, target) -> str:
     """Converts a checkpoint into a state_dict file, and writes its metadata to `TARGET.json`.
+
+    There are also the digests of the tensors, which are compared on the way back.
 
     Args:
       source: a checkpoint, or a workdir, as `checkpoints.model.resolve` takes it.
@@ -92,8 +114,9 @@ def export_weights(source, target) -> str:
             f"{source} has the encoder {metadata.encoder}; only networks of the paper's family "
             "have a form in PyTorch."
         )
-    description = json.dumps(metadata.to_json(), indent=2) + "\n"
-    files.write(target, to_state_dict(variables), description)
+    state_dict = to_state_dict(variables)
+    description = metadata.to_json() | {model.DIGESTS: digests(state_dict)}
+    files.write(target, state_dict, json.dumps(description, indent=2) + "\n")
     return _describe(metadata, variables)
 
 
@@ -126,13 +149,6 @@ def _parse(arguments: list[str]) -> argparse.Namespace:
     return parser.parse_args(arguments)
 
 
-def _check_pixels(options: dict[str, Any]) -> None:
-    if min(options.get("std", [1.0])) <= 0:
-        raise UserError(f"--std is {options['std']}; it must be three numbers above 0.")
-    if options.get("image_size", 32) < 32:
-        raise UserError(f"--image_size is {options['image_size']}; it must be 32 or more.")
-
-
 @exit_on_user_error
 def main(arguments: list[str] | None = None) -> None:
     """Runs the command line."""
@@ -147,7 +163,6 @@ def main(arguments: list[str] | None = None) -> None:
             ".safetensors file and the other a checkpoint folder."
         )
     if imports:
-        _check_pixels(options)
         description = import_weights(flags.source, flags.target, **options)
     elif options:
         raise UserError(

@@ -8,6 +8,7 @@ import numpy as np
 from etils import epath
 
 from dmlcsr_jax.checkpoints import model
+from dmlcsr_jax.checkpoints.values import require_possible_values
 from dmlcsr_jax.convert_torch import files, names
 from dmlcsr_jax.errors import UserError
 from dmlcsr_jax.models import efficientnet
@@ -60,7 +61,8 @@ def load_encoder(file, params: dict[str, Any], batch_stats: dict[str, Any]):
       New `params` and new `batch_stats`.
 
     Raises:
-      UserError: where the file cannot be read or a tensor is missing or of another shape.
+      UserError: where the file cannot be read, or a tensor is missing, of another shape, not
+        finite or of variances below 0.
     """
     state_dict = files.read(file)
     branch = {
@@ -73,12 +75,15 @@ def load_encoder(file, params: dict[str, Any], batch_stats: dict[str, Any]):
         key = torch_name(path)
         if key not in state_dict:
             raise UserError(f"{file} has no tensor {key}: it is not of {efficientnet.NAME}.")
-        value = names.from_torch_layout(path, state_dict[key])
+        value = state_dict[key]
+        if value.ndim == len(leaf.shape):
+            value = names.from_torch_layout(path, value)
         if value.shape != leaf.shape:
             raise UserError(
                 f"{file}: the tensor {key} becomes {value.shape} where {leaf.shape} is needed: it "
                 f"is not of {efficientnet.NAME}."
             )
+        require_possible_values({key: value}, str(file))
         names.insert(result, path, value.astype(np.dtype(leaf.dtype)))
     return params | result["params"], batch_stats | result["batch_stats"]
 

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from dmlcsr_jax.checkpoints import model
+from dmlcsr_jax.checkpoints.values import require_possible_values
 from dmlcsr_jax.convert_torch import files
 from dmlcsr_jax.convert_torch.names import (
     COUNTER,
@@ -97,7 +98,8 @@ def load_encoder(file, params, batch_stats, encoder: str, stem: str):
       New `params`, new `batch_stats`, and an `EncoderReport`.
 
     Raises:
-      UserError: where the file cannot be read or no convolution of it fits.
+      UserError: where the file cannot be read, no convolution of it fits, or a tensor that fits is
+        not finite or of variances below 0.
     """
     state_dict = _with_plain_stem(files.read(file))
     branch = {
@@ -125,6 +127,7 @@ def load_encoder(file, params, batch_stats, encoder: str, stem: str):
                 leaf = value.astype(leaf.dtype)
             insert(result, tensor.path, leaf)
             (loaded if takes else fresh).append(tensor.torch_name)
+    require_possible_values({name: state_dict[name] for name in loaded}, str(file))
     if not loaded:
         raise UserError(
             f"nothing in {file} fits the encoder {encoder} with the stem {stem}"

@@ -2,8 +2,10 @@
 
 import io
 import json
+import os
 import pickle
 import re
+import zipfile
 from collections.abc import Mapping
 from typing import Any
 
@@ -12,7 +14,7 @@ import numpy as np
 from etils import epath
 
 from dmlcsr_jax import atomic_file
-from dmlcsr_jax.errors import UserError
+from dmlcsr_jax.errors import UserError, first_line
 
 PICKLED = (".pth", ".pt")
 SAFETENSORS = ".safetensors"
@@ -89,7 +91,10 @@ def _read_pickled(path: epath.Path) -> dict[str, np.ndarray]:
     torch = _import_torch(path)
     try:
         with path.open("rb") as file:
+            _refuse_inflated(path, file)
             content = torch.load(file, map_location="cpu", weights_only=True)
+    except UserError:
+        raise
     except Exception as error:
         # Many kinds: zip, pickle, end of file, a global that weights-only loading refuses.
         raise UserError(
@@ -98,8 +103,22 @@ def _read_pickled(path: epath.Path) -> dict[str, np.ndarray]:
             "state_dict again."
         ) from error
     return {
-        name: _as_float32(path, name, value) for name, value in _state_dict(torch, content).items()
+        name: _as_float32(torch, path, name, value)
+        for name, value in _state_dict(torch, content).items()
     }
+
+
+def _refuse_inflated(path, file) -> None:
+    """Refuses a zip file whose parts are larger together than it is: PyTorch compresses nothing."""
+    if zipfile.is_zipfile(file):
+        with zipfile.ZipFile(file) as parts:
+            total = sum(part.file_size for part in parts.infolist())
+        if total > (size := file.seek(0, os.SEEK_END)):
+            raise UserError(
+                f"{path} is no file that PyTorch wrote: {size:,} bytes claim to hold {total:,}; "
+                "save the network's state_dict again."
+            )
+    file.seek(0)
 
 
 def _reason(error: Exception) -> str:
@@ -108,29 +127,42 @@ def _reason(error: Exception) -> str:
     if found := re.search(r"WeightsUnpickler error:\s*(.+?)(?: was not an allowed|\n|$)", text):
         return found[1].rstrip(".")
     is_pickle = isinstance(error, pickle.UnpicklingError)
-    return type(error).__name__ if is_pickle or not text else text.splitlines()[0].rstrip(".")
+    return type(error).__name__ if is_pickle else first_line(error)
 
 
 def _state_dict(torch, content: Any) -> dict[str, Any]:
     """Returns the dict of tensors in what a `.pth` file held; empty where there is none."""
-    if not isinstance(content, Mapping):
-        return {}
-    if content and all(isinstance(value, torch.Tensor) for value in content.values()):
-        return {str(name): value for name, value in content.items()}
-    for name in _WRAPPERS:
-        if isinstance(content.get(name), Mapping):
-            return _state_dict(torch, content[name])
+    # As deep as training scripts nest them; a file may hold itself.
+    for _ in range(3):
+        if not isinstance(content, Mapping):
+            return {}
+        if content and all(isinstance(value, torch.Tensor) for value in content.values()):
+            return {str(name): value for name, value in content.items()}
+        inner = (content.get(name) for name in _WRAPPERS)
+        content = next((value for value in inner if isinstance(value, Mapping)), None)
     return {}
 
 
-def _as_float32(path, name: str, tensor) -> np.ndarray:
-    if tensor.is_sparse or tensor.is_quantized:
+def _as_float32(torch, path, name: str, tensor) -> np.ndarray:
+    if tensor.layout != torch.strided or tensor.is_quantized or tensor.is_meta or tensor.is_nested:
         raise UserError(
-            f"{path}: the tensor {name} is sparse or quantised; save it as plain floats."
+            f"{path}: the tensor {name} is sparse, quantised or without values; save it as plain "
+            "floats."
         )
+    if tensor.numel() * tensor.element_size() > tensor.untyped_storage().nbytes():
+        raise UserError(
+            f"{path}: the tensor {name} of shape {tuple(tensor.shape)} has more elements than the "
+            "file holds; save it as plain floats, by .contiguous()."
+        )
+    tensor = tensor.detach().resolve_conj().resolve_neg()
     if tensor.is_floating_point():
         tensor = tensor.float()
-    return tensor.contiguous().numpy()
+    try:
+        return tensor.contiguous().numpy()
+    except (RuntimeError, TypeError) as error:
+        raise UserError(
+            f"{path}: the tensor {name} is of {tensor.dtype}; save it as plain floats."
+        ) from error
 
 
 # safetensors.numpy knows no bfloat16.

@@ -8,6 +8,7 @@ import numpy as np
 
 from dmlcsr_jax.checkpoints import model
 from dmlcsr_jax.checkpoints.metadata import Metadata
+from dmlcsr_jax.checkpoints.values import require_possible_values
 from dmlcsr_jax.convert_torch.names import (
     CLASSIFIER,
     COUNTER,
@@ -112,7 +113,8 @@ def from_state_dict(
       `{"params", "batch_stats"}` of float32 arrays.
 
     Raises:
-      UserError: names the first tensor that is missing, extra, of another shape or not of floats.
+      UserError: names the first tensor that is missing, extra, of another shape, not of floats,
+        not finite, or of variances below 0.
     """
     variables = {"params": {}, "batch_stats": {}}
     expected = set()
@@ -140,6 +142,7 @@ def from_state_dict(
                 f"{name} has the tensor {key} of shape {value.shape} where the network with the "
                 f"encoder {metadata.encoder} has none; it is of another architecture."
             )
+    require_possible_values({key: state_dict[key] for key in expected}, name)
     return variables
 
 

@@ -23,6 +23,10 @@ from dmlcsr_jax.data.warp import (
 )
 from dmlcsr_jax.errors import UserError
 
+# Rows of a training set that is repeated for ever: Grain rounds numbers of batches upwards, beyond
+# what a length may be.
+_ENDLESS = 2**62
+
 
 def num_train_steps_per_epoch(num_examples: int, batch_size: int) -> int:
     """Returns how many full batches an epoch has; the remainder is dropped.
@@ -190,7 +194,8 @@ class _ProcessRows:
         self._first_row = process_index * rows
 
     def __len__(self) -> int:
-        return (len(self._examples) // self._batch_size - self._first_batch) * self._rows
+        rows = (len(self._examples) // self._batch_size - self._first_batch) * self._rows
+        return min(rows, _ENDLESS)
 
     def __getitem__(self, index: int) -> dict[str, Any]:
         batch, row = divmod(index, self._rows)

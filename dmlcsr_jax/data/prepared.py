@@ -1,22 +1,21 @@
 """Random access to sets that `prepare` wrote."""
 
 import functools
-import json
 import os
 from typing import Any
 
 import cv2
 import numpy as np
 import tensorflow_datasets as tfds
+from array_record.python.array_record_data_source import ArrayRecordDataSource
 from etils import epath
 
-from dmlcsr_jax.data.decode import decode_image
+from dmlcsr_jax.data.decode import check_label_values, check_shapes, decode_image, picture_size
+from dmlcsr_jax.data.features import parse
 from dmlcsr_jax.data.label_sets import LabelSet
+from dmlcsr_jax.data.prepared_description import read_splits, read_summary
 from dmlcsr_jax.data.prepared_sets import prepared_sets
-from dmlcsr_jax.errors import UserError
-
-_SUMMARY = "metadata.json"
-_PARTS = {"image": tfds.decode.SkipDecoding(), "label": tfds.decode.SkipDecoding()}
+from dmlcsr_jax.errors import UserError, first_line
 
 
 class PreparedSource:
@@ -49,26 +48,52 @@ class PreparedSource:
         return self._length
 
     def __getitem__(self, index: int) -> dict[str, Any]:
-        """Reads example `index`: "image" uint8 `[H, W, 3]` RGB, "label", "name", "box"."""
-        example = self._records[index]
-        name = example["name"].decode()
-        label = np.frombuffer(example["label"], np.uint8)
-        return {
-            "image": decode_image(example["image"], name),
-            # Ours is a grey PNG, so that OpenCV may read it, twice as fast as Pillow.
-            "label": cv2.imdecode(label, cv2.IMREAD_GRAYSCALE),
-            "name": name,
-            "box": example["box"],
-        }
+        """Reads example `index`: "image" uint8 `[H, W, 3]` RGB, "label", "name", "box".
+
+        Raises:
+          UserError: where its record is damaged, or is not what `prepare` writes.
+        """
+        example = self._example(index)
+        name = self._name(example)
+        image = decode_image(example["image"], name)
+        label = _decode_label(example["label"], name)
+        check_label_values(label, f"the label of {name}", self.label_set)
+        check_shapes(image, label, name, f"the label of {name}")
+        if not np.isfinite(example["box"]).all():
+            raise UserError(f"{name} has the face box {example['box']}; prepare the set anew.")
+        return {"image": image, "label": label, "name": name, "box": example["box"]}
 
     def encoded_image(self, index: int) -> tuple[str, bytes]:
-        """Returns name and encoded photograph of example `index`."""
-        example = self._records[index]
-        return example["name"].decode(), example["image"]
+        """Returns name and encoded photograph of example `index`.
+
+        Raises:
+          UserError: where its record is damaged.
+        """
+        example = self._example(index)
+        return self._name(example), example["image"]
 
     def name(self, index: int) -> str:
-        """Returns the name of example `index`, whose image is not decoded."""
-        return self._records[index]["name"].decode()
+        """Returns the name of example `index`, whose image is not decoded.
+
+        Raises:
+          UserError: where its record is damaged.
+        """
+        return self._name(self._example(index))
+
+    def _name(self, example: dict[str, Any]) -> str:
+        # A strange name is no reason to lose the example.
+        return example["name"].decode(errors="backslashreplace")
+
+    def _example(self, index: int) -> dict[str, Any]:
+        """Returns the features of example `index`, image and label encoded."""
+        try:
+            return parse(self._records[index])
+        # Many kinds: array_record's and protobuf's own, and what parsing a strange record raises.
+        except Exception as error:
+            raise UserError(
+                f"record {index} cannot be read: {first_line(error)}; copy {self.folder} again or "
+                "prepare it anew."
+            ) from error
 
     def __getstate__(self) -> dict[str, Any]:
         """Leaves the open files behind."""
@@ -81,17 +106,11 @@ class PreparedSource:
     @functools.cached_property
     def summary(self) -> dict[str, Any]:
         """What `prepare` wrote about the set: "dataset", "label_set", "options", "left_out"."""
-        try:
-            return json.loads((self.folder / _SUMMARY).read_text(encoding="utf-8"))
-        except (OSError, ValueError) as error:
-            raise UserError(
-                f"{self.folder / _SUMMARY} cannot be read; prepare the set again."
-            ) from error
+        return read_summary(self.folder)
 
     @functools.cached_property
-    def _records(self):
-        builder = tfds.builder_from_directory(self.folder)
-        return builder.as_data_source(self._split, decoders=_PARTS)
+    def _records(self) -> ArrayRecordDataSource:
+        return ArrayRecordDataSource(read_splits(self.folder)[self._split].file_instructions)
 
     def _check_labels(self, expected: LabelSet | None) -> LabelSet:
         own = LabelSet.from_json(self.summary["label_set"])
@@ -104,7 +123,7 @@ class PreparedSource:
 
     def _check_split(self) -> int:
         """Returns the number of examples in the split, whose files are checked to be there."""
-        splits = tfds.builder_from_directory(self.folder).info.splits
+        splits = read_splits(self.folder)
         try:
             split = splits[self._split]
         except (KeyError, ValueError) as error:
@@ -119,16 +138,35 @@ class PreparedSource:
     def _check_files(self, split: tfds.core.SplitInfo):
         """Checks that the files of a split are there and not cut off, as after a broken copy."""
         sizes = {}
-        for path in map(epath.Path, split.filepaths):
+        for path, length in zip(map(epath.Path, split.filepaths), split.shard_lengths, strict=True):
             if not path.exists():
                 raise UserError(f"{path} is missing; copy the set again or prepare it anew.")
             sizes[path.name] = path.stat().length
+            # No record takes less than a byte: a length that is made up exhausts nothing.
+            if length > sizes[path.name]:
+                raise UserError(
+                    f"{path} cannot hold {length:,} examples in {sizes[path.name]:,} bytes; copy "
+                    "the set again or prepare it anew."
+                )
         if sum(sizes.values()) != split.num_bytes:
             raise UserError(
                 f"the files {min(sizes)} and following in {self.folder} have "
                 f"{sum(sizes.values()):,} bytes instead of {split.num_bytes:,}; copy the set again "
                 "or prepare it anew."
             )
+
+
+def _decode_label(data: bytes, name: str) -> np.ndarray:
+    """Returns uint8 `[h, w]`: a label map as `prepare` encodes it."""
+    picture_size(data, f"the label of {name}")
+    try:
+        # A grey PNG, so that OpenCV may read it, twice as fast as Pillow.
+        label = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_GRAYSCALE)
+    except cv2.error:
+        label = None
+    if label is None:
+        raise UserError(f"the label of {name} is not a readable picture; prepare the set anew.")
+    return label
 
 
 def _find(root: epath.Path) -> epath.Path:

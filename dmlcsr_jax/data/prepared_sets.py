@@ -2,12 +2,12 @@
 
 from etils import epath
 
-_INFO = "dataset_info.json"
+INFO = "dataset_info.json"
 
 
 def is_prepared_set(folder: epath.Path) -> bool:
     """Returns whether a folder is a prepared set's own."""
-    return (folder / _INFO).exists()
+    return (folder / INFO).exists()
 
 
 def prepared_sets(root: epath.PathLike) -> list[epath.Path]:
@@ -21,5 +21,5 @@ def prepared_sets(root: epath.PathLike) -> list[epath.Path]:
       Folders that tensorflow-datasets opens, sorted; none for a folder without any.
     """
     root = epath.Path(root)
-    found = [path.parent for depth in ("", "*/", "*/*/") for path in root.glob(depth + _INFO)]
+    found = [path.parent for depth in ("", "*/", "*/*/") for path in root.glob(depth + INFO)]
     return sorted(path for path in found if ".incomplete" not in path.name)

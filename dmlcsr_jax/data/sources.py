@@ -247,6 +247,8 @@ class _Listing:
     def pair(self, line: str) -> tuple[str, str] | None:
         """Returns image and label of a list's line, or None where the line has other parts."""
         parts = line.split()
+        if "\0" in line:  # No file has it in its name.
+            return None
         if len(parts) == 2:
             return parts[0], parts[1]
         if len(parts) != 1:

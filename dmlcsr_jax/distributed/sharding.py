@@ -2,6 +2,7 @@
 
 import jax
 import numpy as np
+from jax.experimental import multihost_utils
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from dmlcsr_jax.errors import UserError
@@ -98,3 +99,17 @@ def local_rows(array: jax.Array) -> np.ndarray:
         return np.asarray(array)
     by_start = {shard.index[0].start or 0: shard for shard in array.addressable_shards}
     return np.concatenate([np.asarray(by_start[start].data) for start in sorted(by_start)])
+
+
+def complete_array(array) -> np.ndarray:
+    """Returns all of an array on the host.
+
+    Args:
+      array: a NumPy array or a `jax.Array`; of one that is split over processes, all of them must
+        ask, in the same order.
+    """
+    if not isinstance(array, jax.Array) or array.is_fully_addressable:
+        return np.asarray(array)
+    if array.is_fully_replicated:
+        return np.asarray(array.addressable_data(0))
+    return np.asarray(multihost_utils.process_allgather(array, tiled=True))

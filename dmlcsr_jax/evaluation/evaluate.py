@@ -66,6 +66,17 @@ class EvaluationResult:
     seconds: float
 
     @property
+    def problem(self) -> str | None:
+        """Why there are no figures: a sentence where no pixel counts, or None."""
+        if self.confusion.any():
+            return None
+        return (
+            f"no pixel of the {self.num_images:,} images of the evaluation set counts: all have "
+            f"the label {self.label_set.ignore_label}, which is ignored, so that there are no "
+            "figures; correct the labels or choose the label set that they are of."
+        )
+
+    @property
     def metrics(self) -> dict[str, Any]:
         """The figures of `metrics.summarize`, and `image_mean_f1`."""
         summary = metrics.summarize(self.confusion, self.label_set)

@@ -10,13 +10,14 @@ import ml_collections
 from etils import epath
 
 from dmlcsr_jax import config as config_lib
+from dmlcsr_jax.atomic_file import make_folder
 from dmlcsr_jax.checkpoints import model
 from dmlcsr_jax.checkpoints.metadata import Metadata
 from dmlcsr_jax.data import label_maps
 from dmlcsr_jax.data.batches import eval_batches
 from dmlcsr_jax.data.sources import open_source
 from dmlcsr_jax.distributed import sharding
-from dmlcsr_jax.errors import differences
+from dmlcsr_jax.errors import UserError, differences
 from dmlcsr_jax.evaluation import evaluate, report
 from dmlcsr_jax.evaluation.scores import make_predict_fn
 from dmlcsr_jax.models.dmlcsr import build_model
@@ -71,7 +72,8 @@ def evaluate_checkpoint(
       The counts, the same in every process.
 
     Raises:
-      UserError: where config, data or checkpoint cannot be used.
+      UserError: where config, data or checkpoint cannot be used; after the results are written,
+        where no pixel counts.
     """
     config_lib.validate(config)
     mesh = sharding.make_mesh()
@@ -83,6 +85,10 @@ def evaluate_checkpoint(
         log.info("the network is the checkpoint's (there), not the config's (here): %s", differing)
     data_labels = configured.label_set
     source = open_source(config, "eval", data_labels)
+
+    out = epath.Path(out or results_folder(config, workdir, checkpoint))
+    if jax.process_index() == 0:
+        make_folder(out)  # Before the work, not after it.
 
     compared = label_maps.shared_label_set(data_labels, metadata.label_set)
     label_table = label_maps.label_map(data_labels, compared).labels
@@ -118,7 +124,6 @@ def evaluate_checkpoint(
             tick=tick,
         )
     if jax.process_index() == 0:
-        out = out or results_folder(config, workdir, checkpoint)
         about = {
             "checkpoint": f"{path.parent.name}/{path.name}",
             "split": config.data.eval_split,
@@ -127,4 +132,6 @@ def evaluate_checkpoint(
         }
         print(report.write_report(out, result, about))
         log.info("results are in %s", out)
+    if problem := result.problem:
+        raise UserError(problem)
     return result

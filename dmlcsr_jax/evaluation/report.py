@@ -89,10 +89,12 @@ def confusion_picture(confusion: np.ndarray, label_set: LabelSet) -> bytes:
     axes = figure.add_subplot()
     axes.set_facecolor("0.85")
     image = axes.imshow(share, cmap="Blues", vmin=0, vmax=100)
+    # A name may hold a dollar, which begins no formula.
+    plain = {"parse_math": False}
     axes.set_xticks(
-        range(count), label_set.classes, rotation=60, ha="right", rotation_mode="anchor"
+        range(count), label_set.classes, rotation=60, ha="right", rotation_mode="anchor", **plain
     )
-    axes.set_yticks(range(count), label_set.classes)
+    axes.set_yticks(range(count), label_set.classes, **plain)
     axes.set_xlabel("predicted")
     axes.set_ylabel("true")
     axes.set_title("Per cent of each true class's pixels (grey: class not in the set)", fontsize=10)

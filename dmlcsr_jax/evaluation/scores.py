@@ -7,7 +7,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from dmlcsr_jax.checkpoints.metadata import Metadata
+from dmlcsr_jax.checkpoints.metadata import IMAGE_SIZES, Metadata
 from dmlcsr_jax.data import warp
 from dmlcsr_jax.distributed.sharding import batch_sharding, local_rows
 from dmlcsr_jax.errors import UserError
@@ -48,12 +48,16 @@ def make_predict_fn(
       label.
 
     Raises:
-      UserError: where `scales` is empty or holds a number that is not above 0.
+      UserError: where `scales` is empty or holds what is no number above 0, or makes the input
+        larger than inputs may be.
     """
     scales = tuple(float(scale) for scale in scales)
-    if not scales or min(scales) <= 0:
-        raise UserError(f"the scales are {scales}; give one or more numbers above 0, such as 1.0.")
     size = metadata.image_size
+    if not scales or not all(0 < size * scale <= IMAGE_SIZES[-1] for scale in scales):
+        raise UserError(
+            f"the scales are {scales}; give one or more numbers above 0, such as 1.0, with which "
+            f"the input of {size} pixels has at most {IMAGE_SIZES[-1]}."
+        )
     mirrored_channels = metadata.label_set.mirror_table()[: metadata.label_set.num_classes]
     num_views = len(scales) * (2 if flip else 1)
 

@@ -100,8 +100,6 @@ def build_model(metadata: Metadata, dtype: str = "float32") -> DMLCSR:
     for name, value, choices in (("stem", metadata.stem, STEMS), ("dtype", dtype, DTYPES)):
         if value not in choices:
             raise UserError(f"{name} {value!r} is unknown: choose one of {', '.join(choices)}.")
-    if metadata.width <= 0:
-        raise UserError(f"width is {metadata.width}: it must be positive.")
     if metadata.encoder == efficientnet.NAME and metadata.width != 1:
         raise UserError(f"width is {metadata.width}: {metadata.encoder} has the width 1 alone.")
     return DMLCSR(

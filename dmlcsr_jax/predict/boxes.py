@@ -6,7 +6,11 @@ import math
 
 from etils import epath
 
+from dmlcsr_jax.data.decode import read_bytes
 from dmlcsr_jax.errors import UserError
+
+# Characters of a line that is not understood.
+_SHOWN = 200
 
 
 def read_boxes(path: epath.PathLike) -> dict[str, list[tuple[float, ...]]]:
@@ -25,11 +29,15 @@ def read_boxes(path: epath.PathLike) -> dict[str, list[tuple[float, ...]]]:
     """
     path = epath.Path(path)
     try:
-        lines = path.read_text().lstrip("\ufeff").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
+        lines = read_bytes(path).decode("utf-8-sig").splitlines()
+        return _boxes(csv.DictReader(lines), path)
+    # csv's own error is of fields that are longer than any name.
+    except (UnicodeDecodeError, csv.Error) as error:
         raise UserError(f"the face boxes {path} cannot be read: {error}.") from error
+
+
+def _boxes(reader: csv.DictReader, path: epath.Path) -> dict[str, list[tuple[float, ...]]]:
     columns = ("name", "x0", "y0", "x1", "y1")
-    reader = csv.DictReader(lines)
     if missing := set(columns) - set(reader.fieldnames or ()):
         raise UserError(
             f"{path} lacks the column {', '.join(sorted(missing))}; its first line must be "
@@ -41,10 +49,12 @@ def read_boxes(path: epath.PathLike) -> dict[str, list[tuple[float, ...]]]:
             box = tuple(float(row[column]) for column in columns[1:])
         except (TypeError, ValueError):
             box = (math.nan,) * 4
-        if not (all(map(math.isfinite, box)) and box[0] < box[2] and box[1] < box[3]):
+        is_box = all(map(math.isfinite, box)) and box[0] < box[2] and box[1] < box[3]
+        if not is_box or row["name"] is None:
+            found = str([row[column] for column in columns[1:]])
             raise UserError(
-                f"{path} line {reader.line_num}: {[row[c] for c in columns[1:]]} is no box; give "
-                "four numbers, left below right and top below bottom."
+                f"{path} line {reader.line_num}: {found[:_SHOWN]} is no box; give four numbers, "
+                "left below right and top below bottom."
             )
         boxes[row["name"]].append(box)
     return dict(boxes)

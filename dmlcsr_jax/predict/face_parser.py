@@ -106,7 +106,7 @@ class FaceParser:
         """
         if batch_size < 1:
             raise UserError(f"the batch size is {batch_size}; it must be 1 or more.")
-        if margin is not None and not margin >= 0:
+        if margin is not None and not 0 <= margin < math.inf:
             raise UserError(f"the margin is {margin}; it must be 0 or more.")
         self.metadata, variables = model.load_model(checkpoint)
         if margin is None:

@@ -12,7 +12,7 @@ from etils import epath
 
 from dmlcsr_jax.data.decode import require_regular
 from dmlcsr_jax.data.prepared_sets import is_prepared_set
-from dmlcsr_jax.errors import UserError
+from dmlcsr_jax.errors import UserError, first_line
 from dmlcsr_jax.predict.photographs import Picture
 from dmlcsr_jax.predict.reader import Encoded
 
@@ -30,7 +30,7 @@ def named_if_damaged(name: str, advice: str = "") -> Iterator[None]:
     try:
         yield
     except RuntimeError as error:
-        reason = (str(error).splitlines() or ["it is damaged"])[0]
+        reason = first_line(error)
         raise UserError(f"{name} cannot be read: {reason}{advice}.") from error
 
 
@@ -131,7 +131,7 @@ class PreparedSet:
         """Yields the names of all examples, for which it reads their records."""
         for picture in self:
             # A damaged record is an error when it is parsed.
-            with contextlib.suppress(RuntimeError):
+            with contextlib.suppress(UserError):
                 yield self._source.name(picture.index)
 
     def encoded(self, picture: Picture) -> Encoded:
@@ -140,6 +140,5 @@ class PreparedSet:
         Raises:
           UserError: where the record is damaged.
         """
-        with named_if_damaged(picture.name):
-            name, data = self._source.encoded_image(picture.index)
+        name, data = self._source.encoded_image(picture.index)
         return Encoded(name, name, data)

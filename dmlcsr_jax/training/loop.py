@@ -191,7 +191,7 @@ def train_and_evaluate(config: ml_collections.ConfigDict, workdir: epath.PathLik
             with batches_lib.eval_batches(
                 eval_source, batch_size=config.eval.batch_size, **views
             ) as batches:
-                return evaluate(
+                result = evaluate(
                     programs.predict,
                     variables,
                     batches,
@@ -200,7 +200,10 @@ def train_and_evaluate(config: ml_collections.ConfigDict, workdir: epath.PathLik
                     num_examples=len(eval_source),
                     tick=watch.tick,
                     description=f"evaluate {kind}",
-                ).metrics
+                )
+            if problem := result.problem:
+                log.warning("%s", problem)
+            return result.metrics
 
         def statistics_batches() -> Iterator[dict[str, jax.Array]]:
             # Another seed than training's, or the same views would be seen twice.

@@ -187,6 +187,16 @@ def test_a_folder_that_cannot_be_written_is_named(tmp_path):
         check.check_data(open_set(tmp_path, "train"), HELEN, tmp_path / "file")
 
 
+def test_a_report_that_cannot_be_written_is_said_before_the_work(tmp_path):
+    class Unread:
+        def __len__(self):
+            return 3
+
+    (tmp_path / "file").write_text("")
+    with pytest.raises(UserError, match="cannot make the folder"):
+        check.check_data({"train": Unread()}, HELEN, tmp_path / "file" / "out")
+
+
 def test_an_example_that_crashes_is_a_finding_and_the_others_are_read():
     drawn = synthetic.SyntheticSource(20, 48)
     sources = {"train": EvilSource(drawn, 5, "crash"), "val": drawn}

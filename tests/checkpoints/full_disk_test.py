@@ -28,6 +28,7 @@ main()
 """
 SAVE_MODELS = """
 import itertools
+import pathlib
 import sys
 
 from dmlcsr_jax.checkpoints.model import save_model
@@ -41,7 +42,10 @@ def main():
         save_model(f"{sys.argv[1]}{number}", METADATA, **random_variables(METADATA))
 
 
-main()
+try:
+    main()
+finally:
+    print(*pathlib.Path(sys.argv[1]).parent.iterdir())
 """
 
 
@@ -75,3 +79,5 @@ def test_a_full_disk_is_said_in_one_sentence(tmp_path, pytestconfig, program, se
     assert result.returncode == 1, result.stderr
     sentence = sentence.format(run=re.escape(str(tmp_path / "run")))
     assert re.fullmatch(f"error: {sentence}\n", result.stderr), result.stderr
+    if program == SAVE_MODELS:
+        assert "orbax-checkpoint-tmp" not in result.stdout

@@ -53,3 +53,39 @@ def test_metadata_older_than_a_field_gets_its_default():
     data = METADATA.to_json()
     del data["output_stride"], data["dilated"]
     assert Metadata.from_json(data) == METADATA
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("mean", [0.1, float("nan"), 0.3]),
+        ("mean", [0.1, 0.2]),
+        ("mean", ["a", "b", "c"]),
+        ("std", [0.1, 0.0, 0.3]),
+        ("std", [0.1, float("inf"), 0.3]),
+        ("std", [0.1, -0.2, 0.3]),
+        ("channel_order", "gbr"),
+        ("channel_order", ["rgb"]),
+        ("image_size", 15),
+        ("image_size", 5000),
+        ("image_size", 473.0),
+        ("image_size", "473"),
+        ("image_size", True),
+        ("width", float("nan")),
+        ("width", 0),
+        ("width", 1e300),
+        ("crop_margin", float("inf")),
+        ("crop_margin", -1),
+        ("crop_margin", "wide"),
+        ("encoder", 3),
+        ("stem", None),
+        ("edge_branch", "yes"),
+        ("output_stride", 0),
+        ("dilated", 1),
+    ],
+)
+def test_impossible_metadata_is_refused_by_field(field, value):
+    with pytest.raises(UserError, match=f"metadata is damaged .the network's {field} is "):
+        Metadata.from_json(METADATA.to_json() | {field: value})
+    with pytest.raises(UserError, match=f"the network's {field} is "):
+        dataclasses.replace(METADATA, **{field: value})

@@ -122,3 +122,10 @@ def test_a_programming_error_is_not_taken_for_damage(saved_model, monkeypatch, e
     monkeypatch.setattr(model, "require_same_shapes", faulty)
     with pytest.raises(error, match="a fault of the program"):
         model.load_model(saved_model)
+
+
+def test_a_model_below_a_file_is_refused_and_leaves_nothing(tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(UserError, match=f"cannot make the folder {tmp_path}/file: "):
+        model.save_model(tmp_path / "file" / "model", METADATA, **random_variables(METADATA))
+    assert [path.name for path in tmp_path.iterdir()] == ["file"]

@@ -180,3 +180,9 @@ def test_a_programming_error_is_not_taken_for_damage(tmp_path, monkeypatch):
     monkeypatch.setattr(orbax_private.Manager, "restore", faulty)
     with pytest.raises(TypeError, match="a fault of the program"):
         checkpoints.read_progress()
+
+
+def test_a_folder_that_cannot_be_made_is_named(tmp_path):
+    (tmp_path / "best").write_text("a file in its place")
+    with pytest.raises(UserError, match=f"cannot make the folder {tmp_path}/best: "):
+        run.RunCheckpoints(tmp_path, keep=1)

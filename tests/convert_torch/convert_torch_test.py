@@ -274,3 +274,50 @@ def test_the_sidecar_describes_the_network(weights, tmp_path):
     described = json.loads((tmp_path / "b.pth.json").read_text())
     assert described["channel_order"] == "bgr"
     assert described["label_set"]["classes"] == list(label_sets.CELEBAMASK_HQ.classes)
+
+
+@pytest.mark.parametrize(
+    ("tensor", "value", "message"),
+    [
+        ("layer6.conv4.weight", float("nan"), "not finite"),
+        ("layer1.0.conv1.weight", float("inf"), "not finite"),
+        ("layer1.0.bn1.running_var", -1e-3, "below 0"),
+    ],
+)
+def test_impossible_values_are_refused_by_tensor(network, tmp_path, capsys, tensor, value, message):
+    state = {name: kept.clone() for name, kept in network.state_dict().items()}
+    state[tensor].view(-1)[0] = value
+    torch.save(state, tmp_path / "w.pth")
+    line = _one_error(capsys, ("from", tmp_path / "w.pth"), ("to", tmp_path / "a"))
+    assert f"w.pth: the tensor {tensor} " in line
+    assert message in line
+    assert not (tmp_path / "a").exists()
+
+
+@pytest.mark.parametrize(
+    ("option", "values"), [("mean", ("nan", "0", "0")), ("std", ("1", "inf", "1")), ("std", "010")]
+)
+def test_pixels_that_are_no_numbers_are_refused(weights, tmp_path, capsys, option, values):
+    with pytest.raises(SystemExit) as stopped:
+        convert_torch.main([f"--from={weights}", f"--to={tmp_path / 'a'}", f"--{option}", *values])
+    assert stopped.value.code == 1
+    assert f"the network's {option} is (" in capsys.readouterr().err
+    assert not (tmp_path / "a").exists()
+
+
+def test_a_changed_file_beside_its_description_is_noticed(weights, tmp_path, capsys):
+    _convert(("from", weights), ("to", tmp_path / "a"))
+    _convert(("from", tmp_path / "a"), ("to", tmp_path / "b.safetensors"))
+    path = tmp_path / "b.safetensors"
+    data = bytearray(path.read_bytes())
+    data[-3] ^= 1
+    path.write_bytes(data)
+    line = _one_error(capsys, ("from", path), ("to", tmp_path / "c"))
+    assert "b.safetensors is not what was written with" in line
+    beside = tmp_path / "b.safetensors.json"
+    description = json.loads(beside.read_text())
+    del description["sha256"]
+    beside.write_text(json.dumps(description))
+    capsys.readouterr()
+    _convert(("from", path), ("to", tmp_path / "c"))
+    assert "has no check sums" in capsys.readouterr().out

@@ -23,6 +23,7 @@ def _imagenet(seed=0, **architecture):
         if not name.startswith(("context", "layer6")):
             state[name] = torch.randn_like(value)
             if name.endswith("running_var"):
+                state[name].abs_()
                 stem = name.removesuffix("running_var")
                 state[stem + "num_batches_tracked"] = torch.tensor(7)
     return state | {"fc.weight": torch.randn(1000, 512), "fc.bias": torch.randn(1000)}

@@ -1,6 +1,7 @@
 """State_dict files as the world writes them."""
 
 import pickle
+import zipfile
 
 import numpy as np
 import pytest
@@ -86,3 +87,43 @@ def test_a_refused_pickle_names_what_it_holds_and_gives_no_unsafe_advice(network
         assert len(str(refused.value).splitlines()) == 1
         for advice in ("weights_only", "trust", "PyTorch 2.6", "add_safe_globals"):
             assert advice not in str(refused.value)
+
+
+def test_parameters_are_tensors(tmp_path):
+    value = torch.nn.Parameter(torch.arange(3.0))
+    torch.save({"a": value}, tmp_path / "w.pth")
+    np.testing.assert_array_equal(files.read(tmp_path / "w.pth")["a"], [0, 1, 2])
+
+
+@pytest.mark.parametrize(
+    ("tensor", "message"),
+    [
+        (torch.empty(3, device="meta"), "sparse, quantised or without values"),
+        (torch.eye(3).to_sparse(), "sparse, quantised or without values"),
+        (torch.eye(3).to_sparse_csr(), "sparse, quantised or without values"),
+        (torch.quantize_per_tensor(torch.eye(3), 0.1, 0, torch.qint8), "quantised"),
+        (torch.zeros(1).expand(10**5, 10**5), r"shape \(100000, 100000\) has more elements"),
+        (torch.as_strided(torch.zeros(4), (1000,), (0,)), "has more elements"),
+    ],
+    ids=["meta", "sparse", "sparse rows", "quantised", "40 GB", "stride 0"],
+)
+def test_tensors_that_are_no_plain_floats_are_named(tmp_path, tensor, message):
+    torch.save({"layer.weight": tensor}, tmp_path / "w.pth")
+    assert (tmp_path / "w.pth").stat().st_size < 10_000
+    with pytest.raises(UserError, match=rf"w\.pth: the tensor layer\.weight .*{message}"):
+        files.read(tmp_path / "w.pth")
+
+
+def test_a_file_that_holds_itself_holds_no_tensors(tmp_path):
+    content = {"epoch": 3}
+    content["state_dict"] = content
+    torch.save(content, tmp_path / "w.pth")
+    with pytest.raises(UserError, match="holds no tensors"):
+        files.read(tmp_path / "w.pth")
+
+
+def test_a_zip_that_grows_is_refused(tmp_path):
+    with zipfile.ZipFile(tmp_path / "w.pth", "w", zipfile.ZIP_DEFLATED) as file:
+        file.writestr("w/data.pkl", bytes(10**7))
+    with pytest.raises(UserError, match=r"w\.pth is no file that PyTorch wrote"):
+        files.read(tmp_path / "w.pth")

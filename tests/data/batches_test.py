@@ -30,6 +30,7 @@ def open_train(
     augmentation=warp.Augmentation(),  # noqa: B008
     seed=3,
     image_size=40,
+    batch_size=8,
     **options,
 ):
     return batches_lib.train_batches(
@@ -37,7 +38,7 @@ def open_train(
         label_set=HELEN,
         image_size=image_size,
         augmentation=augmentation,
-        batch_size=8,
+        batch_size=batch_size,
         seed=seed,
         **options,
     )
@@ -66,6 +67,15 @@ def test_shapes_and_types():
     assert batch["image"].shape == (8, 40, 40, 3)
     assert batch["label"].shape == (8, 40, 40)
     assert batch["image"].dtype == batch["label"].dtype == np.uint8
+
+
+def test_a_batch_may_be_one_example():
+    batches = train(22, batch_size=1)
+    assert batches[0]["image"].shape == (1, 40, 40, 3)
+    # The same examples in the same order as in batches of two, less their augmentation.
+    ones = stacked(train(6, batch_size=1, augmentation=STILL))
+    twos = stacked(train(3, batch_size=2, augmentation=STILL))
+    np.testing.assert_array_equal(np.concatenate(ones), np.concatenate(twos))
 
 
 def test_any_start_and_any_process_count_give_the_same_global_batches():

@@ -182,3 +182,51 @@ def test_convention_says_whose_left():
     )
     assert "2 classes" in bare.convention
     assert "no left and right" in bare.convention
+
+
+def test_a_byte_order_mark_is_no_part_of_a_name(tmp_path):
+    path = tmp_path / "names.txt"
+    path.write_bytes("\ufeffbackground\nface\n".encode())
+    mine = label_sets.get(path)
+    assert mine.classes == ("background", "face")
+    assert mine.mean_f1_classes == (1,)
+    path.write_bytes(("\ufeff" + "\n".join(label_sets.HELEN.classes)).encode())
+    assert label_sets.get(path) == label_sets.HELEN
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"name": 3},
+        {"classes": "background"},
+        {"classes": ["background", 7]},
+        {"classes": None},
+        {"mirror_pairs": [[2, 3, 4]]},
+        {"mirror_pairs": [["2", "3"]]},
+        {"mirror_pairs": 5},
+        {"left_is": []},
+        {"palette": [[0, 0]] * 11},
+        {"palette": [[0, 0, 256]] * 11},
+        {"palette": [[0, 0, float("nan")]] * 11},
+        {"groups": ["eyes"]},
+        {"groups": {"eyes": "left_eye"}},
+        {"ignore_label": "255"},
+        {"ignore_label": float("inf")},
+        {"ignore_label": True},
+    ],
+)
+def test_json_of_other_types_is_refused_by_field(tmp_path, change):
+    path = tmp_path / "mine.json"
+    path.write_text(json.dumps(label_sets.HELEN.to_json() | change))
+    with pytest.raises(UserError, match=f"mine.json: the label set's {next(iter(change))} must be"):
+        label_sets.get(path)
+
+
+def test_a_file_of_something_else_is_no_label_name_file(tmp_path):
+    path = tmp_path / "names.txt"
+    path.write_bytes(b"\x80\x81")
+    with pytest.raises(UserError, match=r"names\.txt is not a readable label-name file"):
+        label_sets.get(path)
+    path.write_bytes(b"a\n" * 2**20)
+    with pytest.raises(UserError, match="more than 1,048,576 bytes"):
+        label_sets.get(path)

@@ -220,3 +220,11 @@ def test_celebamask_hq_sample_reads(shared_dir):
         with PIL.Image.open(source.files(index)[1]) as picture:
             assert picture.mode == "P"
             np.testing.assert_array_equal(example["label"], np.array(picture))
+
+
+def test_a_list_with_what_no_file_name_has_is_refused(tmp_path):
+    for name in ("images", "labels"):
+        (tmp_path / name).mkdir()
+    (tmp_path / "train_list.txt").write_bytes(b"a\x00b\n")
+    with pytest.raises(UserError, match=r"train_list\.txt line 1 is not understood"):
+        sources.FolderSource(tmp_path, "train", HELEN)

@@ -3,12 +3,15 @@
 import json
 
 import jax
+import numpy as np
 import pytest
 from small_checkpoints import random_variables
 
 from configs import synthetic
 from dmlcsr_jax.checkpoints.metadata import Metadata
 from dmlcsr_jax.checkpoints.model import save_model
+from dmlcsr_jax.data.synthetic import SyntheticSource
+from dmlcsr_jax.errors import UserError
 from dmlcsr_jax.evaluation.evaluate_checkpoint import evaluate_checkpoint, results_folder
 
 
@@ -55,3 +58,26 @@ def test_averaging_views_leaves_the_plain_results(tmp_path):
         (True, [1.0, 1.5], 8),
     ]
     assert {f["split"] for f in found} == {config.data.eval_split}
+
+
+def test_labels_that_are_all_ignored_end_in_a_sentence(tmp_path, monkeypatch):
+    config = small_config()
+    metadata = Metadata.from_config(config)
+    save_model(tmp_path / "model", metadata, **random_variables(metadata))
+    drawn = SyntheticSource(2, 48)
+
+    class Ignored:
+        def __len__(self):
+            return len(drawn)
+
+        def __getitem__(self, index):
+            example = drawn[index]
+            return example | {"label": np.full_like(example["label"], 255)}
+
+    monkeypatch.setattr(
+        "dmlcsr_jax.evaluation.evaluate_checkpoint.open_source", lambda *args: Ignored()
+    )
+    with pytest.raises(UserError, match=r"no pixel of the 2 images .* have the label 255"):
+        evaluate_checkpoint(config, tmp_path, str(tmp_path / "model"))
+    [results] = tmp_path.glob("eval/*/metrics.json")
+    assert json.loads(results.read_text())["mean_f1"] is None

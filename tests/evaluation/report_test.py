@@ -1,3 +1,4 @@
+import dataclasses
 import json
 
 import numpy as np
@@ -174,3 +175,17 @@ def test_training_panel_has_a_tile_for_each_map():
     assert wider.shape[1] - panel.shape[1] == 192 + 6
     with pytest.raises(KeyError, match="depth"):
         report.training_panel(images, {"depth": label}, HELEN)
+
+
+def test_class_names_are_no_formulas():
+    names = ("background", "$\\frac{", "b$")
+    labels = dataclasses.replace(
+        HELEN,
+        classes=names,
+        palette=HELEN.palette[:3],
+        mirror_pairs=(),
+        left_is="none",
+        groups={},
+    )
+    picture = report.confusion_picture(np.eye(3, dtype=np.int64), labels)
+    assert picture.startswith(b"\x89PNG")

@@ -181,7 +181,9 @@ def test_look_ahead_starts_the_next_batch_before_it_waits_for_one():
     ]
 
 
-@pytest.mark.parametrize("scales", [(), (1.0, 0.0), (-1.0,)])
+@pytest.mark.parametrize(
+    "scales", [(), (1.0, 0.0), (-1.0,), (1.0, float("nan")), (float("inf"),), (1e6,)]
+)
 def test_impossible_scales_are_refused(metadata, scales):
     with pytest.raises(UserError, match="scales"):
         scores_lib.make_predict_fn(StandIn(), metadata, scales=scales)

@@ -49,7 +49,16 @@ class TestCalls:
         config.read(ROOT / "setup.cfg")
         readme = config["metadata"]["long_description"].removeprefix("file: ")
         files = {readme, config["metadata"]["license_files"], "setup.cfg", "pyproject.toml"}
+        files.add("launch/requirements.txt")
         assert copied == {*files, "dmlcsr_jax", FILLED["CONFIG"].partition("/")[0]}
+
+    def test_the_image_is_an_ordinary_users_of_what_is_pinned(self):
+        lines = (LAUNCH / "Dockerfile").read_text().splitlines()
+        [base] = [line for line in lines if line.startswith("FROM ")]
+        assert re.fullmatch(r"FROM python:3\.12-slim@sha256:[0-9a-f]{64}", base)
+        installs = [line for line in lines if "pip install" in line]
+        assert all("--require-hashes" in line or "--no-deps" in line for line in installs)
+        assert lines[-1] == "USER 1000"
 
     def test_gke_takes_no_topology_for_a_single_host(self, bench):
         bench.settings(GKE_HOSTS="1", GKE_TOPOLOGY="2x2")
@@ -83,6 +92,16 @@ class TestCalls:
         ]
         assert arguments == [*TRAIN, *NASTY, "two\nlines"]
 
+    def test_a_word_between_at_signs_in_a_setting_is_no_placeholder(self, bench):
+        strange = {
+            "GKE_SERVICE_ACCOUNT": "a@IMAGE@b@ARGUMENTS@",
+            "IMAGE": "i@NODE_SELECTOR@@GKE_JOB@",
+        }
+        bench.settings(**strange)
+        pod = _pod(yaml.safe_load(bench.run("gke.sh", "show").stdout))
+        assert pod["serviceAccountName"] == strange["GKE_SERVICE_ACCOUNT"]
+        assert pod["containers"][0]["image"] == strange["IMAGE"]
+
 
 def _pod(manifest) -> dict:
     [job] = manifest["spec"]["replicatedJobs"]
@@ -107,6 +126,10 @@ class TestManifest:
         assert container["command"] == ["python", "-m", "dmlcsr_jax.main", "--distributed"]
         assert pod["shareProcessNamespace"]  # else SIGTERM is lost until JAX listens
         assert container["image"] == FILLED["IMAGE"]
+        assert container["securityContext"] == {
+            "runAsNonRoot": True,
+            "allowPrivilegeEscalation": False,
+        }
         assert container["resources"]["limits"] == {"google.com/tpu": 4}
         [mount] = container["volumeMounts"]
         [volume] = pod["volumes"]

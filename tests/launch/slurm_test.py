@@ -45,6 +45,14 @@ class TestCalls:
             ],
         ]  # fmt: skip
 
+    @pytest.mark.parametrize("words", [["stop"], ["teardown", "--yes"], ["start"], ["status"]])
+    def test_a_name_that_is_a_list_reaches_no_job(self, bench, words):
+        bench.settings(SLURM_JOB="mine,yours")
+        result = bench.run("slurm.sh", *words, check=False)
+        assert result.returncode == 1
+        assert "SLURM_JOB is 'mine,yours'; it must be one name" in result.stderr
+        assert bench.calls() == []
+
     def test_a_queued_job_keeps_its_settings(self, bench):
         def submit():
             bench.run("slurm.sh", "start", cwd=bench.folder)

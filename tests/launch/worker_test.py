@@ -127,13 +127,21 @@ class TestWorker:
         executable(bench.home / "dmlcsr_jax_venv" / "bin" / "python", FAKE)
         self.call(bench, "provision", "3.12")
         venv = f"{bench.home}/dmlcsr_jax_venv"
+        lock = f"{bench.root}/launch/requirements.txt"
         assert bench.calls() == [
             ["python3", "-m", "pip", "--version"],
-            ["python3", "-m", "pip", "install", "--user", "--quiet", "--upgrade", "uv"],
+            [
+                "python3", "-m", "pip", "install", "--user", "--quiet", "--upgrade",
+                "--require-hashes", "--requirement=/dev/stdin",
+            ],
             ["python3", "-m", "uv", "venv", "--quiet", "--allow-existing", "--python=3.12", venv],
             [
                 "python3", "-m", "uv", "pip", "install", "--quiet", f"--python={venv}/bin/python",
-                "--editable", f"{bench.root}[tpu,gcs]",
+                "--require-hashes", f"--requirement={lock}",
+            ],
+            [
+                "python3", "-m", "uv", "pip", "install", "--quiet", f"--python={venv}/bin/python",
+                "--no-deps", "--no-build-isolation", "--editable", str(bench.root),
             ],
             ["python", "-c", "import dmlcsr_jax, jax, libtpu"],
         ]  # fmt: skip

@@ -30,6 +30,9 @@ def test_boxes_of_a_photograph_stay_together(tmp_path):
         ("name,x0,y0,x1,y1\na.jpg,5,2,3,4\n", "line 2.*no box"),
         ("name,x0,y0,x1,y1\na.jpg,1,2,3\n", "line 2.*no box"),
         ("name,x0,y0,x1,y1\na.jpg,1,2,nan,4\n", "line 2.*no box"),
+        ("x0,y0,x1,y1,name\n1,2,3,4\n", "line 2.*no box"),
+        (f"name,x0,y0,x1,y1\n{'a' * 200_000},1,2,3,4\n", "cannot be read: field larger than"),
+        (f"name,x0,y0,x1,y1\na.jpg,{'9' * 100_000},2,3,4\n", r"line 2: .{1,200} is no box"),
     ],
 )
 def test_boxes_that_are_not_understood_are_refused(tmp_path, text, message):

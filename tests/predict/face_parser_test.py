@@ -179,7 +179,13 @@ def test_what_is_no_photograph_is_refused(installed, image):
 
 @pytest.mark.parametrize(
     ("settings", "names"),
-    [({"batch_size": 0}, "batch size"), ({"margin": -1.0}, "margin"), ({"scales": ()}, "scales")],
+    [
+        ({"batch_size": 0}, "batch size"),
+        ({"margin": -1.0}, "margin"),
+        ({"margin": float("inf")}, "margin"),
+        ({"margin": float("nan")}, "margin"),
+        ({"scales": ()}, "scales"),
+    ],
 )
 def test_impossible_settings_are_refused(installed, settings, names):
     with pytest.raises(UserError, match=names):

@@ -15,15 +15,18 @@ from typing import Any, ClassVar
 
 import tensorflow_datasets as tfds
 from absl import logging
+from etils import epath
 
 from dmlcsr_jax.data import limits as limits_lib
-from dmlcsr_jax.data.builders.examples import features
 from dmlcsr_jax.data.builders.options import Options
 from dmlcsr_jax.data.builders.records import Record
 from dmlcsr_jax.data.builders.shards import EXAMPLES_PER_SHARD, Shard, write_shards
 from dmlcsr_jax.data.builders.tfds_private import FinishedShardsBuilder
+from dmlcsr_jax.data.features import features
 from dmlcsr_jax.data.label_sets import LabelSet
 from dmlcsr_jax.data.limits import Limits
+from dmlcsr_jax.data.prepared_description import read_splits, read_summary
+from dmlcsr_jax.data.prepared_sets import is_prepared_set
 from dmlcsr_jax.data.workers import num_cores
 from dmlcsr_jax.errors import UserError
 
@@ -88,6 +91,11 @@ class FaceParsingBuilder(FinishedShardsBuilder, skip_registration=True):
         self._findings = self.find()
         self._check_findings()
         self._shards: dict[str, list[Shard]] = {}
+        place = epath.Path(data_dir) / self.name / str(self.VERSION)
+        if is_prepared_set(place):
+            # tensorflow-datasets reads them too, and has no sentence where they are damaged.
+            read_splits(place)
+            read_summary(place)
         super().__init__(data_dir=data_dir)
 
     @abc.abstractmethod

@@ -6,7 +6,6 @@ from typing import Any
 
 import cv2
 import numpy as np
-import tensorflow_datasets as tfds
 
 from dmlcsr_jax.data.builders.records import Record, read_landmarks
 from dmlcsr_jax.data.decode import check_label_values, check_shapes, picture_size, read_bytes
@@ -40,23 +39,6 @@ class Encoding:
 
     max_side: int | None = None
     jpeg_quality: int | None = None
-
-
-def features() -> tfds.features.FeaturesDict:
-    """Returns the features of one example.
-
-    "image" is the photograph, JPEG or PNG; "label" a grey PNG of the photograph's size, or that
-    divided by a whole number; "name" the example's name; "box" the face's left, top, right and
-    bottom edge, in pixels of the photograph with pixel centres at whole numbers.
-    """
-    return tfds.features.FeaturesDict(
-        {
-            "image": tfds.features.Image(shape=(None, None, 3)),
-            "label": tfds.features.Image(shape=(None, None, 1), encoding_format="png"),
-            "name": tfds.features.Text(),
-            "box": tfds.features.Tensor(shape=(4,), dtype=np.float64),
-        }
-    )
 
 
 def encode(

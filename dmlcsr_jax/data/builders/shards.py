@@ -13,10 +13,11 @@ from array_record.python import array_record_module
 from array_record.python.array_record_data_source import ArrayRecordDataSource
 
 from dmlcsr_jax.data import limits as limits_lib
-from dmlcsr_jax.data.builders.examples import Encoding, encode, features
+from dmlcsr_jax.data.builders.examples import Encoding, encode
 from dmlcsr_jax.data.builders.records import Record
 from dmlcsr_jax.data.builders.tfds_private import serializer
 from dmlcsr_jax.data.decoder_pool import DecoderPool
+from dmlcsr_jax.data.features import features
 from dmlcsr_jax.data.label_sets import LabelSet
 from dmlcsr_jax.data.limits import Limits
 from dmlcsr_jax.errors import UserError

@@ -1,7 +1,7 @@
 """What the values of a label map mean: names, left and right, colours, merged groups."""
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
@@ -112,20 +112,69 @@ class LabelSet:
         """Returns the set that `to_json` wrote.
 
         Raises:
-          UserError: where a field is missing, unknown or impossible.
+          UserError: where a field is missing, unknown, of another type or impossible.
         """
         names = {f.name for f in dataclasses.fields(cls)}
+        if not isinstance(data, Mapping):
+            raise UserError(f"a label set must be one object of {', '.join(sorted(names))}.")
         if wrong := sorted(names ^ set(data)):
             raise UserError(
                 f"a label set lacks or does not know {', '.join(wrong)}; its fields are "
                 f"{', '.join(sorted(names))}."
             )
+        for name, (is_valid, meaning) in _JSON_TYPES.items():
+            if not is_valid(data[name]):
+                raise UserError(f"the label set's {name} must be {meaning}.")
         return cls(
             name=data["name"],
             classes=tuple(data["classes"]),
-            mirror_pairs=tuple((int(a), int(b)) for a, b in data["mirror_pairs"]),
+            mirror_pairs=tuple((a, b) for a, b in data["mirror_pairs"]),
             left_is=data["left_is"],
-            palette=tuple((int(r), int(g), int(b)) for r, g, b in data["palette"]),
+            palette=tuple((r, g, b) for r, g, b in data["palette"]),
             groups={name: tuple(members) for name, members in data["groups"].items()},
-            ignore_label=int(data["ignore_label"]),
+            ignore_label=data["ignore_label"],
         )
+
+
+def _is_text(value: Any) -> bool:
+    return isinstance(value, str) and bool(value.strip())
+
+
+def _is_integer(value: Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool)
+
+
+def _is_byte(value: Any) -> bool:
+    return _is_integer(value) and 0 <= value <= 255
+
+
+def _is_list(value: Any, is_valid: Callable[[Any], bool], length: int | None = None) -> bool:
+    return (
+        isinstance(value, list)
+        and (length is None or len(value) == length)
+        and all(map(is_valid, value))
+    )
+
+
+# What each field must be in JSON; `__post_init__` checks what the values mean.
+_JSON_TYPES = {
+    "name": (_is_text, "text"),
+    "classes": (lambda names: _is_list(names, _is_text), "a list of names"),
+    "mirror_pairs": (
+        lambda pairs: _is_list(pairs, lambda pair: _is_list(pair, _is_integer, 2)),
+        "a list of pairs of whole numbers",
+    ),
+    "left_is": (_is_text, "text"),
+    "palette": (
+        lambda colours: _is_list(colours, lambda colour: _is_list(colour, _is_byte, 3)),
+        "a list of three whole numbers from 0 to 255 for each class",
+    ),
+    "groups": (
+        lambda groups: (
+            isinstance(groups, dict)
+            and all(_is_list(members, _is_text) for members in groups.values())
+        ),
+        "an object of lists of names",
+    ),
+    "ignore_label": (_is_integer, "a whole number"),
+}

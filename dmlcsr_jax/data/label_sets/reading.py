@@ -1,8 +1,8 @@
 """Label sets by their name or from a file."""
 
-import json
 import pathlib
 
+from dmlcsr_jax.data.json_object import parse_object
 from dmlcsr_jax.data.label_sets.celebamask_hq import CELEBAMASK_HQ
 from dmlcsr_jax.data.label_sets.colours import generated_palette
 from dmlcsr_jax.data.label_sets.common import COMMON, COMMON_EXTENDED
@@ -16,6 +16,8 @@ LABEL_SETS: dict[str, LabelSet] = {
     label_set.name: label_set
     for label_set in (HELEN, LAPA, CELEBAMASK_HQ, FACE_SYNTHETICS, COMMON, COMMON_EXTENDED)
 }
+
+_MAX_BYTES = 2**20
 
 
 def get(name_or_file: str | pathlib.Path) -> LabelSet:
@@ -40,15 +42,22 @@ def get(name_or_file: str | pathlib.Path) -> LabelSet:
             f"are {', '.join(LABEL_SETS)}."
         )
     try:
-        text = path.read_text(encoding="utf-8")
-        data = json.loads(text) if path.suffix == ".json" else None
-    except ValueError as error:
+        with path.open("rb") as file:
+            data = file.read(_MAX_BYTES + 1)
+        # Editors put a byte-order mark there, which is no part of the first name.
+        text = data.decode("utf-8-sig")
+    except (OSError, ValueError) as error:
         raise UserError(f"{path} is not a readable label-name file: {error}.") from error
-    if path.suffix == ".json":
-        if not isinstance(data, dict):
-            raise UserError(f"{path} must hold one JSON object, a label set's fields.")
-        return LabelSet.from_json(data)
-    return _from_names(path, text)
+    if len(data) > _MAX_BYTES:
+        raise UserError(f"{path} is no label-name file: it has more than {_MAX_BYTES:,} bytes.")
+    try:
+        if path.suffix == ".json":
+            return LabelSet.from_json(parse_object(data, str(path)))
+        return _from_names(path, text)
+    except UserError as error:
+        if str(path) in str(error):
+            raise
+        raise UserError(f"{path}: {error}") from error
 
 
 def _from_names(path: pathlib.Path, text: str) -> LabelSet:
