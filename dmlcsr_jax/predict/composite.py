@@ -7,6 +7,8 @@ import numpy as np
 from dmlcsr_jax.data import unwarp
 
 _BACKGROUND = 0
+# The deviation of the weight that a view has about its middle, as a share of its side.
+_CLOSE = 0.25
 
 
 class Composite:
@@ -61,7 +63,8 @@ class Composite:
                 wins = shown
                 if self._claim is not None:
                     # Parts claim above 1, the background below.
-                    claim = probability + (label != _BACKGROUND)
+                    claim = probability * _closeness(matrix, scores.shape[0], place)
+                    claim += label != _BACKGROUND
                     held, owner = self._claim[place], self.owner[place]
                     wins = shown & ((claim > held) | ((claim == held) & (view < owner)))
                     np.copyto(held, claim, where=wins)
@@ -70,6 +73,16 @@ class Composite:
                 if self._part is not None:
                     part = _probability(strip, np.full_like(label, self._part), total)
                     np.copyto(self.probability[place], part, where=wins)
+
+
+def _closeness(matrix: np.ndarray, size: int, place: tuple[slice, slice]) -> np.ndarray:
+    """Returns float32 `[h, w]`, 0 to 1: how close a strip's pixels are to the middle of a view."""
+    rows, columns = (np.arange(part.start, part.stop) for part in place)
+    middle = (size - 1) / 2
+    x, y = (
+        of_x * columns + (of_y * rows + offset - middle)[:, None] for of_x, of_y, offset in matrix
+    )
+    return np.exp(-(x**2 + y**2) / (2 * (_CLOSE * size) ** 2)).astype(np.float32)
 
 
 def _exp(logits: np.ndarray) -> np.ndarray:
