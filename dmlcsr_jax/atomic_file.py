@@ -37,7 +37,8 @@ def write_bytes(path: epath.PathLike, data: bytes) -> None:
     """
     path = epath.Path(path)
     make_folder(path.parent)
-    part = path.with_name(f".{path.name}.{uuid.uuid4().hex[:12]}.part")
+    # Not named after the file, whose name may be as long as names can be.
+    part = path.with_name(f".{uuid.uuid4().hex}.part")
     try:
         part.write_bytes(data)
         part.replace(path)

@@ -16,6 +16,15 @@ class UserError(ValueError):
     """Bad input: its message names the file or value, and says how to fix it."""
 
 
+def one_line(text: str) -> str:
+    """Returns a text on one line, as file names may hold anything a terminal or a log obeys.
+
+    Bytes that no text has become "?", and what cannot be printed is written as Python does, "\\n".
+    """
+    text = text.encode(errors="replace").decode()
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+
+
 def differences(there: Mapping[str, Any], here: Mapping[str, Any]) -> str:
     """Returns every field in which two descriptions differ, with both values; "" if none."""
     return "; ".join(
@@ -56,7 +65,7 @@ def exit_on_user_error(main):
         except KeyboardInterrupt:
             print("interrupted", file=sys.stderr)
             sys.exit(128 + signal.SIGINT)
-        print(f"error: {sentence}", file=sys.stderr)
+        print(f"error: {one_line(sentence)}", file=sys.stderr)
         sys.exit(1)
 
     return wrapped

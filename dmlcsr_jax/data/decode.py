@@ -2,19 +2,26 @@
 
 A photograph is turned as its EXIF orientation says, the way viewers and annotation tools show it.
 OpenCV fills what is missing of a cut-off JPEG with grey and turns a palette's indices into colours;
-hence the checks here, and Pillow for label maps.
+hence the checks here, and Pillow for label maps. Files come from strangers: what is no regular file
+or larger than `Limits` is refused before it is read or decoded.
 """
 
+import hashlib
 import io
+import os
 import pathlib
+import stat
 import zlib
+from typing import BinaryIO
 
 import cv2
 import numpy as np
 import PIL.Image
 from etils import epath
 
+from dmlcsr_jax.data import limits as limits_lib
 from dmlcsr_jax.data.label_sets import LabelSet
+from dmlcsr_jax.data.limits import Limits
 from dmlcsr_jax.errors import UserError
 
 _PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
@@ -25,65 +32,174 @@ _JPEG_END = b"\xff\xd9"
 _LABEL_MODES = ("1", "L", "P", "I", "I;16", "I;16B", "RGB")
 
 
-def read_bytes(path: pathlib.Path | epath.Path) -> bytes:
+def read_bytes(path: pathlib.Path | epath.Path, limits: Limits = limits_lib.DEFAULT) -> bytes:
     """Returns a file's bytes.
 
     Args:
       path: the file, local or remote.
+      limits: how large it may be.
 
     Raises:
-      UserError: naming the file, where it cannot be read.
+      UserError: naming the file, where it cannot be read, is no regular file (a named pipe, a
+        device or a link to one) or is larger than the limit.
     """
     try:
-        return path.read_bytes()
+        if "://" in os.fspath(path):
+            size = epath.Path(path).stat().length
+            data = path.read_bytes() if size <= limits.file_bytes else b""
+        else:
+            with open_regular(path) as file:
+                size = os.fstat(file.fileno()).st_size
+                # Files of the system say 0 and have no end.
+                data = file.read(limits.file_bytes + 1) if size <= limits.file_bytes else b""
     except OSError as error:
-        reason = error.strerror or error
-        raise UserError(f"{path} cannot be read ({reason}); fix or replace the file.") from error
+        raise _cannot_read(path, error) from error
+    if max(size, len(data)) > limits.file_bytes:
+        raise UserError(
+            f"{path} has more bytes than the limit of {limits.file_bytes:,}; make it smaller, or "
+            "raise the limit (--max_file_bytes)."
+        )
+    return data
 
 
-def decode_image(data: bytes, name: str) -> np.ndarray:
+def open_regular(path: epath.PathLike) -> io.BufferedReader:
+    """Opens a local file for reading, which never waits and has no effect on a device.
+
+    Args:
+      path: the file, or a link to one.
+
+    Raises:
+      UserError: naming it, where it is a named pipe, a device or a socket, which may have no end,
+        or cannot be read.
+    """
+    require_regular(path)
+    try:
+        return open(path, "rb", opener=lambda name, flags: os.open(name, flags | os.O_NONBLOCK))
+    except OSError as error:
+        raise _cannot_read(path, error) from error
+
+
+def require_regular(path: epath.PathLike) -> None:
+    """Checks that a local file is a regular one or a link to one; a remote one is.
+
+    Opening others is an act for some devices, and a pipe waits for a writer.
+
+    Raises:
+      UserError: naming it, where it is something else or cannot be looked at.
+    """
+    if "://" in os.fspath(path):
+        return
+    try:
+        mode = os.stat(path).st_mode
+    except OSError as error:
+        raise _cannot_read(path, error) from error
+    if not stat.S_ISREG(mode):
+        kind = "a folder" if stat.S_ISDIR(mode) else "a named pipe, a device or a socket"
+        raise UserError(f"{path} cannot be read: it is {kind}, not a regular file.")
+
+
+def _cannot_read(path: epath.PathLike, error: OSError) -> UserError:
+    return UserError(f"{path} cannot be read ({error.strerror or error}); fix or replace the file.")
+
+
+def fingerprint(data: bytes | BinaryIO) -> str:
+    """Returns what tells a file's content from any other: its size and SHA-256."""
+    if isinstance(data, bytes):
+        digest, size = hashlib.sha256(data), len(data)
+    else:
+        digest, size = hashlib.file_digest(data, "sha256"), data.tell()
+    return f"{size} bytes, sha256 {digest.hexdigest()}"
+
+
+def picture_size(data: bytes, name: str, limits: Limits = limits_lib.DEFAULT) -> tuple[int, int]:
+    """Returns height and width of an encoded picture, before its EXIF orientation, and checks it.
+
+    It is not decoded.
+
+    Args:
+      data: the file's bytes, in any format that Pillow knows.
+      name: the file's name, for errors.
+      limits: how many pixels it may have.
+
+    Raises:
+      UserError: where the file is empty, cut off, no picture or has more pixels than the limit.
+    """
+    _check_complete(data, name, limits)
+    try:
+        with PIL.Image.open(io.BytesIO(data)) as picture:
+            width, height = picture.size
+    except PIL.Image.DecompressionBombError as error:
+        raise _too_many_pixels(name, limits) from error
+    # What decoders raise for bytes that were made to confuse them is not theirs to promise.
+    except Exception as error:
+        raise UserError(
+            f"{name} is not a readable picture; replace it or take it off the list."
+        ) from error
+    if height * width > limits.pixels:
+        raise _too_many_pixels(f"{name}, {width}x{height} pixels,", limits)
+    return height, width
+
+
+def _too_many_pixels(name: str, limits: Limits) -> UserError:
+    return UserError(
+        f"{name} has more pixels than the limit of {limits.pixels:,}; make it smaller, or raise "
+        "the limit (--max_pixels)."
+    )
+
+
+def decode_image(data: bytes, name: str, limits: Limits = limits_lib.DEFAULT) -> np.ndarray:
     """Returns the photograph that an encoded file holds, in its EXIF orientation.
 
     Args:
-      data: the file's bytes: JPEG, PNG, or whatever else OpenCV reads.
+      data: the file's bytes: JPEG, PNG, or whatever else OpenCV and Pillow read.
       name: the file's name, for errors.
+      limits: how many pixels it may have.
 
     Returns:
       uint8 `[H, W, 3]` RGB; grey is repeated, transparency dropped, 16 bits reduced to 8.
 
     Raises:
-      UserError: where the file is empty, cut off, damaged or not a picture.
+      UserError: where the file is empty, cut off, damaged, too large or not a picture.
     """
-    _check_complete(data, name)
+    picture_size(data, name, limits)
+    return decode_checked_image(data, name)
+
+
+def decode_checked_image(data: bytes, name: str) -> np.ndarray:
+    """Returns what `decode_image` does of a file that `picture_size` has checked."""
     try:
         image = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR_RGB)
-    except cv2.error:
+    except (cv2.error, MemoryError):
         image = None
     if image is None:
         raise UserError(f"{name} is not a readable picture; replace it or take it off the list.")
     return image
 
 
-def decode_label(data: bytes, name: str, label_set: LabelSet) -> np.ndarray:
+def decode_label(
+    data: bytes, name: str, label_set: LabelSet, limits: Limits = limits_lib.DEFAULT
+) -> np.ndarray:
     """Returns the label map that an encoded file holds: grey values or palette indices.
 
     Args:
       data: the file's bytes: PNG, or another lossless format that Pillow reads.
       name: the file's name, for errors.
       label_set: says which values there may be.
+      limits: how many pixels it may have.
 
     Returns:
       uint8 `[h, w]`, each value a class of the set or its ignore label.
 
     Raises:
-      UserError: where the file is empty, cut off, damaged, in colour or lossy, or holds a value
-        that is neither a class nor the ignore label.
+      UserError: where the file is empty, cut off, damaged, too large, in colour or lossy, or holds
+        a value that is neither a class nor the ignore label.
     """
-    _check_complete(data, name)
+    picture_size(data, name, limits)
     try:
         with PIL.Image.open(io.BytesIO(data)) as picture:
             file_format, mode, label = picture.format, picture.mode, np.asarray(picture)
-    except (OSError, SyntaxError, ValueError) as error:
+    # As in `picture_size`.
+    except Exception as error:
         raise UserError(
             f"{name} is not a readable label map; replace it or take it off the list."
         ) from error
@@ -154,12 +270,12 @@ def _fits(height: int, width: int, label_height: int, label_width: int) -> bool:
     return (height, width) == (factor * label_height, factor * label_width)
 
 
-def _check_complete(data: bytes, name: str):
+def _check_complete(data: bytes, name: str, limits: Limits):
     """Checks that a JPEG or PNG reaches its end, and a PNG's check sums."""
     if not data:
         raise UserError(f"{name} is empty; replace it or take it off the list.")
     if data.startswith(_JPEG_START):
-        complete = _jpeg_is_complete(data)
+        complete = _jpeg_is_complete(data, limits)
     elif data.startswith(_PNG_SIGNATURE):
         complete = _png_is_complete(data)
     else:
@@ -170,7 +286,7 @@ def _check_complete(data: bytes, name: str):
         )
 
 
-def _jpeg_is_complete(data: bytes) -> bool:
+def _jpeg_is_complete(data: bytes, limits: Limits) -> bool:
     """Returns whether a JPEG has all of its scans, whatever may follow them."""
     # In compressed data 0xff is never followed by the end marker's 0xd9.
     if data.endswith(_JPEG_END):
@@ -180,8 +296,13 @@ def _jpeg_is_complete(data: bytes) -> bool:
     # Something follows the picture, or the end marker is only that of the thumbnail.
     try:
         with PIL.Image.open(io.BytesIO(data)) as picture:
-            picture.load()
-    except (OSError, SyntaxError):
+            # What is too large is refused by its size.
+            if picture.width * picture.height <= limits.pixels:
+                picture.load()
+    except PIL.Image.DecompressionBombError:
+        return True
+    # As in `picture_size`.
+    except Exception:
         return False
     return True
 

@@ -61,6 +61,11 @@ class PreparedSource:
             "box": example["box"],
         }
 
+    def encoded_image(self, index: int) -> tuple[str, bytes]:
+        """Returns name and encoded photograph of example `index`."""
+        example = self._records[index]
+        return example["name"].decode(), example["image"]
+
     def name(self, index: int) -> str:
         """Returns the name of example `index`, whose image is not decoded."""
         return self._records[index]["name"].decode()

@@ -3,6 +3,8 @@
 import argparse
 from collections.abc import Sequence
 
+from dmlcsr_jax.data import limits as limits_lib
+from dmlcsr_jax.data.limits import Limits
 from dmlcsr_jax.errors import UserError
 
 
@@ -56,6 +58,33 @@ def parse_arguments(argv: Sequence[str] | None, description: str) -> argparse.Na
         help="what a crop shows beyond its box, as a share of its longer side (default: as the "
         "network was trained, else 0.5)",
     )
+    limits = limits_lib.DEFAULT
+    add(
+        "--max_file_bytes",
+        type=int,
+        default=limits.file_bytes,
+        help="of an encoded photograph; larger ones are refused (default: %(default)s)",
+    )
+    add(
+        "--max_pixels",
+        type=int,
+        default=limits.pixels,
+        help="of a photograph or a frame (default: %(default)s)",
+    )
+    add("--max_frames", type=int, default=limits.frames, help="of a video (default: %(default)s)")
+    add(
+        "--max_seconds",
+        type=float,
+        default=limits.seconds,
+        help="to decode a photograph or a frame, after which it is given up (default: %(default)s)",
+    )
+    add(
+        "--read_ahead_bytes",
+        type=int,
+        default=2**31,
+        help="memory for decoded photographs that wait; larger ones are read again for their "
+        "overlay (default: %(default)s)",
+    )
     add("--split", default="all", help="of a prepared set (default: all)")
     add("--shards", action="store_true", help="ArrayRecord shards instead of a file a photograph")
     add("--records_per_shard", type=int, default=1024, help="in each shard (default: 1024)")
@@ -73,6 +102,16 @@ def parse_arguments(argv: Sequence[str] | None, description: str) -> argparse.Na
         raise UserError(
             f"--records_per_shard is {arguments.records_per_shard}; it must be 1 or more."
         )
+    if arguments.read_ahead_bytes < 1:
+        raise UserError(
+            f"--read_ahead_bytes is {arguments.read_ahead_bytes}; it must be 1 or more."
+        )
+    arguments.limits = Limits(
+        file_bytes=arguments.max_file_bytes,
+        pixels=arguments.max_pixels,
+        frames=arguments.max_frames,
+        seconds=arguments.max_seconds,
+    )
     _check_processes(arguments)
     return arguments
 

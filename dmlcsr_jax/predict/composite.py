@@ -8,7 +8,7 @@ from dmlcsr_jax.data import unwarp
 
 _BACKGROUND = 0
 # The deviation of the weight that a view has about its middle, as a share of its side.
-_CLOSE = 0.25
+_CLOSE = 0.4
 
 
 class Composite:

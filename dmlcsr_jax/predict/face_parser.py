@@ -18,7 +18,6 @@ from dmlcsr_jax.errors import UserError
 from dmlcsr_jax.evaluation.scores import make_predict_fn
 from dmlcsr_jax.models.dmlcsr import build_model
 from dmlcsr_jax.predict.as_image import as_image, check_image
-from dmlcsr_jax.predict.composite import Composite
 from dmlcsr_jax.predict.faces import Box, Detector, Face, as_face, detector_of, find
 from dmlcsr_jax.predict.result import Result
 from dmlcsr_jax.predict.scoring import Photograph, Scorer, Views, in_order
@@ -103,6 +102,11 @@ class FaceParser:
     def variables(self) -> dict[str, Any]:
         """The network's `{"params", "batch_stats"}`, without the edge branch."""
         return self._variables
+
+    @property
+    def num_at_a_time(self) -> int:
+        """How many photographs `stream` holds at most: being read, scored and finished."""
+        return 4 * self._batch_size + 2 * self._num_threads + 2
 
     @property
     def finds_faces(self) -> bool:
@@ -302,17 +306,17 @@ class FaceParser:
         """Decides what the network is shown, and fits the first `ahead` views into its input."""
         image, size = photograph.image, self.metadata.image_size
         check_image(image)
-        hw = image.shape[:2]
         faces = [as_face(box) for box in photograph.boxes]
         # From edges counted from the corner to coordinates with pixel centres at integers.
         matrices = [
             warp.box_matrix(np.array(face.box) - 0.5, size, margin=self.margin, angle=-face.roll)
             for face in faces
             if not photograph.complete
-        ] or [warp.box_matrix(warp.photograph_box(hw), size)]
-        inputs = [self._scorer.input(image, matrix) for matrix in matrices[:ahead]]
-        composite = Composite(hw, len(matrices), part=part)
-        return Views(item, photograph, faces, matrices, inputs, composite)
+        ] or [warp.box_matrix(warp.photograph_box(image.shape[:2]), size)]
+        # Where the photograph may not wait, its views do; else only the first of them.
+        num_made = ahead if photograph.is_kept else len(matrices)
+        inputs = [self._scorer.input(image, matrix) for matrix in matrices[:num_made]]
+        return Views(item, photograph.for_finish(), faces, matrices, inputs, part)
 
 
 def _as_list(photographs: Any) -> list[Any]:

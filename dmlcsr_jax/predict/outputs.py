@@ -1,5 +1,6 @@
 """What prediction writes: palette label maps, overlays, and what the labels mean."""
 
+import errno
 import io
 import json
 from collections.abc import Mapping
@@ -17,25 +18,46 @@ from dmlcsr_jax.errors import UserError, differences
 from dmlcsr_jax.predict.photographs import MARKER, OUTPUT_FOLDERS, Picture
 
 _JPEG_QUALITY = 95
+# Of a video.
+FIRST_FRAME = "000000.png"
+
+
+# Something else has a file's place, which etils says without a number, or the name is not allowed.
+_PLACE_TYPES = (FileExistsError, IsADirectoryError, NotADirectoryError)
+_PLACE_NUMBERS = (errno.ENAMETOOLONG, errno.EILSEQ, errno.EINVAL, errno.ELOOP)
 
 
 class OutputError(UserError):
-    """A file cannot be written, so that going on is of no use."""
+    """A file cannot be written; but for a `PlaceError`, going on is of no use."""
 
 
-def label_png(label: np.ndarray, label_set: LabelSet, name: str) -> bytes:
+class PlaceError(OutputError):
+    """A file's place cannot be had, by its name or for what is there; other files have theirs."""
+
+
+def ends_the_run(error: UserError) -> bool:
+    """Returns whether what went wrong with one picture would go wrong with the next."""
+    return isinstance(error, OutputError) and not isinstance(error, PlaceError)
+
+
+def label_png(
+    label: np.ndarray, label_set: LabelSet, name: str, made_of: str | None = None
+) -> bytes:
     """Returns a palette PNG whose indices are the labels.
 
     Args:
       label: uint8 `[H, W]`.
       label_set: gives the palette.
       name: the photograph's name, kept in the file as the text `name`.
+      made_of: the fingerprint of its file's content, kept as the text `made_of`; None for none.
     """
     picture = PIL.Image.fromarray(label)
     picture.putpalette(visualization.colour_table(label_set).tobytes())
     info = PIL.PngImagePlugin.PngInfo()
     # File names may be bytes that no text has.
     info.add_text("name", name.encode(errors="replace").decode())
+    if made_of is not None:
+        info.add_text("made_of", made_of)
     data = io.BytesIO()
     picture.save(data, format="PNG", pnginfo=info)
     return data.getvalue()
@@ -52,22 +74,32 @@ def write(path: epath.Path, data: bytes) -> None:
     """Writes a file, completely or not at all.
 
     Raises:
-      OutputError: where there is no room or no right to write it.
+      OutputError: where there is no room or no right to write it; a `PlaceError` where only this
+        file cannot be written.
     """
     try:
         atomic_file.write_bytes(path, data)
     except UserError as error:
-        raise OutputError(str(error)) from error
+        raise (PlaceError if _is_place(error.__cause__) else OutputError)(str(error)) from error
     except OSError as error:
         raise cannot_write(path, error) from error
 
 
 def cannot_write(path: epath.PathLike, error: OSError) -> OutputError:
     """Returns the error that names a file that could not be written."""
+    if _is_place(error):
+        return PlaceError(
+            f"cannot write {path}: {error.strerror or type(error).__name__}; rename what it is "
+            "made of, or remove what is in its place."
+        )
     return OutputError(
         f"cannot write {path}: {error.strerror or error}; fix that and start again: what is "
         "finished is kept."
     )
+
+
+def _is_place(error: BaseException | None) -> bool:
+    return isinstance(error, _PLACE_TYPES) or getattr(error, "errno", None) in _PLACE_NUMBERS
 
 
 def open_folder(
@@ -157,26 +189,40 @@ class FileOutput:
             self._out / "overlays" / overlay if has_overlay else None,
         )
 
-    def is_finished(self, picture: Picture, source: epath.PathLike) -> bool:
-        """Returns whether a picture's outputs are there, none older than its file `source`."""
+    def is_finished(self, picture: Picture, source: epath.PathLike, made_of: str) -> bool:
+        """Returns whether a picture's outputs are there and of what its file holds now.
+
+        Args:
+          picture: the photograph or video.
+          source: its file, which must not be newer.
+          made_of: the fingerprint of its content.
+        """
+        label, overlay = self.paths(picture)
+        first = label / FIRST_FRAME if picture.is_video else label
         try:
-            made_of = epath.Path(source).stat().mtime
-            return all(path.stat().mtime >= made_of for path in self.paths(picture) if path)
-        except OSError:
+            changed = epath.Path(source).stat().mtime
+            are_newer = all(path.stat().mtime >= changed for path in (label, overlay) if path)
+            if not are_newer:
+                return False
+            with PIL.Image.open(io.BytesIO(first.read_bytes())) as written:
+                return written.info.get("made_of") == made_of
+        # Whatever is there, it is to be made anew.
+        except Exception:
             return False
 
-    def write(self, picture: Picture, image: np.ndarray, label: np.ndarray) -> None:
+    def write(self, picture: Picture, image: np.ndarray, label: np.ndarray, made_of: str) -> None:
         """Writes a photograph's files, the label map last.
 
         Args:
           picture: the photograph.
           image: uint8 `[H, W, 3]` RGB.
           label: uint8 `[H, W]`.
+          made_of: the fingerprint of the photograph's file.
 
         Raises:
-          OutputError: where a file cannot be written.
+          OutputError: as `write`.
         """
         label_path, overlay_path = self.paths(picture)
         if overlay_path is not None:
             write(overlay_path, overlay_jpeg(image, label, self._label_set, self._alpha))
-        write(label_path, label_png(label, self._label_set, picture.name))
+        write(label_path, label_png(label, self._label_set, picture.name, made_of))

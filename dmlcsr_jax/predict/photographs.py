@@ -10,6 +10,7 @@ from etils import epath
 
 from dmlcsr_jax.data.decode import decode_image, read_bytes
 from dmlcsr_jax.errors import UserError
+from dmlcsr_jax.predict.reader import Encoded
 
 PHOTO_SUFFIXES = (".avif", ".bmp", ".jp2", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp")
 VIDEO_SUFFIXES = (".avi", ".m4v", ".mkv", ".mov", ".mp4", ".webm")
@@ -113,9 +114,10 @@ class PhotoFiles:
         """Returns the picture's file."""
         return self.base / picture.name
 
-    def read(self, picture: Picture) -> tuple[str, np.ndarray]:
-        """Returns the picture's name and what `read_photograph` makes of its file."""
-        return picture.name, read_photograph(self.path(picture))
+    def encoded(self, picture: Picture) -> Encoded:
+        """Returns the picture's name and file."""
+        path = self.path(picture)
+        return Encoded(picture.name, os.fspath(path), path)
 
     def _by_folder(self) -> Iterator[tuple[epath.Path, list[str], dict[str, str]]]:
         for root in self._folders:

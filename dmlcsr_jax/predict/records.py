@@ -6,15 +6,15 @@ import itertools
 import os
 from collections.abc import Iterator
 
-import numpy as np
 from absl import flags
 from array_record.python.array_record_data_source import ArrayRecordDataSource
 from etils import epath
 
-from dmlcsr_jax.data.decode import decode_image
+from dmlcsr_jax.data.decode import require_regular
 from dmlcsr_jax.data.prepared_sets import is_prepared_set
 from dmlcsr_jax.errors import UserError
 from dmlcsr_jax.predict.photographs import Picture
+from dmlcsr_jax.predict.reader import Encoded
 
 
 def record_files(path: epath.Path) -> list[epath.Path]:
@@ -30,7 +30,7 @@ def named_if_damaged(name: str, advice: str = "") -> Iterator[None]:
     try:
         yield
     except RuntimeError as error:
-        reason = str(error).splitlines()[0]
+        reason = (str(error).splitlines() or ["it is damaged"])[0]
         raise UserError(f"{name} cannot be read: {reason}{advice}.") from error
 
 
@@ -62,6 +62,8 @@ class RecordFiles:
         self.base = path
         files = record_files(path)
         self._names = [file.name for file in files]
+        for file in files:
+            require_regular(file)
         with named_if_damaged(str(path)):
             self._files = [ArrayRecordDataSource(os.fspath(file)) for file in files]
             self._ends = list(itertools.accumulate(map(len, self._files)))
@@ -80,17 +82,17 @@ class RecordFiles:
         """Yields the names of all records."""
         return (picture.name for picture in self)
 
-    def read(self, picture: Picture) -> tuple[str, np.ndarray]:
-        """Returns the record's name and its photograph, uint8 `[H, W, 3]` RGB.
+    def encoded(self, picture: Picture) -> Encoded:
+        """Returns the record's name and bytes.
 
         Raises:
-          UserError: where the record is damaged or no picture.
+          UserError: where the record is damaged.
         """
         file, place = self._place(picture.index)
         name = f"record {picture.name}"
         with named_if_damaged(name):
             data = self._files[file][place]
-        return picture.name, decode_image(data, name)
+        return Encoded(picture.name, name, data)
 
     def _place(self, index: int) -> tuple[int, int]:
         """Returns the file that record `index` of all is in, and its number there."""
@@ -132,12 +134,12 @@ class PreparedSet:
             with contextlib.suppress(RuntimeError):
                 yield self._source.name(picture.index)
 
-    def read(self, picture: Picture) -> tuple[str, np.ndarray]:
-        """Returns the example's name and its photograph, uint8 `[H, W, 3]` RGB.
+    def encoded(self, picture: Picture) -> Encoded:
+        """Returns the example's name and the bytes of its photograph.
 
         Raises:
           UserError: where the record is damaged.
         """
         with named_if_damaged(picture.name):
-            example = self._source[picture.index]
-        return example["name"], example["image"]
+            name, data = self._source.encoded_image(picture.index)
+        return Encoded(name, name, data)

@@ -8,7 +8,7 @@ from typing import Any
 
 from etils import epath
 
-from dmlcsr_jax.errors import UserError
+from dmlcsr_jax.errors import UserError, one_line
 from dmlcsr_jax.predict.outputs import write
 
 # Failures beyond these are in failed.txt alone.
@@ -38,8 +38,7 @@ class Report:
         if isinstance(result, AlreadyLabelled):
             self._num_skipped += 1
         elif isinstance(result, UserError):
-            # File names may be bytes that no text has.
-            self._failed.append(str(result).encode(errors="replace").decode())
+            self._failed.append(one_line(str(result)))
         else:
             self._num_labelled += 1
 

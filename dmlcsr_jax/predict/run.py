@@ -15,12 +15,13 @@ from dmlcsr_jax.distributed.progress import progress_bar
 from dmlcsr_jax.errors import UserError
 from dmlcsr_jax.predict.boxes import read_boxes
 from dmlcsr_jax.predict.face_parser import FaceParser, Photograph
-from dmlcsr_jax.predict.outputs import FileOutput, OutputError, label_png, open_folder
+from dmlcsr_jax.predict.outputs import FileOutput, ends_the_run, label_png, open_folder
 from dmlcsr_jax.predict.photographs import PhotoFiles, Picture
+from dmlcsr_jax.predict.reader import Encoded, Reader
 from dmlcsr_jax.predict.report import AlreadyLabelled, Report
 from dmlcsr_jax.predict.shards import ShardOutput
 from dmlcsr_jax.predict.sources import open_source
-from dmlcsr_jax.predict.video import num_frames, parse_video
+from dmlcsr_jax.predict.video import fingerprint_of, parse_video
 
 
 def _fingerprint(variables) -> str:
@@ -76,6 +77,9 @@ class Run:
         self._out = self._open_out(names_checksum)
         self._say_what_is_parsed()
         self._report = Report()
+        self._reader = Reader(
+            arguments.limits, arguments.read_ahead_bytes, self._parser.num_at_a_time
+        )
 
     def label(self) -> bool:
         """Labels the share and reports what became of it; returns whether all could be read.
@@ -84,10 +88,13 @@ class Run:
           OutputError: where an output cannot be written.
         """
         started = time.perf_counter()
-        if self._is_sharded:
-            self._label_to_shards()
-        else:
-            self._label_to_files()
+        try:
+            if self._is_sharded:
+                self._label_to_shards()
+            else:
+                self._label_to_files()
+        finally:
+            self._reader.close()
         seconds = time.perf_counter() - started
         ignored = self._source.ignored if isinstance(self._source, PhotoFiles) else {}
         self._report.finish(self._out, seconds, ignored, self._arguments)
@@ -151,13 +158,15 @@ class Run:
         if num_without := sum(name not in self._boxes for name in names):
             print(f"{num_without} have no box in {path} and are parsed uncropped", flush=True)
 
-    def _load(self, picture: Picture) -> Photograph:
-        name, image = self._source.read(picture)
-        return Photograph(image, self._boxes.get(name, ()), name)
+    def _photograph(self, encoded: Encoded, image: np.ndarray, is_kept: bool) -> Photograph:
+        boxes = self._boxes.get(encoded.name, ())
+        return Photograph(image, boxes, encoded.name, is_kept)
 
     def _label_to_files(self) -> None:
         output = FileOutput(self._out, self._parser.label_set, self._alpha)
         videos = []
+        # Of the pictures on their way, by their index.
+        made_of: dict[int, str] = {}
 
         def photographs() -> Iterator[Picture]:
             for picture in filter(self._is_own, self._source):
@@ -167,12 +176,29 @@ class Run:
                     yield picture
 
         def load(picture):
-            if output.is_finished(picture, self._source.path(picture)):
-                raise AlreadyLabelled(picture.name)
-            return self._load(picture)
+            def check(found: str) -> None:
+                if output.is_finished(picture, self._source.path(picture), found):
+                    raise AlreadyLabelled(picture.name)
+
+            encoded = self._source.encoded(picture)
+            image, made_of[picture.index] = self._reader.photograph(encoded, check)
+            is_kept = self._alpha is not None and self._reader.may_wait(image)
+            return self._photograph(encoded, image, is_kept)
 
         def finish(picture, photograph, label):
-            output.write(picture, photograph.image, label)
+            found, image = made_of.pop(picture.index), photograph.image
+            try:
+                if self._alpha is None:
+                    output.write(picture, image, label, found)
+                else:
+                    encoded = self._source.encoded(picture)
+                    with self._reader.kept_or_read_again(encoded, image, found) as image:
+                        output.write(picture, image, label, found)
+            except UserError as error:
+                if ends_the_run(error):
+                    raise
+                return error
+            return None
 
         with progress_bar(self._num_own, unit="image", description="predict") as bar:
             for _, result in self._parser.stream(photographs(), load, finish):
@@ -184,21 +210,30 @@ class Run:
 
     def _label_video(self, video: Picture, output: FileOutput) -> UserError | None:
         path = self._source.path(video)
-        if output.is_finished(video, path):
-            return AlreadyLabelled(video.name)
         try:
-            with progress_bar(num_frames(path), unit="frame", description=video.name) as bar:
+            made_of = fingerprint_of(path)
+            if output.is_finished(video, path, made_of):
+                return AlreadyLabelled(video.name)
+            with progress_bar(None, unit="frame", description=video.name) as bar:
+
+                def start(num_frames: int | None) -> None:
+                    bar.total = num_frames
+                    bar.refresh()
+
                 parse_video(
                     self._parser,
+                    self._reader,
                     path,
                     *output.paths(video),
                     overlay_alpha=self._arguments.overlay_alpha,
                     boxes=self._boxes.get(video.name, ()),
+                    made_of=made_of,
+                    on_start=start,
                     on_frame=bar.update,
                 )
-        except OutputError:
-            raise
         except UserError as error:
+            if ends_the_run(error):
+                raise
             return error
         return None
 
@@ -229,7 +264,10 @@ class Run:
         def load(picture):
             if picture.is_video:
                 raise UserError(f"{picture.name} is a video; shards are of photographs alone.")
-            return self._load(picture)
+            encoded = self._source.encoded(picture)
+            # There are no overlays.
+            image = self._reader.photograph(encoded)[0]
+            return self._photograph(encoded, image, is_kept=False)
 
         def finish(picture, photograph, label):
             return label_png(label, self._parser.label_set, photograph.name)

@@ -29,12 +29,21 @@ class Photograph:
         `Composite` says what becomes of pixels in several crops.
       name: what the photograph is called.
       complete: parses all of the photograph, although its one face is known.
+      is_kept: whether `finish` is given the pixels, which wait for it in memory; else it is given
+        zeros.
     """
 
     image: np.ndarray
     boxes: Sequence[Box | Face] = ()
     name: str = ""
     complete: bool = False
+    is_kept: bool = True
+
+    def for_finish(self) -> "Photograph":
+        """Returns what waits for the label map: this, or one that has its shape but no memory."""
+        if self.is_kept:
+            return self
+        return dataclasses.replace(self, image=np.broadcast_to(np.uint8(0), self.image.shape))
 
 
 @dataclasses.dataclass
@@ -47,8 +56,9 @@ class Views:
       faces: those in it.
       matrices: one a view, float64 `[2, 3]`, photograph pixel to input pixel.
       inputs: the first views, uint8 `[S, S, 3]`; the others are made when it is their turn.
-      composite: what the views' scores come to.
+      part: a label whose probability is wanted too.
       error: why it could not be loaded.
+      composite: what the views' scores come to.
     """
 
     item: Any
@@ -56,8 +66,9 @@ class Views:
     faces: list[Face] = dataclasses.field(default_factory=list)
     matrices: list[np.ndarray] = dataclasses.field(default_factory=list)
     inputs: list[np.ndarray] = dataclasses.field(default_factory=list)
-    composite: Composite | None = None
+    part: int | None = None
     error: UserError | None = None
+    composite: Composite | None = None
     added: list[concurrent.futures.Future] = dataclasses.field(default_factory=list)
 
     @property
@@ -137,6 +148,9 @@ class Scorer:
 
         for views in loaded:
             queue.append(views)
+            if views.error is None:
+                hw, count = views.photograph.image.shape[:2], len(views.matrices)
+                views.composite = Composite(hw, count, part=views.part)
             inputs, views.inputs = views.inputs, []
             for view, matrix in enumerate(views.matrices):
                 is_made = view < len(inputs)

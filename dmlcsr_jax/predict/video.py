@@ -1,7 +1,10 @@
 """Videos: a label map a frame, and an overlay to watch."""
 
-import math
+import contextlib
+import itertools
 import os
+import pathlib
+import tempfile
 from collections.abc import Callable, Iterator, Sequence
 
 import cv2
@@ -9,35 +12,42 @@ import numpy as np
 from etils import epath
 
 from dmlcsr_jax import visualization
+from dmlcsr_jax.data.decode import fingerprint, open_regular
 from dmlcsr_jax.errors import UserError
 from dmlcsr_jax.predict import outputs
 from dmlcsr_jax.predict.face_parser import Box, FaceParser, Photograph
+from dmlcsr_jax.predict.reader import Reader
 
-_DEFAULT_FPS = 25.0
 
+def fingerprint_of(path: epath.PathLike) -> str:
+    """Returns the fingerprint of a video's content.
 
-def num_frames(path: epath.PathLike) -> int | None:
-    """Returns how many frames a video says it has; None where it says nothing."""
-    capture = cv2.VideoCapture(os.fspath(path))
-    count = int(capture.get(cv2.CAP_PROP_FRAME_COUNT))
-    capture.release()
-    return count if count > 0 else None
+    Raises:
+      UserError: where it is remote or cannot be read.
+    """
+    _require_local(path)
+    with open_regular(path) as file:
+        return fingerprint(file)
 
 
 def parse_video(
     parser: FaceParser,
+    reader: Reader,
     path: epath.PathLike,
     labels: epath.PathLike,
     overlay: epath.PathLike | None,
     *,
     overlay_alpha: float = 0.5,
     boxes: Sequence[Box] = (),
+    made_of: str | None = None,
+    on_start: Callable[[int | None], None] = lambda num_frames: None,
     on_frame: Callable[[], None] = lambda: None,
 ) -> int:
     """Parses every frame of a video.
 
     Args:
       parser: the network.
+      reader: decodes the video.
       path: the video, a local file.
       labels: folder of palette PNGs `000000.png`, `000001.png`, ... at the video's size; it appears
         when it is complete.
@@ -45,90 +55,107 @@ def parse_video(
         is complete. None: no overlay.
       overlay_alpha: share of the tint, 0 to 1.
       boxes: faces to look at in every frame, as in `Photograph`.
+      made_of: as in `outputs.label_png`.
+      on_start: called with the number of frames that the video announces, None for none.
       on_frame: called after each frame.
 
     Returns:
       The number of frames.
 
     Raises:
-      UserError: where the video has no frame that can be read, breaks off, or is remote.
+      UserError: where the video has no frame that can be read, breaks off, is beyond a limit or
+        remote.
       outputs.OutputError: where an output cannot be written.
     """
     path, labels = epath.Path(path), epath.Path(labels)
     for place in (path, labels):
-        if "://" in os.fspath(place):
-            raise UserError(f"{place} is remote; videos are read and written as local files.")
-    capture = cv2.VideoCapture(os.fspath(path))
+        _require_local(place)
     part = labels.with_name(f".{labels.name}.part")
-    if part.exists():
-        part.rmtree()
-    overlay_part = writer = None
+    count = 0
     try:
-        part.mkdir(parents=True)
-        if overlay is not None:
-            overlay = epath.Path(overlay)
-            overlay.parent.mkdir(parents=True, exist_ok=True)
-            overlay_part = overlay.with_name(f".{overlay.name}.part.mp4")
-
-        def finish(item, photograph, label):
-            name = f"{item[0]:06d}"
-            outputs.write(part / f"{name}.png", outputs.label_png(label, parser.label_set, name))
-            if overlay is None:
-                return None
-            return visualization.overlay(photograph.image, label, parser.label_set, overlay_alpha)
-
-        count = 0
-        frames = parser.stream(_frames(capture), lambda item: Photograph(item[1], boxes), finish)
-        for _, frame in frames:
-            if isinstance(frame, UserError):
-                raise frame
+        with contextlib.ExitStack() as stack:
+            _remove(part)
+            stack.callback(_remove, part)
+            part.mkdir(parents=True)
+            info, frames = stack.enter_context(reader.video(path))
+            on_start(info.num_frames)
+            write_overlay = None
             if overlay is not None:
-                writer = writer or _open_writer(overlay_part, capture, frame.shape[:2])
-                writer.write(cv2.cvtColor(frame, cv2.COLOR_RGB2BGR))
-            count += 1
-            on_frame()
-        announced = num_frames(path) or 0
-        # Containers round their length: a frame or two may be missing at the end.
-        if count == 0 or count < 0.95 * announced - 2:
-            raise UserError(
-                f"{path}: {count} of {announced} frames could be read; it is damaged or no video."
-            )
-        if writer is not None:
-            writer.release()
-            overlay_part.replace(overlay)
-        if labels.exists():
-            labels.rmtree()
-        part.rename(labels)
+                write_overlay = stack.enter_context(_overlay(epath.Path(overlay), info.fps))
+
+            def finish(item, photograph, label):
+                name = f"{item[0]:06d}"
+                data = outputs.label_png(label, parser.label_set, name, made_of)
+                outputs.write(part / f"{name}.png", data)
+                if overlay is None:
+                    return None
+                return visualization.overlay(
+                    photograph.image, label, parser.label_set, overlay_alpha
+                )
+
+            numbered = enumerate(frames)
+            while some := list(itertools.islice(numbered, 1)):
+                # Large frames go through the network in small groups, no more of them in memory.
+                group = itertools.chain(
+                    some, itertools.islice(numbered, reader.frames_at_a_time(info) - 1)
+                )
+                for _, frame in parser.stream(group, lambda f: Photograph(f[1], boxes), finish):
+                    if isinstance(frame, UserError):
+                        raise frame
+                    if write_overlay is not None:
+                        write_overlay(frame)
+                    count += 1
+                    on_frame()
+            if write_overlay is not None:
+                write_overlay(None)
+            _remove(labels)
+            part.rename(labels)
         return count
     except OSError as error:
         raise outputs.cannot_write(labels, error) from error
-    finally:
-        capture.release()
-        if writer is not None:
-            writer.release()
-        if part.exists():
-            part.rmtree()
-        if overlay_part is not None:
-            overlay_part.unlink(missing_ok=True)
 
 
-def _frames(capture: cv2.VideoCapture) -> Iterator[tuple[int, np.ndarray]]:
-    index = 0
-    while True:
-        is_read, frame = capture.read()
-        if not is_read:
-            return
-        yield index, cv2.cvtColor(frame, cv2.COLOR_BGR2RGB)
-        index += 1
+def _require_local(path: epath.PathLike) -> None:
+    if "://" in os.fspath(path):
+        raise UserError(f"{path} is remote; videos are read and written as local files.")
 
 
-def _open_writer(path: epath.Path, capture: cv2.VideoCapture, hw) -> cv2.VideoWriter:
-    fps = capture.get(cv2.CAP_PROP_FPS)
-    fps = fps if math.isfinite(fps) and fps > 0 else _DEFAULT_FPS
-    codec = cv2.VideoWriter_fourcc(*"mp4v")
-    writer = cv2.VideoWriter(os.fspath(path), codec, fps, (hw[1], hw[0]))
-    if not writer.isOpened():
-        raise outputs.OutputError(
-            f"cannot write {path}: no mp4 of {hw[1]}x{hw[0]} pixels; use --no_overlay."
-        )
-    return writer
+def _remove(folder: epath.Path) -> None:
+    if folder.exists():
+        folder.rmtree()
+
+
+@contextlib.contextmanager
+def _overlay(path: epath.Path, fps: float) -> Iterator[Callable[[np.ndarray | None], None]]:
+    """Gives a function that writes a frame `[H, W, 3]` RGB of an mp4, or with None finishes it."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    part = f".{path.name}.part.mp4"
+    writer = None
+    with tempfile.TemporaryDirectory() as folder:
+        # OpenCV crashes on a name that is no UTF-8.
+        (pathlib.Path(folder) / "overlays").symlink_to(os.path.abspath(path.parent))
+        (pathlib.Path(folder) / "overlay.mp4").symlink_to(f"overlays/{part}")
+
+        def write(frame: np.ndarray | None) -> None:
+            nonlocal writer
+            if frame is None:
+                writer.release()
+                path.with_name(part).replace(path)
+                return
+            if writer is None:
+                hw = frame.shape[:2]
+                codec = cv2.VideoWriter_fourcc(*"mp4v")
+                target = os.path.join(folder, "overlay.mp4")
+                writer = cv2.VideoWriter(target, codec, fps, (hw[1], hw[0]))
+                if not writer.isOpened():
+                    raise outputs.OutputError(
+                        f"cannot write {path}: no mp4 of {hw[1]}x{hw[0]} pixels; use --no_overlay."
+                    )
+            writer.write(cv2.cvtColor(frame, cv2.COLOR_RGB2BGR))
+
+        try:
+            yield write
+        finally:
+            if writer is not None:
+                writer.release()
+            path.with_name(part).unlink(missing_ok=True)

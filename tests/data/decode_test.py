@@ -1,6 +1,11 @@
 """Decoding against Pillow and arrays, and damage told from health."""
 
 import io
+import os
+import pathlib
+import socket
+import struct
+import zlib
 
 import cv2
 import numpy as np
@@ -8,6 +13,7 @@ import PIL.Image
 import pytest
 
 from dmlcsr_jax.data import decode, label_sets, synthetic
+from dmlcsr_jax.data.limits import Limits
 from dmlcsr_jax.errors import UserError
 
 HELEN = label_sets.HELEN
@@ -163,3 +169,88 @@ def test_sizes_must_agree_or_divide():
             check((64, 48), label_hw)
     with pytest.raises(UserError, match="EXIF"):
         check((64, 48), (48, 64))
+
+
+def jpeg_of(width, height):
+    """A JPEG that says it has that many pixels, with too few data."""
+    data = bytearray(encode(FACE, "JPEG"))
+    start = data.index(b"\xff\xc0")
+    data[start + 5 : start + 9] = height.to_bytes(2, "big") + width.to_bytes(2, "big")
+    return bytes(data)
+
+
+def png_of(width, height):
+    """A grey PNG that says it has that many pixels, its check sums right."""
+    chunks = [(b"IHDR", struct.pack(">IIBBBBB", width, height, 8, 0, 0, 0, 0))]
+    chunks += [(b"IDAT", zlib.compress(b"\0" * 100)), (b"IEND", b"")]
+    return b"\x89PNG\r\n\x1a\n" + b"".join(
+        struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+        for kind, data in chunks
+    )
+
+
+@pytest.mark.parametrize("tail", [b"", b"x"], ids=["plain", "with a byte more"])
+@pytest.mark.parametrize("hw", [(10_001, 10_000), (20_000, 20_000), (65_000, 65_000)])
+def test_a_photograph_above_the_limit_is_refused_before_it_is_decoded(hw, tail):
+    for data in (jpeg_of(*hw) + tail, png_of(*hw) + tail):
+        with pytest.raises(UserError, match=r"x\.jpg.* more pixels than the limit of 100,000,000"):
+            decode.decode_image(data, "x.jpg")
+
+
+@pytest.mark.parametrize("side", [10_001, 20_000, 33_000, 100_000])
+def test_a_label_map_above_the_limit_is_refused_before_it_is_decoded(side):
+    with pytest.raises(UserError, match=r"l\.png.* more pixels than the limit of 100,000,000"):
+        decode.decode_label(png_of(side, side), "l.png", HELEN)
+
+
+def test_the_limit_of_pixels_can_be_set():
+    data = encode(FACE)
+    decode.decode_image(data, "x.png", Limits(pixels=64 * 64))
+    for function in (
+        decode.decode_image,
+        lambda *args: decode.decode_label(*args[:2], HELEN, args[2]),
+    ):
+        with pytest.raises(UserError, match=r"x\.png, 64x64 pixels, has more .* \(--max_pixels\)"):
+            function(data, "x.png", Limits(pixels=64 * 64 - 1))
+
+
+def test_limits_are_positive_numbers():
+    for value in (0, -1, float("nan"), float("inf")):
+        with pytest.raises(UserError, match=r"--max_seconds is .*; it must be more than 0"):
+            Limits(seconds=value)
+
+
+def test_only_regular_files_are_read(tmp_path, monkeypatch):
+    os.mkfifo(tmp_path / "pipe")
+    (tmp_path / "zero").symlink_to("/dev/zero")
+    (tmp_path / "to pipe").symlink_to(tmp_path / "pipe")
+    with socket.socket(socket.AF_UNIX) as server:
+        monkeypatch.chdir(tmp_path)  # A long path is none for a socket.
+        server.bind("socket")
+        for name in ("pipe", "zero", "to pipe", "socket"):
+            with pytest.raises(
+                UserError, match=f"{name} cannot be read: it is a named pipe, a dev"
+            ):
+                decode.read_bytes(tmp_path / name)
+    with pytest.raises(UserError, match="it is a folder"):
+        decode.read_bytes(tmp_path)
+    with pytest.raises(UserError, match=r"missing cannot be read \(No such file"):
+        decode.read_bytes(tmp_path / "missing")
+    (tmp_path / "file").write_bytes(b"content")
+    (tmp_path / "link").symlink_to(tmp_path / "file")
+    assert decode.read_bytes(tmp_path / "link") == b"content"
+
+
+def test_a_file_above_the_limit_of_bytes_is_refused_unread(tmp_path):
+    path = tmp_path / "x.jpg"
+    path.write_bytes(b"12345")
+    assert decode.read_bytes(path, Limits(file_bytes=5)) == b"12345"
+    with pytest.raises(UserError, match=r"x\.jpg has more bytes than the limit of 4; .*bytes\)"):
+        decode.read_bytes(path, Limits(file_bytes=4))
+    # Sparse: it has no content to read, and 1 TB of it.
+    os.truncate(path, 2**40)
+    with pytest.raises(UserError, match="more bytes than the limit of 268,435,456"):
+        decode.read_bytes(path)
+    # It says that it has none.
+    with pytest.raises(UserError, match="more bytes than the limit of 4"):
+        decode.read_bytes(pathlib.Path("/proc/meminfo"), Limits(file_bytes=4))

@@ -64,18 +64,34 @@ def test_folder_that_cannot_be_made_is_named(tmp_path):
         outputs.open_folder(tmp_path / "file" / "out", HELEN, SETTINGS, "ckpt")
 
 
-def test_finished_means_all_files_newer_than_the_photograph(tmp_path):
+def test_finished_means_all_files_newer_than_the_photograph_and_made_of_its_content(tmp_path):
     source = tmp_path / "a.jpg"
     source.write_bytes(b"photo")
     os.utime(source, (1000, 1000))
     picture = Picture(0, "a.jpg", "a")
     output = outputs.FileOutput(tmp_path, HELEN, 0.5)
-    assert not output.is_finished(picture, source)
-    output.write(picture, np.zeros((4, 4, 3), np.uint8), np.ones((4, 4), np.uint8))
-    assert output.is_finished(picture, source)
+    assert not output.is_finished(picture, source, "5 bytes")
+    output.write(picture, np.zeros((4, 4, 3), np.uint8), np.ones((4, 4), np.uint8), "5 bytes")
+    assert output.is_finished(picture, source, "5 bytes")
+    assert not output.is_finished(picture, source, "6 bytes")
     os.utime(tmp_path / "labels" / "a.png", (999, 999))
-    assert not output.is_finished(picture, source)
+    assert not output.is_finished(picture, source, "5 bytes")
     os.utime(tmp_path / "labels" / "a.png", (1001, 1001))
     (tmp_path / "overlays" / "a.jpg").unlink()
-    assert not output.is_finished(picture, source)
-    assert outputs.FileOutput(tmp_path, HELEN, None).is_finished(picture, source)
+    assert not output.is_finished(picture, source, "5 bytes")
+    without = outputs.FileOutput(tmp_path, HELEN, None)
+    assert without.is_finished(picture, source, "5 bytes")
+    (tmp_path / "labels" / "a.png").write_bytes(b"damaged")
+    assert not without.is_finished(picture, source, "5 bytes")
+
+
+def test_a_place_that_cannot_be_had_does_not_end_the_run(tmp_path):
+    (tmp_path / "file").write_text("")
+    (tmp_path / "folder").mkdir()
+    for path in (tmp_path / "file" / "a.png", tmp_path / "folder", tmp_path / ("a" * 256)):
+        with pytest.raises(outputs.PlaceError, match="cannot") as error:
+            outputs.write(path, b"")
+        assert not outputs.ends_the_run(error.value)
+    outputs.write(tmp_path / ("a" * 255), b"content")
+    assert (tmp_path / ("a" * 255)).read_bytes() == b"content"
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["a" * 255, "file", "folder"]

@@ -5,9 +5,11 @@ import PIL.Image
 import pytest
 from colour_network import interior, picture, truth
 
+from dmlcsr_jax.data.limits import Limits
 from dmlcsr_jax.errors import UserError
 from dmlcsr_jax.predict import outputs, video
 from dmlcsr_jax.predict.face_parser import FaceParser
+from dmlcsr_jax.predict.reader import Reader
 
 CELLS = np.array([[1, 2, 3, 4], [5, 6, 7, 1], [2, 3, 1, 4]])
 
@@ -16,6 +18,13 @@ CELLS = np.array([[1, 2, 3, 4], [5, 6, 7, 1], [2, 3, 1, 4]])
 def parser(monkeypatch):
     colour_network.install(monkeypatch.setattr)
     return FaceParser("any", batch_size=4)
+
+
+@pytest.fixture(scope="module")
+def reader():
+    reader = Reader(Limits(), memory_bytes=2**30, num_at_a_time=8)
+    yield reader
+    reader.close()
 
 
 @pytest.fixture
@@ -29,18 +38,20 @@ def path(tmp_path):
     return path
 
 
-def test_every_frame_gets_its_label_map_and_is_in_the_overlay(parser, path, tmp_path):
-    frames = []
+def test_every_frame_gets_its_label_map_and_is_in_the_overlay(parser, reader, path, tmp_path):
+    frames, announced = [], []
     count = video.parse_video(
         parser,
+        reader,
         path,
         tmp_path / "labels" / "v.mp4",
         tmp_path / "overlays" / "v.mp4",
         overlay_alpha=1.0,
+        on_start=announced.append,
         on_frame=lambda: frames.append(1),
     )
     assert count == len(frames) == 11
-    assert video.num_frames(path) == 11
+    assert announced == [11]
     files = sorted(path.name for path in (tmp_path / "labels" / "v.mp4").iterdir())
     assert files == [f"{i:06d}.png" for i in range(11)]
     inside = interior(CELLS, margin=5)
@@ -60,30 +71,31 @@ def test_every_frame_gets_its_label_map_and_is_in_the_overlay(parser, path, tmp_
     assert [path.name for path in (tmp_path / "overlays").iterdir()] == ["v.mp4"]
 
 
-def test_without_overlay_only_label_maps_are_written(parser, path, tmp_path):
-    video.parse_video(parser, path, tmp_path / "labels", None)
+def test_without_overlay_only_label_maps_are_written(parser, reader, path, tmp_path):
+    video.parse_video(parser, reader, path, tmp_path / "labels", None)
     assert len(list((tmp_path / "labels").iterdir())) == 11
     assert sorted(path.name for path in tmp_path.iterdir()) == ["labels", "v.mp4"]
 
 
 @pytest.mark.parametrize("kept", [0, 700])
-def test_damaged_video_is_named_and_leaves_nothing(parser, path, tmp_path, kept):
+def test_damaged_video_is_named_and_leaves_nothing(parser, reader, path, tmp_path, kept):
     path.write_bytes(path.read_bytes()[:kept])
+    outputs_ = tmp_path / "labels" / "v", tmp_path / "overlays" / "v.mp4"
     with pytest.raises(UserError, match=r"v\.mp4"):
-        video.parse_video(parser, path, tmp_path / "labels" / "v", tmp_path / "overlays" / "v.mp4")
+        video.parse_video(parser, reader, path, *outputs_)
     assert not [file for file in tmp_path.rglob("*") if file.is_file() and file != path]
 
 
-def test_output_that_cannot_be_written_is_told_apart(parser, path, tmp_path, monkeypatch):
+def test_output_that_cannot_be_written_is_told_apart(parser, reader, path, tmp_path, monkeypatch):
     def full_disk(path, data):
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(outputs.atomic_file, "write_bytes", full_disk)
     with pytest.raises(outputs.OutputError, match="No space left on device"):
-        video.parse_video(parser, path, tmp_path / "labels", None)
+        video.parse_video(parser, reader, path, tmp_path / "labels", None)
     assert not (tmp_path / "labels").exists()
 
 
-def test_remote_video_is_refused(parser, tmp_path):
+def test_remote_video_is_refused(parser, reader, tmp_path):
     with pytest.raises(UserError, match="remote"):
-        video.parse_video(parser, "gs://bucket/v.mp4", tmp_path / "labels", None)
+        video.parse_video(parser, reader, "gs://bucket/v.mp4", tmp_path / "labels", None)
