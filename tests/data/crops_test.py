@@ -154,9 +154,8 @@ def test_boxes_are_shifted_as_a_detectors_would_be():
         for seed in range(300):
             rng = np.random.default_rng(seed)
             augmentation = Augmentation(**still, shift_std=shift_std)
-            y, x = np.nonzero(
-                augment(example, rng, augmentation=augmentation, **arguments)["image"][..., 0]
-            )
+            view = augment(example, rng, augmentation=augmentation, **arguments)["image"]
+            y, x = np.nonzero(view[..., 0])
             yield x.mean(), y.mean()
 
     # The longer side, 40, and its margins are 96: a pixel of the photograph is one of the input.
