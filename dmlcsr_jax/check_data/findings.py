@@ -1,15 +1,19 @@
 """What reading one example of a set gives, in worker processes; they need no JAX."""
 
+import concurrent.futures
 import dataclasses
 import hashlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
+from dmlcsr_jax.data import limits as limits_lib
+from dmlcsr_jax.data.decoder_pool import DecoderPool
 from dmlcsr_jax.data.label_sets import LabelSet
-from dmlcsr_jax.data.workers import WorkerPool
 from dmlcsr_jax.errors import UserError
+
+_TASKS_AT_A_TIME = 16
 
 
 @dataclasses.dataclass(frozen=True)
@@ -79,6 +83,8 @@ def findings(
 ) -> Iterator[Finding]:
     """Yields what every example of every split gave, in order.
 
+    An example that ends the process that reads it, or does not end, is found too.
+
     Args:
       sources: split name to source.
       label_set: meaning of the labels.
@@ -86,24 +92,49 @@ def findings(
     """
     tasks = [(split, index) for split, source in sources.items() for index in range(len(source))]
     if not num_workers:
-        for split, index in tasks:
-            yield _examine(sources[split], split, index, label_set)
+        yield from examine_steps(dict(sources), label_set, tasks)
         return
-    pool = WorkerPool(num_workers, _keep_arguments, (dict(sources), label_set))
-    try:
-        yield from pool.map(_examine_in_worker, tasks, chunksize=16)
-    finally:
-        pool.shutdown(cancel_futures=True)
+    starts = range(0, len(tasks), _TASKS_AT_A_TIME)
+    with (
+        concurrent.futures.ThreadPoolExecutor(num_workers) as threads,
+        # Closed first, which ends what the threads wait for.
+        DecoderPool(limits_lib.DEFAULT, num_workers, (dict(sources), label_set)) as pool,
+    ):
+        futures = [
+            threads.submit(_examine_in_process, pool, tasks[start : start + _TASKS_AT_A_TIME])
+            for start in starts
+        ]
+        try:
+            for future in futures:
+                yield from future.result()
+        except BaseException:
+            threads.shutdown(wait=False, cancel_futures=True)
+            raise
 
 
-# The worker process's own copy of the arguments; empty in the main process.
-_worker: dict[str, Any] = {}
+def examine_steps(
+    sources: dict[str, Any], label_set: LabelSet, tasks: Sequence[tuple[str, int]]
+) -> Iterator[Finding]:
+    """Yields what some examples gave.
+
+    Args:
+      sources: split name to source.
+      label_set: meaning of the labels.
+      tasks: split and index of each example.
+    """
+    for split, index in tasks:
+        yield _examine(sources[split], split, index, label_set)
 
 
-def _keep_arguments(sources: dict[str, Any], label_set: LabelSet):
-    _worker.update(sources=sources, label_set=label_set)
-
-
-def _examine_in_worker(task: tuple[str, int]) -> Finding:
-    split, index = task
-    return _examine(_worker["sources"][split], split, index, _worker["label_set"])
+def _examine_in_process(pool: DecoderPool, tasks: Sequence[tuple[str, int]]) -> list[Finding]:
+    found: list[Finding] = []
+    while remaining := tasks[len(found) :]:
+        try:
+            with pool.steps("", examine_steps, remaining) as advance:
+                for split, index in remaining:
+                    found.append(advance(f"{split} example {index}"))
+        except UserError as error:
+            # What a source says of an example is in its finding: this is of the process.
+            split, index = tasks[len(found)]
+            found.append(Finding(split, index, error=str(error)))
+    return found

@@ -17,7 +17,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
-from multiprocessing import forkserver
+from multiprocessing import forkserver, resource_tracker
 from typing import Any
 
 import numpy as np
@@ -41,14 +41,18 @@ class DecoderPool:
     fails alone. They import no JAX, and start when they are first needed.
     """
 
-    def __init__(self, limits: Limits, num_workers: int | None = None):
+    def __init__(
+        self, limits: Limits, num_workers: int | None = None, shared: tuple[Any, ...] = ()
+    ):
         """Starts nothing but the process that the others are forked from.
 
         Args:
           limits: seconds of a step, and what the memory of a process is bounded by.
           num_workers: number of processes; None for one a core.
+          shared: what every generator is given first; it is sent once to each process.
         """
         self._limits = limits
+        self._shared = shared
         self._idle: queue.LifoQueue[_Worker | None] = queue.LifoQueue()
         for _ in range(num_workers or num_cores()):
             self._idle.put(None)
@@ -56,6 +60,8 @@ class DecoderPool:
         self._workers: set[_Worker] = set()
         self._is_closed = False
         multiprocessing.set_forkserver_preload(["dmlcsr_jax.data.decode_in_worker", __name__])
+        # Its start would let the signals through again.
+        resource_tracker.ensure_running()
         with signals_held_back(signal.SIGINT):
             forkserver.ensure_running()
 
@@ -84,13 +90,13 @@ class DecoderPool:
         Args:
           name: the file, for errors.
           function: makes the generator; a function of a module that imports no JAX.
-          args: its arguments, picklable.
+          args: its arguments after those that are shared, picklable.
           ahead: makes the next value before it is asked for.
 
         Yields:
-          A function that returns the generator's next value, or None after its last. It raises
-          `UserError`, the generator's own or one that names the file and says what became of the
-          process.
+          A function that returns the generator's next value, or None after its last. It may be
+          given the name of the file that this step is about. It raises `UserError`, the generator's
+          own or one that names the file and says what became of the process.
         """
         worker = self._idle.get()
         try:
@@ -98,16 +104,16 @@ class DecoderPool:
                 self._forget(worker)
                 worker = None
                 worker = self._start()
-            request: Any = (name, function, args)
+            start: tuple[Callable[..., Iterator[Any]], tuple[Any, ...]] | None = (function, args)
 
-            def advance() -> Any:
-                nonlocal request
+            def advance(of: str = name) -> Any:
+                nonlocal start
                 if not worker.is_busy:
-                    worker.ask(request)
-                request = None
-                result = self._result_of(worker, name)
+                    worker.ask((of, start))
+                start = None
+                result = self._result_of(worker, of)
                 if ahead and result is not None:
-                    worker.ask(None)
+                    worker.ask((of, None))
                 return result
 
             yield advance
@@ -118,7 +124,7 @@ class DecoderPool:
             self._idle.put(worker)
 
     def _start(self) -> "_Worker":
-        worker = _Worker(self._limits)
+        worker = _Worker(self._limits, self._shared)
         with self._lock:
             self._workers.add(worker)
             if not self._is_closed:
@@ -154,10 +160,10 @@ class DecoderPool:
 class _Worker:
     """One process and the connection to it."""
 
-    def __init__(self, limits: Limits):
+    def __init__(self, limits: Limits, shared: tuple[Any, ...]):
         context = multiprocessing.get_context("forkserver")
         self._connection, theirs = context.Pipe()
-        self.process = context.Process(target=_serve, args=(theirs, limits), daemon=True)
+        self.process = context.Process(target=_serve, args=(theirs, limits, shared), daemon=True)
         with signals_held_back(signal.SIGINT, signal.SIGTERM):
             self.process.start()
         theirs.close()
@@ -168,8 +174,8 @@ class _Worker:
         # Whether it has been asked for what it has not answered.
         self.is_busy = False
 
-    def ask(self, request: Any) -> None:
-        """Has it make the next value: of what (name, function, arguments) say, or None."""
+    def ask(self, request: tuple[str, Any]) -> None:
+        """Has it make the next value, given the file's name, and function and arguments or None."""
         self.is_busy = True
         # Of a process that has died the answer tells.
         with contextlib.suppress(BrokenPipeError, ConnectionResetError):
@@ -207,12 +213,14 @@ class _Worker:
 
 
 def _reason(exitcode: int | None) -> str:
+    if exitcode == -signal.SIGKILL:
+        return "SIGKILL, perhaps for want of memory"
     if exitcode is not None and exitcode < 0:
         return signal.Signals(-exitcode).name
     return f"exit status {exitcode}"
 
 
-def _serve(connection, limits: Limits) -> None:
+def _serve(connection, limits: Limits, shared: tuple[Any, ...]) -> None:
     """Runs one generator after the other, a step for each request."""
     start_worker()
     _limit_memory(limits)
@@ -224,14 +232,14 @@ def _serve(connection, limits: Limits) -> None:
     steps: Iterator[Any] = iter(())
     while True:
         try:
-            request = connection.recv()
+            name, start = connection.recv()
         except EOFError:
             return
         result = error = None
         try:
-            if request is not None:
-                name, function, args = request
-                steps = function(*args)
+            if start is not None:
+                function, args = start
+                steps = function(*shared, *args)
             result = next(steps, None)
         except UserError as exception:
             error = UserError(str(exception))

@@ -13,7 +13,9 @@ import sys
 from collections.abc import Sequence
 
 from dmlcsr_jax.data import label_sets
+from dmlcsr_jax.data import limits as limits_lib
 from dmlcsr_jax.data.builders import BUILDERS, Options
+from dmlcsr_jax.data.limits import Limits
 from dmlcsr_jax.errors import UserError, exit_on_user_error
 
 
@@ -24,6 +26,7 @@ def prepare(
     *,
     options: Options | None = None,
     num_workers: int | None = None,
+    limits: Limits = limits_lib.DEFAULT,
 ) -> pathlib.Path:
     """Prepares a data set; does nothing where it is prepared already.
 
@@ -33,6 +36,7 @@ def prepare(
       to: where to write.
       options: choices, see `builders.Options`.
       num_workers: number of processes; None for one a core.
+      limits: what a file of the set may cost.
 
     Returns:
       The folder of the prepared set, `{to}/{dataset}/{version}`.
@@ -43,7 +47,7 @@ def prepare(
     if dataset not in BUILDERS:
         raise UserError(f"there is no data set {dataset!r}; the sets are {', '.join(BUILDERS)}.")
     builder = BUILDERS[dataset](
-        source=source, data_dir=to, options=options, num_workers=num_workers
+        source=source, data_dir=to, options=options, num_workers=num_workers, limits=limits
     )
     builder.prepare()
     counts = ", ".join(f"{count:,} {split}" for split, count in builder.counts.items())
@@ -79,6 +83,25 @@ def _parser() -> argparse.ArgumentParser:
         help="take a set that is not complete, leaving out images without label",
     )
     add("--num_workers", type=int, help="number of processes (one a core unless given)")
+    limits = limits_lib.DEFAULT
+    add(
+        "--max_file_bytes",
+        type=int,
+        default=limits.file_bytes,
+        help="of any file; a larger one ends the run (%(default)s)",
+    )
+    add(
+        "--max_pixels",
+        type=int,
+        default=limits.pixels,
+        help="of a photograph or label; a larger one ends the run (%(default)s)",
+    )
+    add(
+        "--max_seconds",
+        type=float,
+        default=limits.seconds,
+        help="to read one example; a longer time ends the run (%(default)s)",
+    )
     add("--label_set", help="folder: a label set's name or file (label_names.txt unless given)")
     add(
         "--val_fraction",
@@ -118,6 +141,11 @@ def main(argv: Sequence[str] | None = None):
         test_fraction=arguments.test_fraction,
         split_seed=arguments.split_seed,
     )
+    limits = Limits(
+        file_bytes=arguments.max_file_bytes,
+        pixels=arguments.max_pixels,
+        seconds=arguments.max_seconds,
+    )
     try:
         prepare(
             arguments.dataset,
@@ -125,6 +153,7 @@ def main(argv: Sequence[str] | None = None):
             arguments.to,
             options=options,
             num_workers=arguments.num_workers,
+            limits=limits,
         )
     except KeyboardInterrupt:
         print("interrupted; the same command goes on from the finished files.", file=sys.stderr)

@@ -1,14 +1,12 @@
 """Worker processes: how every pool of this package starts, and ends with its parent."""
 
-import concurrent.futures
 import contextlib
 import ctypes
 import multiprocessing
 import os
 import signal
 import threading
-from collections.abc import Callable, Iterator
-from typing import Any
+from collections.abc import Iterator
 
 import cv2
 
@@ -54,34 +52,3 @@ def signals_held_back(*signals: signal.Signals) -> Iterator[None]:
         yield
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
-
-
-class WorkerPool(concurrent.futures.ProcessPoolExecutor):
-    """A pool of processes that start by `start_worker`.
-
-    They are new processes rather than forks, which would share the locks of JAX, OpenCV and
-    array_record.
-    """
-
-    def __init__(
-        self, num_workers: int, initializer: Callable[..., None], initargs: tuple[Any, ...]
-    ):
-        """Starts nothing yet.
-
-        Args:
-          num_workers: number of processes, 1 or more.
-          initializer: called once in each process, after `start_worker`.
-          initargs: its arguments; may hold what multiprocessing shares.
-        """
-        context = multiprocessing.get_context("spawn")
-        super().__init__(num_workers, context, _start, (initializer, initargs))
-
-    def submit(self, *args, **kwargs) -> concurrent.futures.Future:
-        """Submits a call, which may start a process."""
-        with signals_held_back(signal.SIGINT):
-            return super().submit(*args, **kwargs)
-
-
-def _start(initializer: Callable[..., None], initargs: tuple[Any, ...]) -> None:
-    start_worker()
-    initializer(*initargs)

@@ -64,16 +64,17 @@ class Report:
         print(
             f"{share}{self._num_labelled} labelled in {seconds:.1f} s "
             f"({self._num_labelled / seconds:.1f} images/s), {self._num_skipped} were labelled "
-            f"before, {len(self._failed)} failed; see {out}"
+            f"before, {len(self._failed)} failed; see {one_line(str(out))}"
         )
         if ignored:
             counts = collections.Counter(ignored).most_common(5)
-            print("left alone: " + ", ".join(f"{number} {suffix}" for suffix, number in counts))
+            sentence = ", ".join(f"{number} {suffix}" for suffix, number in counts)
+            print(f"left alone: {one_line(sentence)}")
         if not self._failed:
             (out / name).unlink(missing_ok=True)
             return
         for sentence in self._failed[:_MAX_PRINTED]:
             print(f"error: {sentence}", file=sys.stderr)
         if (more := len(self._failed) - _MAX_PRINTED) > 0:
-            print(f"error: {more} more are in {out / name}", file=sys.stderr)
+            print(f"error: {more} more are in {one_line(str(out / name))}", file=sys.stderr)
         write(out / name, ("\n".join(self._failed) + "\n").encode())

@@ -16,7 +16,7 @@ import numpy as np
 
 from dmlcsr_jax.checkpoints import model
 from dmlcsr_jax.distributed.progress import progress_bar
-from dmlcsr_jax.errors import UserError
+from dmlcsr_jax.errors import UserError, one_line
 from dmlcsr_jax.predict.boxes import read_boxes
 from dmlcsr_jax.predict.face_parser import FaceParser, Photograph
 from dmlcsr_jax.predict.faces import DETECTOR, INSTALL_DETECTOR
@@ -40,7 +40,7 @@ def _fingerprint(variables) -> str:
 
 
 def _warn(sentence: str) -> None:
-    print(f"warning: {sentence}", file=sys.stderr)
+    print(f"warning: {one_line(sentence)}", file=sys.stderr)
 
 
 class Run:
@@ -241,7 +241,7 @@ class Run:
             made_of = fingerprint_of(path)
             if output.is_finished(video, path, made_of):
                 return AlreadyLabelled(video.name)
-            with progress_bar(None, unit="frame", description=video.name) as bar:
+            with progress_bar(None, unit="frame", description=one_line(video.name)) as bar:
 
                 def start(num_frames: int | None) -> None:
                     bar.total = num_frames

@@ -121,7 +121,7 @@ def _require_local(path: epath.PathLike) -> None:
 
 
 def _remove(folder: epath.Path) -> None:
-    if folder.exists():
+    if folder.is_dir():
         folder.rmtree()
 
 

@@ -115,3 +115,12 @@ def test_detect_faces(folder):
     # A box in the middle of all four, and of each.
     assert rows["16 pixels, turned 0"][:3] == [4, 0, 1]
     assert rows["24 pixels, turned 0"][:3] == [4, 100, 0]
+
+
+def test_predict():
+    small = ("--image_size=32", "--side=48", "--num_photographs=3", "--turns=1", "--batch_size=2")
+    finished = run("predict", "--config=configs/synthetic.py", *small)
+    rows = table(finished)
+    parts = ["decode", "decode in a process", "network", "label map", "encode"]
+    assert list(rows) == ["this checkout", *parts]
+    assert min(min(numbers) for numbers in rows.values()) > 0

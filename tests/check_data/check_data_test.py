@@ -6,8 +6,10 @@ import cv2
 import numpy as np
 import PIL.Image
 import pytest
+from evil_paths import EvilSource
 
 from dmlcsr_jax.check_data import check
+from dmlcsr_jax.check_data.findings import findings
 from dmlcsr_jax.data import label_sets, synthetic
 from dmlcsr_jax.data.sources import FolderSource
 from dmlcsr_jax.errors import UserError
@@ -183,3 +185,16 @@ def test_a_folder_that_cannot_be_written_is_named(tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(UserError, match=r"cannot make the folder .*file"):
         check.check_data(open_set(tmp_path, "train"), HELEN, tmp_path / "file")
+
+
+def test_an_example_that_crashes_is_a_finding_and_the_others_are_read():
+    drawn = synthetic.SyntheticSource(20, 48)
+    sources = {"train": EvilSource(drawn, 5, "crash"), "val": drawn}
+    found = list(findings(sources, HELEN, num_workers=2))
+    assert [(f.split, f.index) for f in found] == [(s, i) for s in sources for i in range(20)]
+    assert [(f.split, f.index) for f in found if f.error] == [("train", 5)]
+    assert "train example 5 ended the process that decoded it (SIGSEGV)" in found[5].error
+    for index in range(20):
+        np.testing.assert_array_equal(
+            found[20 + index].counts, np.bincount(drawn[index]["label"].ravel(), minlength=256)
+        )

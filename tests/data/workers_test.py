@@ -12,7 +12,8 @@ import cv2
 import psutil
 import pytest
 
-from dmlcsr_jax.data import workers
+from dmlcsr_jax.data.decoder_pool import DecoderPool
+from dmlcsr_jax.data.limits import Limits
 from dmlcsr_jax.data.synthetic import draw_face
 
 # Each starts its workers, says so, and is then killed while they work.
@@ -56,9 +57,14 @@ if __name__ == "__main__":
 
 
 def children(pid):
-    """The worker processes below a process; multiprocessing's resource tracker is none."""
+    """The worker processes below a process; those of multiprocessing that start them are none."""
     found = psutil.Process(pid).children(recursive=True)
-    return [p for p in found if "resource_tracker" not in " ".join(p.cmdline())]
+    starters = {p.ppid() for p in found} - {pid}
+    return [
+        p
+        for p in found
+        if "resource_tracker" not in " ".join(p.cmdline()) and p.pid not in starters
+    ]
 
 
 @pytest.fixture
@@ -105,27 +111,33 @@ def wait_for(condition):
         time.sleep(0.01)
 
 
-def nothing():
-    pass
-
-
 def core_and_threads():
-    return signal.getsignal(signal.SIGINT), cv2.getNumThreads()
+    yield signal.getsignal(signal.SIGINT), cv2.getNumThreads()
+
+
+def pid():
+    yield os.getpid()
 
 
 def test_a_worker_of_a_pool_ignores_ctrl_c_and_has_one_thread():
-    with workers.WorkerPool(1, nothing, ()) as pool:
-        assert pool.submit(core_and_threads).result() == (signal.SIG_IGN, 1)
+    with DecoderPool(Limits(), 1) as pool, pool.steps("", core_and_threads) as advance:
+        assert advance() == (signal.SIG_IGN, 1)
     assert signal.SIGINT not in signal.pthread_sigmask(signal.SIG_BLOCK, ())
 
 
 def test_an_interrupt_while_workers_start_is_the_parents_alone():
-    with workers.WorkerPool(2, nothing, ()) as pool:
-        futures = [pool.submit(os.getpid) for _ in range(4)]
-        for worker in children(os.getpid()):
-            worker.send_signal(signal.SIGINT)
-        pids = {future.result() for future in concurrent.futures.as_completed(futures, 60)}
-    assert os.getpid() not in pids
+    with DecoderPool(Limits(), 2) as pool, concurrent.futures.ThreadPoolExecutor(2) as threads:
+
+        def ask(_):
+            with pool.steps("", pid) as advance:
+                return advance()
+
+        answers = threads.map(ask, range(4), timeout=60)
+        for _ in range(20):
+            for worker in psutil.Process().children(recursive=True):
+                worker.send_signal(signal.SIGINT)
+            time.sleep(0.02)
+        assert os.getpid() not in set(answers)
 
 
 @pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="no affinity on this system")

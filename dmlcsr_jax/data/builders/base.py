@@ -16,12 +16,14 @@ from typing import Any, ClassVar
 import tensorflow_datasets as tfds
 from absl import logging
 
+from dmlcsr_jax.data import limits as limits_lib
 from dmlcsr_jax.data.builders.examples import features
 from dmlcsr_jax.data.builders.options import Options
 from dmlcsr_jax.data.builders.records import Record
 from dmlcsr_jax.data.builders.shards import EXAMPLES_PER_SHARD, Shard, write_shards
 from dmlcsr_jax.data.builders.tfds_private import FinishedShardsBuilder
 from dmlcsr_jax.data.label_sets import LabelSet
+from dmlcsr_jax.data.limits import Limits
 from dmlcsr_jax.data.workers import num_cores
 from dmlcsr_jax.errors import UserError
 
@@ -64,6 +66,7 @@ class FaceParsingBuilder(FinishedShardsBuilder, skip_registration=True):
         data_dir: str | os.PathLike,
         options: Options | None = None,
         num_workers: int | None = None,
+        limits: Limits = limits_lib.DEFAULT,
     ):
         """Finds the parts of the set; reads no image yet.
 
@@ -72,12 +75,14 @@ class FaceParsingBuilder(FinishedShardsBuilder, skip_registration=True):
           data_dir: where to build `{name}/{version}`.
           options: the user's choices.
           num_workers: number of processes that write; None for one a core.
+          limits: what a file of the set may cost.
 
         Raises:
           UserError: where a piece is missing or the counts are not the official ones.
         """
         self.options = options or Options()
         self._num_workers = num_workers or num_cores()
+        self._limits = limits
         self.source = self._locate(pathlib.Path(source))
         self.labels = self.label_set()
         self._findings = self.find()
@@ -139,7 +144,7 @@ class FaceParsingBuilder(FinishedShardsBuilder, skip_registration=True):
             self._shards = self._plan(partial)
             self._check_room(place)
             every = [shard for split in self._shards.values() for shard in split]
-            write_shards(every, self.labels, self._num_workers)
+            write_shards(every, self.labels, self._num_workers, self._limits)
             self.describe(partial / "downloads")
             shutil.rmtree(partial)
 

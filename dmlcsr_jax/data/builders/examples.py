@@ -9,8 +9,10 @@ import numpy as np
 import tensorflow_datasets as tfds
 
 from dmlcsr_jax.data.builders.records import Record, read_landmarks
-from dmlcsr_jax.data.decode import check_label_values, check_shapes, decode_image, read_bytes
+from dmlcsr_jax.data.decode import check_label_values, check_shapes, picture_size, read_bytes
+from dmlcsr_jax.data.decode_in_worker import decode_covered_image
 from dmlcsr_jax.data.label_sets import LabelSet
+from dmlcsr_jax.data.limits import Limits
 from dmlcsr_jax.errors import UserError
 
 # Quality of a reduced photograph where none is asked for.
@@ -57,13 +59,16 @@ def features() -> tfds.features.FeaturesDict:
     )
 
 
-def encode(record: Record, encoding: Encoding, label_set: LabelSet) -> dict[str, Any]:
-    """Reads an example and checks it.
+def encode(
+    record: Record, encoding: Encoding, label_set: LabelSet, limits: Limits
+) -> dict[str, Any]:
+    """Reads an example and checks it, in a process without other threads that write to stderr.
 
     Args:
       record: where its parts lie.
       encoding: how the photograph is stored.
       label_set: which labels there may be.
+      limits: what a file may cost.
 
     Returns:
       The example's features, image and label as file objects of encoded bytes.
@@ -71,9 +76,10 @@ def encode(record: Record, encoding: Encoding, label_set: LabelSet) -> dict[str,
     Raises:
       UserError: where a file is damaged, a label is not of the set, or sizes do not fit.
     """
-    data = read_bytes(record.image)
-    image = decode_image(data, str(record.image))
-    label = record.label.read(label_set)
+    data = read_bytes(record.image, limits)
+    picture_size(data, str(record.image), limits)
+    image = decode_covered_image(data, str(record.image))
+    label = record.label.read(label_set, limits)
     label_name = f"the label of {record.name}"
     check_label_values(label, label_name, label_set)
     check_shapes(image, label, str(record.image), label_name)

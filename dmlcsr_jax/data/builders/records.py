@@ -6,8 +6,9 @@ import pathlib
 import cv2
 import numpy as np
 
-from dmlcsr_jax.data.decode import decode_label, read_bytes
+from dmlcsr_jax.data.decode import decode_label, picture_size, read_bytes
 from dmlcsr_jax.data.label_sets import LabelSet
+from dmlcsr_jax.data.limits import Limits
 from dmlcsr_jax.errors import UserError
 
 
@@ -17,13 +18,13 @@ class LabelFile:
 
     path: pathlib.Path
 
-    def read(self, label_set: LabelSet) -> np.ndarray:
+    def read(self, label_set: LabelSet, limits: Limits) -> np.ndarray:
         """Returns uint8 `[h, w]`.
 
         Raises:
           UserError: where the file is damaged or holds a value that is not a label.
         """
-        return decode_label(read_bytes(self.path), str(self.path), label_set)
+        return decode_label(read_bytes(self.path, limits), str(self.path), label_set, limits)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -37,7 +38,7 @@ class PartMasks:
 
     masks: tuple[tuple[int, pathlib.Path], ...]
 
-    def read(self, label_set: LabelSet) -> np.ndarray:
+    def read(self, label_set: LabelSet, limits: Limits) -> np.ndarray:
         """Returns uint8 `[h, w]`.
 
         Raises:
@@ -46,7 +47,7 @@ class PartMasks:
         del label_set  # The labels are the layout's own.
         label = None
         for value, path in self.masks:
-            mask = _decode_mask(path)
+            mask = _decode_mask(path, limits)
             if label is None:
                 label = np.zeros_like(mask)
             elif mask.shape != label.shape:
@@ -66,17 +67,17 @@ class SoftMasks:
 
     paths: tuple[pathlib.Path, ...]
 
-    def read(self, label_set: LabelSet) -> np.ndarray:
+    def read(self, label_set: LabelSet, limits: Limits) -> np.ndarray:
         """Returns uint8 `[h, w]`.
 
         Raises:
           UserError: where a map is damaged, or the maps differ in size.
         """
         del label_set  # There are as many maps as classes.
-        most = _decode_mask(self.paths[0])
+        most = _decode_mask(self.paths[0], limits)
         label = np.zeros_like(most)
         for value, path in enumerate(self.paths[1:], 1):
-            mask = _decode_mask(path)
+            mask = _decode_mask(path, limits)
             if mask.shape != most.shape:
                 raise _different_sizes(self.paths[0], most.shape, path, mask.shape)
             label[mask > most] = value
@@ -135,11 +136,15 @@ def read_landmarks(path: pathlib.Path) -> np.ndarray:
     return points
 
 
-def _decode_mask(path: pathlib.Path) -> np.ndarray:
+def _decode_mask(path: pathlib.Path, limits: Limits) -> np.ndarray:
     """Returns uint8 `[h, w]`: a mask's grey values, or its blue channel as the authors read it."""
     # Not `decode_image`: a mask is read as it is stored, and CelebAMask-HQ has 300,000 of them.
-    data = np.frombuffer(read_bytes(path), np.uint8)
-    mask = cv2.imdecode(data, cv2.IMREAD_UNCHANGED) if data.size else None
+    data = read_bytes(path, limits)
+    picture_size(data, str(path), limits)
+    try:
+        mask = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
+    except cv2.error:
+        mask = None
     if mask is None or mask.dtype != np.uint8:
         raise UserError(f"{path} is not a readable mask of 8 bits; unpack it again.")
     return mask if mask.ndim == 2 else np.ascontiguousarray(mask[..., 0])
