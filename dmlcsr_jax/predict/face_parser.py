@@ -24,6 +24,8 @@ from dmlcsr_jax.predict.scoring import Photograph, Scorer, Views, in_order
 
 # By the figures in docs/results.md: more of cloth and hair against finer parts.
 _DEFAULT_MARGIN = 0.4
+# Of a photograph that may not wait, all views wait.
+_MOST_FACES = 1000
 
 __all__ = ["FaceParser", "Photograph"]
 
@@ -307,6 +309,11 @@ class FaceParser:
         """Decides what the network is shown, and fits the first `ahead` views into its input."""
         image, size = photograph.image, self.metadata.image_size
         check_image(image)
+        if len(photograph.boxes) > _MOST_FACES:
+            raise UserError(
+                f"{photograph.name or 'the photograph'} has {len(photograph.boxes):,} faces, more "
+                f"than the limit of {_MOST_FACES:,}; give fewer boxes."
+            )
         faces = [as_face(box) for box in photograph.boxes]
         # From edges counted from the corner to coordinates with pixel centres at integers.
         matrices = [

@@ -10,6 +10,7 @@ import cv2
 import pytest
 
 from dmlcsr_jax.data import label_sets, synthetic
+from dmlcsr_jax.predict import faces
 
 ROOT = pathlib.Path(__file__).parents[2]
 
@@ -122,5 +123,6 @@ def test_predict():
     finished = run("predict", "--config=configs/synthetic.py", *small)
     rows = table(finished)
     parts = ["decode", "decode in a process", "network", "label map", "encode"]
+    parts += ["find faces"] if faces.default_detector() else []
     assert list(rows) == ["this checkout", *parts]
     assert min(min(numbers) for numbers in rows.values()) > 0

@@ -135,6 +135,11 @@ def test_a_broken_detector_is_named(parser, detector, sentence):
         parser(picture(CELLS), faces=detector)
 
 
+def test_more_faces_than_the_limit_are_refused(parser):
+    with pytest.raises(UserError, match="1,001 faces, more than the limit of 1,000"):
+        parser(picture(CELLS), faces=[(1, 1, 5, 5)] * 1001)
+
+
 def test_boxes_for_another_number_of_photographs_are_refused(parser):
     with pytest.raises(UserError, match="boxes for 1 photographs"):
         parser([picture(CELLS)] * 2, faces=[[]])

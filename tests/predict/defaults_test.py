@@ -94,6 +94,18 @@ def test_classes_prints_the_table(command):
     assert LABEL_SET.convention in output
 
 
+def test_patterns_are_expanded(command, tmp_path):
+    for name in ("a.png", "b.png", "c.jpg", "[d].png"):
+        save(tmp_path / "photos" / name, picture(CELLS))
+    status, _, _ = command("photos/[ab]*.png", "photos/[d].png", "--no_overlay")
+    assert status == 0
+    labels = {name for name in files_below(tmp_path / "parsed") if name.startswith("labels")}
+    assert labels == {"labels/a.png", "labels/b.png", "labels/[d].png"}
+    status, _, errors = command("photos/*.tif", "--out=none")
+    assert status == 1
+    assert "photos/*.tif does not exist" in errors
+
+
 def test_nothing_to_parse_is_said(command):
     status, _, errors = command()
     assert status == 2
