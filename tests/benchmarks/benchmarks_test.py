@@ -66,6 +66,13 @@ def test_layers():
         assert difference < 1e-4, name
 
 
+@pytest.mark.slow
+def test_small_step():
+    rows = table(run("small_step", "--image_size=33", "--batch_size=2", "--rounds=1"))
+    assert list(rows) == ["PyTorch, channels last", "ours, float32", "ours, bfloat16"]
+    assert all(min(times) > 0 for times in rows.values())
+
+
 @pytest.fixture
 def folder(tmp_path):
     """A folder of four drawn faces."""
