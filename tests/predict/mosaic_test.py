@@ -1,5 +1,7 @@
 """Many faces in a photograph: found, parsed in crops, pasted back; the truth is what was drawn."""
 
+import time
+
 import colour_network
 import cv2
 import jax.numpy as jnp
@@ -111,6 +113,7 @@ def test_scores_are_pasted_as_they_come_not_kept(monkeypatch):
     add = Composite.add
 
     def counted(self, *arguments):
+        time.sleep(0.005)
         add(self, *arguments)
         events.append(-1)
 
