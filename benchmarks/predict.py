@@ -4,8 +4,9 @@
 
 labels a folder of drawn photographs, or of your own with `--source`, by `python -m
 dmlcsr_jax.predict` with random weights, `--turns` times, and then times the parts of one photograph
-on one core: decoding in this process and in a decoder process, the network in its batch, the label
-map at the photograph's size, encoding of label map and overlay.
+on one core: decoding in this process and in a decoder process, finding faces where a detector is
+installed, the network in its batch, the label map at the photograph's size, encoding of label map
+and overlay; each with its share of all but the decoding in this process.
 
 `--against=CHECKOUT` labels with another checkout of this repository too, in turns with this one.
 """
@@ -37,6 +38,7 @@ from dmlcsr_jax.data.synthetic import draw_face
 from dmlcsr_jax.errors import UserError, exit_on_user_error
 from dmlcsr_jax.evaluation.scores import label_from_scores, make_predict_fn
 from dmlcsr_jax.models import build_model
+from dmlcsr_jax.predict.faces import default_detector, find
 from dmlcsr_jax.predict.outputs import label_png, overlay_jpeg
 from dmlcsr_jax.predict.photographs import PhotoFiles
 from dmlcsr_jax.predict.reader import Reader
@@ -80,7 +82,9 @@ def main(argv: Sequence[str] | None = None) -> None:
         print(tabulate.tabulate(rows, headers=headers, floatfmt=".2f"))
         print()
         parts = _parts(metadata, variables, source, args.batch_size)
-    print(tabulate.tabulate(parts.items(), headers=["part", "ms a photograph"], floatfmt=".2f"))
+    total = sum(parts.values()) - parts["decode"]
+    rows = [[name, value, 100 * value / total] for name, value in parts.items()]
+    print(tabulate.tabulate(rows, headers=["part", "ms a photograph", "share %"], floatfmt=".2f"))
     size = metadata.image_size
     print(
         f"batch {args.batch_size}, network input {size}x{size}, {platform.machine()}, "
@@ -153,6 +157,8 @@ def _parts(metadata: Metadata, variables, source: pathlib.Path, batch_size: int)
         "label map": lambda: [label_from_scores(scores, m, i.shape[:2]) for i, m, _ in pairs],
         "encode": lambda: [encode(i, label) for i, _, label in pairs],
     }
+    if detector := default_detector():
+        parts["find faces"] = lambda: [find(detector, image) for image in images]
     counts = {name: batch_size if name == "network" else len(images) for name in parts}
     times = {name: 1000 * _seconds(part) / counts[name] for name, part in parts.items()}
     pool.close()

@@ -49,6 +49,7 @@ def get_config() -> ConfigDict:
     config.augmentation.rotation_max = 60.0  # degrees
     config.augmentation.rotation_prob = 0.6
     config.augmentation.mirror_prob = 0.5
+    config.augmentation.shift_std = 0.0  # share of the longer side; 0.05 as detectors' boxes
     config.augmentation.brightness = 0.0  # greatest change, as a share
     config.augmentation.contrast = 0.0
     config.augmentation.saturation = 0.0

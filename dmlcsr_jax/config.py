@@ -79,6 +79,7 @@ _RULES = {
     "augmentation.rotation_max": _NOT_NEGATIVE,
     "augmentation.rotation_prob": _FRACTION,
     "augmentation.mirror_prob": _FRACTION,
+    "augmentation.shift_std": _NOT_NEGATIVE,
     "augmentation.brightness": _FRACTION,
     "augmentation.contrast": _FRACTION,
     "augmentation.saturation": _FRACTION,

@@ -53,18 +53,18 @@ class ColourNetwork:
         return {"parsing": 2 * images @ colours.T - (colours**2).sum(axis=1)}
 
 
-def install(patch, seed=0, crop_margin=None):
+def install(patch, seed=0, crop_margin=None, size=SIZE, network=ColourNetwork):
     """Puts the network in the place of any checkpoint; `patch` is like `monkeypatch.setattr`.
 
     Checkpoints of different seeds differ in a tensor that plays no part.
     """
-    metadata = dataclasses.replace(METADATA, crop_margin=crop_margin)
+    metadata = dataclasses.replace(METADATA, crop_margin=crop_margin, image_size=size)
     variables = {
         "params": {"colours": COLOURS.astype(np.float32) / 255, "seed": np.float32(seed)},
         "batch_stats": {},
     }
     patch(model, "load_model", lambda checkpoint: (metadata, variables))
-    patch(face_parser, "build_model", lambda metadata, dtype: ColourNetwork())
+    patch(face_parser, "build_model", lambda metadata, dtype: network())
 
 
 def picture(labels, cell=16):

@@ -19,6 +19,7 @@ import numpy as np
 import PIL.Image
 from etils import epath
 
+from dmlcsr_jax.data import heic
 from dmlcsr_jax.data import limits as limits_lib
 from dmlcsr_jax.data.label_sets import LabelSet
 from dmlcsr_jax.data.limits import Limits
@@ -125,6 +126,8 @@ def picture_size(data: bytes, name: str, limits: Limits = limits_lib.DEFAULT) ->
       UserError: where the file is empty, cut off, no picture or has more pixels than the limit.
     """
     _check_complete(data, name, limits)
+    if heic.is_heic(data):
+        heic.register(name)
     try:
         with PIL.Image.open(io.BytesIO(data)) as picture:
             width, height = picture.size
@@ -168,6 +171,8 @@ def decode_image(data: bytes, name: str, limits: Limits = limits_lib.DEFAULT) ->
 def decode_checked_image(data: bytes, name: str) -> np.ndarray:
     """Returns what `decode_image` does of a file that `picture_size` has checked."""
     try:
+        if heic.is_heic(data):
+            return heic.decode(data, name)
         image = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR_RGB)
     except (cv2.error, MemoryError):
         image = None

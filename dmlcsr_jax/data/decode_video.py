@@ -9,6 +9,7 @@ from collections.abc import Iterator
 import cv2
 import numpy as np
 
+from dmlcsr_jax.data import animation
 from dmlcsr_jax.data.decode import open_regular
 from dmlcsr_jax.data.limits import Limits
 from dmlcsr_jax.errors import UserError
@@ -46,6 +47,9 @@ def video_steps(path: pathlib.Path, limits: Limits) -> Iterator[VideoInfo | np.n
     Raises:
       UserError: where the file is no video, breaks off, or is beyond a limit.
     """
+    if animation.is_animated(path):
+        yield from _animation_steps(path, limits)
+        return
     os.environ["OPENCV_FFMPEG_CAPTURE_OPTIONS"] = f"format_whitelist;{_FORMATS}"
     with open_regular(path) as file:
         # OpenCV crashes on a name that is no UTF-8; by its number a file has no neighbours either.
@@ -70,6 +74,16 @@ def video_steps(path: pathlib.Path, limits: Limits) -> Iterator[VideoInfo | np.n
         raise UserError(
             f"{path}: {count} of {announced} frames could be read; it is damaged or no video."
         )
+
+
+def _animation_steps(path: pathlib.Path, limits: Limits) -> Iterator[VideoInfo | np.ndarray]:
+    for count, (frame, seconds) in enumerate(animation.frames(path, limits), start=1):
+        if count == 1:
+            # How many there are is known at the end; the first one's time is taken for all.
+            yield VideoInfo(frame.shape[:2], 1 / seconds, None)
+        if count > limits.frames:
+            raise _too_many_frames(path, limits)
+        yield frame
 
 
 def _info(capture: cv2.VideoCapture) -> VideoInfo:

@@ -34,6 +34,9 @@ class Augmentation:
       rotation_max: greatest rotation either way, degrees; larger draws are clipped to it.
       rotation_prob: probability that an example is rotated.
       mirror_prob: probability that an example is mirrored.
+      shift_std: standard deviation of the shift of what is shown, across and down, as a share of
+        its longer side without margin: boxes as a detector finds them are not where labels put
+        them. 0: not shifted, and no number is drawn.
       brightness: greatest change of the brightness either way, as a share; see `colour.jitter`.
       contrast: of the contrast.
       saturation: of the saturation.
@@ -46,6 +49,7 @@ class Augmentation:
     rotation_max: float = 60.0
     rotation_prob: float = 0.6
     mirror_prob: float = 0.5
+    shift_std: float = 0.0
     brightness: float = 0.0
     contrast: float = 0.0
     saturation: float = 0.0
@@ -159,6 +163,12 @@ def random_matrix(
     )
 
 
+def _shifted(box: np.ndarray, rng: np.random.Generator, std: float) -> np.ndarray:
+    """Returns the box moved at random by two draws; see `Augmentation.shift_std`."""
+    longer = (box[2:] - box[:2]).max()
+    return box + np.tile(std * longer * rng.standard_normal(2), 2)
+
+
 def change_source(
     matrix: np.ndarray, old_hw: tuple[int, int], new_hw: tuple[int, int]
 ) -> np.ndarray:
@@ -238,7 +248,8 @@ def augment(
     Args:
       example: "image" uint8 `[H, W, 3]` RGB; "label" uint8 `[h, w]`, of the same aspect but
         perhaps another resolution; "name"; "box" where crops are shown.
-      rng: source of the draws of `random_matrix`, and of `colour.jitter` where colours change.
+      rng: source of the draws of a shift, of `random_matrix`, and of `colour.jitter` where colours
+        change.
       size: side of the input, pixels.
       augmentation: ranges of the random view.
       label_set: names the pairs to exchange and the ignore label.
@@ -251,6 +262,8 @@ def augment(
     """
     image, label = example["image"], example["label"]
     box = shown_box(example, crop_margin)
+    if augmentation.shift_std:
+        box = _shifted(box, rng, augmentation.shift_std)
     matrix = random_matrix(box, size, rng, augmentation, margin=crop_margin or 0.0)
     label_matrix = change_source(matrix, image.shape[:2], label.shape)
     label = warp_label(label, label_matrix, size, label_set.ignore_label)

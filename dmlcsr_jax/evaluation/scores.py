@@ -8,7 +8,7 @@ import jax
 import numpy as np
 
 from dmlcsr_jax.checkpoints.metadata import IMAGE_SIZES, Metadata
-from dmlcsr_jax.data import warp
+from dmlcsr_jax.data import unwarp
 from dmlcsr_jax.distributed.sharding import batch_sharding, local_rows
 from dmlcsr_jax.errors import UserError
 from dmlcsr_jax.models import normalize
@@ -18,9 +18,6 @@ PredictFn = Callable[[Any, Any], jax.Array]
 
 # Batches that the devices have got and whose scores the host has not: one computes, one waits.
 _BATCHES_AHEAD = 2
-# Scores of a large photograph are made a strip of rows at a time: 24 megapixels of 19 classes
-# would be 1.8 GB at once.
-_STRIP_SCORES = 2**24
 
 
 def make_predict_fn(
@@ -117,8 +114,7 @@ def label_from_scores(scores: np.ndarray, matrix: np.ndarray, hw: tuple[int, int
 
     Args:
       scores: float32 `[S, S, C]`, as `make_predict_fn`'s function returns them.
-      matrix: float64 `[2, 3]`, original pixel to input pixel, without rotation
-        (`warp.box_matrix`).
+      matrix: float64 `[2, 3]`, original pixel to input pixel (`warp.box_matrix`).
       hw: original height and width.
 
     Returns:
@@ -126,20 +122,6 @@ def label_from_scores(scores: np.ndarray, matrix: np.ndarray, hw: tuple[int, int
       does not reach.
     """
     label = np.zeros(hw, np.uint8)
-    left, top, right, bottom = _reach(matrix, scores.shape[0], hw)
-    width = right - left
-    rows = max(1, _STRIP_SCORES // max(1, width * scores.shape[-1]))
-    for first in range(top, bottom if width > 0 else top, rows):
-        last = min(first + rows, bottom)
-        from_strip = matrix @ np.array([[1, 0, left], [0, 1, first], [0, 0, 1]], np.float64)
-        strip_scores = warp.unwarp_logits(scores, from_strip, (last - first, width))
-        label[first:last, left:right] = np.argmax(strip_scores, axis=-1)
+    for place, strip, shown in unwarp.strips(scores, matrix, hw):
+        np.copyto(label[place], np.argmax(strip, axis=-1), where=shown, casting="unsafe")
     return label
-
-
-def _reach(matrix: np.ndarray, size: int, hw: tuple[int, int]) -> tuple[int, int, int, int]:
-    """Returns left, top, right, bottom of the original pixels whose centres the input shows."""
-    scale, offset = np.diag(matrix[:, :2]), matrix[:, 2]
-    left, top = np.maximum(np.ceil((-0.5 - offset) / scale), 0).astype(int)
-    right, bottom = np.floor((size - 0.5 - offset) / scale).astype(int) + 1
-    return int(left), int(top), min(int(right), hw[1]), min(int(bottom), hw[0])

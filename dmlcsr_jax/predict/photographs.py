@@ -8,11 +8,16 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 from etils import epath
 
+from dmlcsr_jax.data import animation, heic
 from dmlcsr_jax.data.decode import decode_image, read_bytes
 from dmlcsr_jax.errors import UserError
+from dmlcsr_jax.predict.camera import is_camera
 from dmlcsr_jax.predict.reader import Encoded
 
-PHOTO_SUFFIXES = (".avif", ".bmp", ".jp2", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp")
+PHOTO_SUFFIXES = (
+    *(".avif", ".bmp", ".gif", ".jp2", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp"),
+    *heic.SUFFIXES,
+)
 VIDEO_SUFFIXES = (".avi", ".m4v", ".mkv", ".mov", ".mp4", ".webm")
 # A folder with this file was written by prediction; its `labels` and `overlays` are no photographs.
 MARKER = "predict.json"
@@ -28,16 +33,18 @@ class Picture:
       name: file name relative to the source's base, with `/`; or the record's name.
       stem: what the files written for it are named, without suffix; differs between any two. None
         for a record, whose label map is a record too.
+      moves: whether it is a picture of several frames, or a webcam.
     """
 
     index: int
     name: str
     stem: str | None = None
+    moves: bool = False
 
     @property
     def is_video(self) -> bool:
-        """Whether it is a video by its suffix."""
-        return self.name.lower().endswith(VIDEO_SUFFIXES)
+        """Whether there are several frames: a video by its suffix, or what `moves`."""
+        return self.moves or self.name.lower().endswith(VIDEO_SUFFIXES)
 
 
 def read_photograph(path: epath.PathLike) -> np.ndarray:
@@ -103,7 +110,8 @@ class PhotoFiles:
             for name in names:
                 relative = (folder / name).relative_to(self.base).as_posix()
                 stem = (folder / stems[name]).relative_to(self.base).as_posix()
-                yield Picture(index, relative, stem)
+                moves = is_camera(folder / name) or animation.is_animated(folder / name)
+                yield Picture(index, relative, stem, moves)
                 index += 1
 
     def names(self) -> Iterator[str]:

@@ -1,12 +1,16 @@
 """One process's share of the pictures, from input to output."""
 
 import argparse
+import dataclasses
+import functools
 import hashlib
 import itertools
+import json
 import sys
 import time
 import zlib
 from collections.abc import Iterator
+from typing import TextIO
 
 import jax
 import numpy as np
@@ -15,12 +19,15 @@ from dmlcsr_jax.checkpoints import model
 from dmlcsr_jax.data.decoder_pool import DecoderPool
 from dmlcsr_jax.distributed.progress import progress_bar
 from dmlcsr_jax.errors import UserError, one_line
+from dmlcsr_jax.predict import camera
 from dmlcsr_jax.predict.boxes import read_boxes
 from dmlcsr_jax.predict.face_parser import FaceParser, Photograph
+from dmlcsr_jax.predict.faces import DETECTOR, INSTALL_DETECTOR
 from dmlcsr_jax.predict.outputs import FileOutput, ends_the_run, label_png, open_folder
 from dmlcsr_jax.predict.photographs import PhotoFiles, Picture
-from dmlcsr_jax.predict.reader import Encoded, Reader
+from dmlcsr_jax.predict.reader import Reader
 from dmlcsr_jax.predict.report import AlreadyLabelled, Report
+from dmlcsr_jax.predict.result import Result
 from dmlcsr_jax.predict.shards import ShardOutput
 from dmlcsr_jax.predict.sources import open_source
 from dmlcsr_jax.predict.video import fingerprint_of, parse_video
@@ -42,16 +49,18 @@ def _warn(sentence: str) -> None:
 class Run:
     """Labels one process's share of the pictures."""
 
-    def __init__(self, arguments: argparse.Namespace):
+    def __init__(self, arguments: argparse.Namespace, json_lines: TextIO):
         """Opens the inputs, the network and the folder of the outputs.
 
         Args:
           arguments: from `parse_arguments`.
+          json_lines: where the lines of --json are written to.
 
         Raises:
           UserError: where an argument does not fit the inputs, the checkpoint or the folder.
         """
         self._arguments = arguments
+        self._json_lines = json_lines
         if arguments.process_index is None:
             # The first look at the devices, at which processes wait for each other.
             arguments.process_index = jax.process_index()
@@ -62,6 +71,8 @@ class Run:
         self._boxes = read_boxes(arguments.boxes) if arguments.boxes else {}
         self._parser = FaceParser(
             arguments.checkpoint,
+            # Boxes that are given take the detector's place.
+            faces="whole" if self._boxes else arguments.faces,
             batch_size=arguments.batch_size,
             flip=arguments.flip,
             scales=arguments.scales,
@@ -125,7 +136,8 @@ class Run:
             "dtype": arguments.dtype,
             "overlay_alpha": self._alpha,
             "boxes": boxes_checksum if self._boxes else None,
-            "margin": self._parser.margin if self._boxes else None,
+            "faces": DETECTOR if self._parser.finds_faces else None,
+            "margin": self._parser.margin if self._boxes or self._parser.finds_faces else None,
             "shards_of": arguments.records_per_shard if self._is_sharded else None,
             # Which record is which picture's depends on all names.
             "pictures": [self._num_pictures, names_checksum] if self._is_sharded else None,
@@ -141,10 +153,17 @@ class Run:
         )
         if metadata.license:
             print(f"weights: {metadata.license}", flush=True)
-        if metadata.crop_margin is not None and not self._boxes:
+        finds_faces = self._parser.finds_faces
+        if not self._boxes and not finds_faces and self._arguments.faces == "auto":
+            print(
+                "no face detector is installed, so that photographs are parsed complete; "
+                f"{INSTALL_DETECTOR} installs one",
+                flush=True,
+            )
+        if metadata.crop_margin is not None and not self._boxes and not finds_faces:
             _warn(
                 "the network was trained on crops of faces but is shown photographs uncropped; "
-                "give the faces by --boxes."
+                f"give the faces by --boxes, or have them found: {INSTALL_DETECTOR}."
             )
         if self._boxes and self._arguments.process_index == 0:
             self._say_what_has_no_box()
@@ -160,9 +179,17 @@ class Run:
         if num_without := sum(name not in self._boxes for name in names):
             print(f"{num_without} have no box in {path} and are parsed uncropped", flush=True)
 
-    def _photograph(self, encoded: Encoded, image: np.ndarray, is_kept: bool) -> Photograph:
-        boxes = self._boxes.get(encoded.name, ())
-        return Photograph(image, boxes, encoded.name, is_kept)
+    def _photograph(self, name: str, image: np.ndarray, is_kept: bool = True) -> Photograph:
+        photograph = self._parser.found(image, name)
+        boxes = self._boxes.get(name, photograph.boxes)
+        return dataclasses.replace(photograph, boxes=boxes, is_kept=is_kept)
+
+    def _line(self, result: Result) -> str | None:
+        return json.dumps(result.to_json()) if self._arguments.json else None
+
+    def _print(self, line: str | UserError | None) -> None:
+        if isinstance(line, str):
+            print(line, file=self._json_lines, flush=True)
 
     def _label_to_files(self) -> None:
         output = FileOutput(self._out, self._parser.label_set, self._alpha)
@@ -185,10 +212,10 @@ class Run:
             encoded = self._source.encoded(picture)
             image, made_of[picture.index] = self._reader.photograph(encoded, check)
             is_kept = self._alpha is not None and self._reader.may_wait(image)
-            return self._photograph(encoded, image, is_kept)
+            return self._photograph(encoded.name, image, is_kept)
 
-        def finish(picture, photograph, label):
-            found, image = made_of.pop(picture.index), photograph.image
+        def finish(picture, result):
+            found, image, label = made_of.pop(picture.index), result.image, result.label
             try:
                 if self._alpha is None:
                     output.write(picture, image, label, found)
@@ -200,11 +227,12 @@ class Run:
                 if ends_the_run(error):
                     raise
                 return error
-            return None
+            return self._line(result)
 
         with progress_bar(self._num_own, unit="image", description="predict") as bar:
-            for _, result in self._parser.stream(photographs(), load, finish):
-                self._report.add(result)
+            for _, line in self._parser.results(photographs(), load, finish):
+                self._report.add(line)
+                self._print(line)
                 bar.update()
             for video in videos:
                 self._report.add(self._label_video(video, output))
@@ -213,9 +241,14 @@ class Run:
     def _label_video(self, video: Picture, output: FileOutput) -> UserError | None:
         path = self._source.path(video)
         try:
-            made_of = fingerprint_of(path)
-            if output.is_finished(video, path, made_of):
-                return AlreadyLabelled(video.name)
+            reader, made_of = self._reader, None
+            if camera.is_camera(path):
+                reader = camera.Camera(self._arguments.limits.frames)
+                camera.require_new(output.paths(video)[0])
+            else:
+                made_of = fingerprint_of(path)
+                if output.is_finished(video, path, made_of):
+                    return AlreadyLabelled(video.name)
             with progress_bar(None, unit="frame", description=one_line(video.name)) as bar:
 
                 def start(num_frames: int | None) -> None:
@@ -224,11 +257,11 @@ class Run:
 
                 parse_video(
                     self._parser,
-                    self._reader,
+                    reader,
                     path,
                     *output.paths(video),
                     overlay_alpha=self._arguments.overlay_alpha,
-                    boxes=self._boxes.get(video.name, ()),
+                    photograph_of=functools.partial(self._photograph, video.name),
                     made_of=made_of,
                     on_start=start,
                     on_frame=bar.update,
@@ -278,17 +311,20 @@ class Run:
             encoded = self._source.encoded(picture)
             # There are no overlays.
             image, made_of[picture.index] = self._reader.photograph(encoded)
-            return self._photograph(encoded, image, is_kept=False)
+            return self._photograph(encoded.name, image, is_kept=False)
 
-        def finish(picture, photograph, label):
+        def finish(picture, result):
             found = made_of.pop(picture.index)
-            return label_png(label, self._parser.label_set, photograph.name, found)
+            png = label_png(result.label, self._parser.label_set, result.name, found)
+            return png, self._line(result)
 
         records: list[bytes] = []
         with progress_bar(self._num_own, unit="image", description="predict") as bar:
-            for picture, result in self._parser.stream(pictures(), load, finish):
+            for picture, result in self._parser.results(pictures(), load, finish):
                 self._report.add(result)
-                records.append(b"" if isinstance(result, UserError) else result)
+                png, line = (b"", None) if isinstance(result, UserError) else result
+                self._print(line)
+                records.append(png)
                 shard = output.shard_of(picture.index)
                 if len(records) == output.length(shard):
                     output.write(shard, records)

@@ -1,5 +1,7 @@
 """Which kind of input there is: photographs and videos, ArrayRecord files, or a prepared set."""
 
+import glob
+import os
 from collections.abc import Sequence
 
 from etils import epath
@@ -27,7 +29,7 @@ def open_source(
       UserError: where an input cannot be opened, inputs of several kinds are named, or `split` is
         for none.
     """
-    paths = [absolute(path) for path in inputs]
+    paths = [absolute(path) for name in inputs for path in _expanded(name)]
     kinds = {kind for kind in map(_kind, paths) if kind is not PhotoFiles}
     if kinds and len(paths) > 1:
         raise UserError(
@@ -38,6 +40,14 @@ def open_source(
     if split != "all":
         raise UserError(f"--split is for prepared sets, and {inputs[0]} is none; leave it.")
     return RecordFiles(paths[0]) if kinds else PhotoFiles(paths)
+
+
+def _expanded(name: epath.PathLike) -> list[str]:
+    """Returns the files that a pattern such as `photos/*.jpg` matches; else the name as it is."""
+    name = os.fspath(name)
+    if not glob.has_magic(name) or os.path.lexists(name):
+        return [name]
+    return sorted(glob.glob(name, recursive=True)) or [name]
 
 
 def _kind(path: epath.Path) -> type:

@@ -5,7 +5,7 @@ import itertools
 import os
 import pathlib
 import tempfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 
 import cv2
 import numpy as np
@@ -15,7 +15,8 @@ from dmlcsr_jax import visualization
 from dmlcsr_jax.data.decode import fingerprint, open_regular
 from dmlcsr_jax.errors import UserError
 from dmlcsr_jax.predict import outputs
-from dmlcsr_jax.predict.face_parser import Box, FaceParser, Photograph
+from dmlcsr_jax.predict.camera import Camera
+from dmlcsr_jax.predict.face_parser import FaceParser, Photograph
 from dmlcsr_jax.predict.reader import Reader
 
 
@@ -32,13 +33,13 @@ def fingerprint_of(path: epath.PathLike) -> str:
 
 def parse_video(
     parser: FaceParser,
-    reader: Reader,
+    reader: Reader | Camera,
     path: epath.PathLike,
     labels: epath.PathLike,
     overlay: epath.PathLike | None,
     *,
     overlay_alpha: float = 0.5,
-    boxes: Sequence[Box] = (),
+    photograph_of: Callable[[np.ndarray], Photograph] = Photograph,
     made_of: str | None = None,
     on_start: Callable[[int | None], None] = lambda num_frames: None,
     on_frame: Callable[[], None] = lambda: None,
@@ -54,7 +55,7 @@ def parse_video(
       overlay: mp4 to write, of the same size and frame rate and without sound; it appears when it
         is complete. None: no overlay.
       overlay_alpha: share of the tint, 0 to 1.
-      boxes: faces to look at in every frame, as in `Photograph`.
+      photograph_of: makes a photograph, with its faces, of a frame.
       made_of: as in `outputs.label_png`.
       on_start: called with the number of frames that the video announces, None for none.
       on_frame: called after each frame.
@@ -99,7 +100,7 @@ def parse_video(
                 group = itertools.chain(
                     some, itertools.islice(numbered, reader.frames_at_a_time(info) - 1)
                 )
-                for _, frame in parser.stream(group, lambda f: Photograph(f[1], boxes), finish):
+                for _, frame in parser.stream(group, lambda f: photograph_of(f[1]), finish):
                     if isinstance(frame, UserError):
                         raise frame
                     if write_overlay is not None:

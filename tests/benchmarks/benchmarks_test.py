@@ -10,14 +10,17 @@ import cv2
 import pytest
 
 from dmlcsr_jax.data import label_sets, synthetic
+from dmlcsr_jax.predict import faces
 
 ROOT = pathlib.Path(__file__).parents[2]
 
 
-def run(name, *options):
-    """Runs a benchmark from the checkout, without help from the test's own paths."""
+def run(name, *options, path=None):
+    """Runs a benchmark from the checkout, without help from the test's own paths but `path`."""
     command = [sys.executable, "-m", f"benchmarks.{name}", *options]
     environment = {key: value for key, value in os.environ.items() if key != "PYTHONPATH"}
+    if path is not None:
+        environment["PYTHONPATH"] = str(path)
     # What is compiled runs once or never.
     environment["JAX_DISABLE_MOST_OPTIMIZATIONS"] = "1"
     return subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True)
@@ -104,10 +107,29 @@ def test_read_examples_takes_the_folders_own_label_names(folder):
     assert read_examples(folder).returncode == 0
 
 
+def test_detect_faces(folder):
+    (folder / "train_list.txt").rename(folder / "val_list.txt")
+    small = ("--label_set=helen", "--sizes", "16", "24", "--turns", "0", "--side=64")
+    detector = "--detector=benchmarks_test_detector:detect"
+    (folder / "benchmarks_test_detector.py").write_text(
+        "def detect(image):\n"
+        "    height, width = image.shape[:2]\n"
+        "    return [(0.2 * width, 0.2 * height, 0.8 * width, 0.8 * height)]\n"
+    )
+    finished = run("detect_faces", f"--source={folder}", detector, *small, path=folder)
+    rows = table(finished)
+    assert list(rows) == [folder.name, "16 pixels, turned 0", "24 pixels, turned 0"]
+    assert rows[folder.name][:3] == [4, 100, 0]
+    # A box in the middle of all four, and of each.
+    assert rows["16 pixels, turned 0"][:3] == [4, 0, 1]
+    assert rows["24 pixels, turned 0"][:3] == [4, 100, 0]
+
+
 def test_predict():
     small = ("--image_size=32", "--side=48", "--num_photographs=3", "--turns=1", "--batch_size=2")
     finished = run("predict", "--config=configs/synthetic.py", *small)
     rows = table(finished)
     parts = ["decode", "decode in a process", "network", "label map", "encode"]
+    parts += ["find faces"] if faces.default_detector() else []
     assert list(rows) == ["this checkout", *parts]
     assert min(min(numbers) for numbers in rows.values()) > 0

@@ -143,6 +143,28 @@ def test_augmentation_turns_about_the_crops_centre():
         assert view.sum() < 0.1 * view.size * 255
 
 
+def test_boxes_are_shifted_as_a_detectors_would_be():
+    example = _Boxed([20.0, 30.0, 60.0, 55.0])[0]
+    example["image"] = np.zeros((96, 96, 3), np.uint8)
+    example["image"][40:45, 38:43] = 255
+    still = dict(scale_std=0, rotation_prob=0, mirror_prob=0)
+    arguments = dict(size=96, label_set=HELEN, crop_margin=0.7)
+
+    def places(shift_std):
+        for seed in range(300):
+            rng = np.random.default_rng(seed)
+            augmentation = Augmentation(**still, shift_std=shift_std)
+            view = augment(example, rng, augmentation=augmentation, **arguments)["image"]
+            y, x = np.nonzero(view[..., 0])
+            yield x.mean(), y.mean()
+
+    # The longer side, 40, and its margins are 96: a pixel of the photograph is one of the input.
+    found = np.array(list(places(0.1)))
+    np.testing.assert_allclose(found.mean(axis=0), [47.5, 47.0], atol=1)
+    np.testing.assert_allclose(found.std(axis=0), 0.1 * 40, rtol=0.15)
+    assert np.ptp(list(places(0.0)), axis=0).max() == 0
+
+
 def test_evaluation_pastes_the_crop_back_and_leaves_background_around():
     source = _Boxed([20.0, 20.0, 70.0, 75.0])
     (batch,) = eval_batches(source, label_set=HELEN, image_size=220, batch_size=1, crop_margin=0.1)

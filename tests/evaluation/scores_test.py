@@ -8,7 +8,7 @@ import scipy.ndimage
 import scipy.special
 
 from dmlcsr_jax.checkpoints.metadata import Metadata
-from dmlcsr_jax.data import label_sets, warp
+from dmlcsr_jax.data import label_sets, unwarp, warp
 from dmlcsr_jax.distributed import sharding
 from dmlcsr_jax.errors import UserError
 from dmlcsr_jax.evaluation import scores as scores_lib
@@ -217,7 +217,7 @@ def test_large_photograph_in_strips_equals_one_piece(monkeypatch):
     hw = (301, 200)
     matrix = warp.box_matrix(warp.photograph_box(hw), SIZE)
     whole = scores_lib.label_from_scores(scores, matrix, hw)
-    monkeypatch.setattr(scores_lib, "_STRIP_SCORES", 7 * 200 * 5)
+    monkeypatch.setattr(unwarp, "STRIP_SCORES", 7 * 200 * 5)
     np.testing.assert_array_equal(scores_lib.label_from_scores(scores, matrix, hw), whole)
 
 

@@ -71,7 +71,7 @@ def test_boxes_are_parsed_in_crops(run, tmp_path):
 def test_a_network_trained_on_crops_asks_for_boxes(run, tmp_path, monkeypatch, crop_margin):
     colour_network.install(monkeypatch.setattr, crop_margin=crop_margin)
     save(tmp_path / "photos" / "a.png", picture(CELLS))
-    status, _, errors = run(tmp_path / "photos", out=tmp_path / "out")
+    status, _, errors = run(tmp_path / "photos", "--faces=whole", out=tmp_path / "out")
     assert status == 0
     assert ("--boxes" in errors) == (crop_margin is not None)
 

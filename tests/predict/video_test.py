@@ -4,6 +4,7 @@ import numpy as np
 import PIL.Image
 import pytest
 from colour_network import interior, picture, truth
+from prediction_files import read_label
 
 from dmlcsr_jax.data.decoder_pool import DecoderPool
 from dmlcsr_jax.data.limits import Limits
@@ -99,3 +100,22 @@ def test_output_that_cannot_be_written_is_told_apart(parser, reader, path, tmp_p
 def test_remote_video_is_refused(parser, reader, tmp_path):
     with pytest.raises(UserError, match="remote"):
         video.parse_video(parser, reader, "gs://bucket/v.mp4", tmp_path / "labels", None)
+
+
+def test_pictures_that_move_are_labelled_frame_by_frame(run, tmp_path):
+    colours = [picture([[i]], cell=32) for i in (1, 2, 3)]
+    first, *rest = map(PIL.Image.fromarray, colours)
+    (tmp_path / "photos").mkdir()
+    for name, options in (("a.gif", {}), ("b.webp", {"lossless": True})):
+        path = tmp_path / "photos" / name
+        first.save(path, save_all=True, append_images=rest, duration=100, **options)
+    first.save(tmp_path / "photos/c.gif")
+    status, output, errors = run(tmp_path / "photos", out=tmp_path / "out")
+    assert status == 0, errors
+    assert "3 labelled" in output
+    for name in ("a.gif", "b.webp"):
+        folder = tmp_path / "out/labels" / name
+        labels = [np.unique(read_label(file)).tolist() for file in sorted(folder.iterdir())]
+        assert labels == [[1], [2], [3]]
+        assert (tmp_path / "out/overlays" / name).with_suffix(".mp4").exists()
+    assert np.unique(read_label(tmp_path / "out/labels/c.png")).tolist() == [1]
