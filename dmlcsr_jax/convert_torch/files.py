@@ -11,6 +11,7 @@ from typing import Any
 
 import jax.numpy as jnp
 import numpy as np
+import safetensors.numpy
 from etils import epath
 
 from dmlcsr_jax import atomic_file
@@ -75,16 +76,6 @@ def _import_torch(path):
             f"{path} needs PyTorch: pip install 'dmlcsr_jax[torch]', or use a .safetensors file."
         ) from error
     return torch
-
-
-def _import_safetensors(path):
-    try:
-        import safetensors.numpy
-    except ImportError as error:
-        raise UserError(
-            f"{path} needs safetensors: pip install 'dmlcsr_jax[safetensors]'."
-        ) from error
-    return safetensors
 
 
 def _read_pickled(path: epath.Path) -> dict[str, np.ndarray]:
@@ -175,7 +166,6 @@ _INTEGERS = {
 
 
 def _read_safetensors(path: epath.Path) -> dict[str, np.ndarray]:
-    safetensors = _import_safetensors(path)
     data = path.read_bytes()
     try:
         entries = safetensors.deserialize(data)
@@ -244,7 +234,7 @@ def write(path: epath.PathLike, tensors: dict[str, np.ndarray], description: str
         torch.save({name: torch.tensor(value) for name, value in tensors.items()}, buffer)
         data = buffer.getvalue()
     else:
-        data = _import_safetensors(path).numpy.save(tensors)
+        data = safetensors.numpy.save(tensors)
     try:
         # The sidecar first: without it the file would be taken for one of the released weights.
         atomic_file.write_text(beside, description)
