@@ -31,6 +31,7 @@ from dmlcsr_jax.checkpoints import model
 from dmlcsr_jax.checkpoints.metadata import Metadata
 from dmlcsr_jax.data import warp
 from dmlcsr_jax.data.decode import decode_image, read_bytes
+from dmlcsr_jax.data.decoder_pool import DecoderPool
 from dmlcsr_jax.data.limits import Limits
 from dmlcsr_jax.data.synthetic import draw_face
 from dmlcsr_jax.errors import UserError, exit_on_user_error
@@ -126,7 +127,8 @@ def _parts(metadata: Metadata, variables, source: pathlib.Path, batch_size: int)
     files = PhotoFiles([source])
     encoded = [files.encoded(picture) for picture in files][:8]
     images = [decode_image(read_bytes(item.source), item.title) for item in encoded]
-    reader = Reader(Limits(), 2**31, len(images))
+    pool = DecoderPool(Limits())
+    reader = Reader(pool, 2**31, len(images))
     size, label_set = metadata.image_size, metadata.label_set
     matrices = [warp.box_matrix(warp.photograph_box(i.shape[:2]), size, margin=0.0) for i in images]
     inputs = [warp.warp_image(*pair, size) for pair in zip(images, matrices, strict=True)]
@@ -153,7 +155,7 @@ def _parts(metadata: Metadata, variables, source: pathlib.Path, batch_size: int)
     }
     counts = {name: batch_size if name == "network" else len(images) for name in parts}
     times = {name: 1000 * _seconds(part) / counts[name] for name, part in parts.items()}
-    reader.close()
+    pool.close()
     return times
 
 

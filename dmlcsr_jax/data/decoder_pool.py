@@ -39,6 +39,9 @@ class DecoderPool:
 
     A process that crashes, hangs or wants too much memory is ended and replaced; what it worked on
     fails alone. They import no JAX, and start when they are first needed.
+
+    Attributes:
+      limits: seconds of a step, and what the memory of a process is bounded by.
     """
 
     def __init__(
@@ -47,11 +50,11 @@ class DecoderPool:
         """Starts nothing but the process that the others are forked from.
 
         Args:
-          limits: seconds of a step, and what the memory of a process is bounded by.
+          limits: as the attribute.
           num_workers: number of processes; None for one a core.
           shared: what every generator is given first; it is sent once to each process.
         """
-        self._limits = limits
+        self.limits = limits
         self._shared = shared
         self._idle: queue.LifoQueue[_Worker | None] = queue.LifoQueue()
         for _ in range(num_workers or num_cores()):
@@ -124,7 +127,7 @@ class DecoderPool:
             self._idle.put(worker)
 
     def _start(self) -> "_Worker":
-        worker = _Worker(self._limits, self._shared)
+        worker = _Worker(self.limits, self._shared)
         with self._lock:
             self._workers.add(worker)
             if not self._is_closed:
@@ -140,10 +143,10 @@ class DecoderPool:
 
     def _result_of(self, worker: "_Worker", name: str) -> Any:
         try:
-            result, error = worker.answer(self._limits.seconds)
+            result, error = worker.answer(self.limits.seconds)
         except TimeoutError as late:
             raise UserError(
-                f"{name} was given up after {self._limits.seconds:g} seconds of decoding; leave it "
+                f"{name} was given up after {self.limits.seconds:g} seconds of decoding; leave it "
                 "out, or raise the limit (--max_seconds)."
             ) from late
         except (EOFError, OSError) as gone:
@@ -169,8 +172,15 @@ class _Worker:
         theirs.close()
         self._poll = select.poll()
         self._poll.register(self._connection.fileno(), select.POLLIN)
-        self._wait(time.monotonic() + _SECONDS_TO_START)
-        self._connection.recv()
+        try:
+            self._wait(time.monotonic() + _SECONDS_TO_START)
+            self._connection.recv()
+        except (EOFError, OSError) as error:
+            self.end()
+            raise RuntimeError(
+                "a process that decodes files could not be started; a script that reads files must "
+                'do so below `if __name__ == "__main__":`.'
+            ) from error
         # Whether it has been asked for what it has not answered.
         self.is_busy = False
 

@@ -11,7 +11,9 @@ writes, in `--out`,
     failed.txt             what could not be read, where there is such; then the exit status is 1
 
 Subfolders are kept. A photograph is read in its EXIF orientation. What is finished is not made
-again, so that a run that was stopped goes on by the same command.
+again, so that a run that was stopped goes on by the same command; a photograph whose content has
+changed since is. Files are read in processes of their own, within limits (--max_...): one that
+crashes or takes too long is named in failed.txt, and the others go on.
 
 Labelling of very many photographs is split over processes by `--process_index` and
 `--process_count`, or by JAX's distributed runtime with `--distributed`. `--shards` gives

@@ -63,6 +63,16 @@ def label_png(
     return data.getvalue()
 
 
+def made_of_in(data: bytes) -> str | None:
+    """Returns the `made_of` that `label_png` has kept in a PNG; None for none."""
+    try:
+        with PIL.Image.open(io.BytesIO(data)) as picture:
+            return picture.info.get("made_of")
+    # Of a file that is not ours, or damaged, Pillow raises what it likes.
+    except Exception:
+        return None
+
+
 def overlay_jpeg(image: np.ndarray, label: np.ndarray, label_set: LabelSet, alpha: float) -> bytes:
     """Returns a JPEG of the photograph, uint8 `[H, W, 3]` RGB, with its parts tinted."""
     mixed = visualization.overlay(image, label, label_set, alpha)
@@ -204,10 +214,8 @@ class FileOutput:
             are_newer = all(path.stat().mtime >= changed for path in (label, overlay) if path)
             if not are_newer:
                 return False
-            with PIL.Image.open(io.BytesIO(first.read_bytes())) as written:
-                return written.info.get("made_of") == made_of
-        # Whatever is there, it is to be made anew.
-        except Exception:
+            return made_of_in(first.read_bytes()) == made_of
+        except OSError:
             return False
 
     def write(self, picture: Picture, image: np.ndarray, label: np.ndarray, made_of: str) -> None:

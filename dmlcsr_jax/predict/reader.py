@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator
 import numpy as np
 from etils import epath
 
+from dmlcsr_jax.data.decode import fingerprint, read_bytes
 from dmlcsr_jax.data.decode_in_worker import photograph_steps
 from dmlcsr_jax.data.decode_video import VideoInfo, video_steps
 from dmlcsr_jax.data.decoder_pool import DecoderPool
@@ -34,6 +35,15 @@ class Encoded:
     name: str
     title: str
     source: epath.Path | bytes
+
+    def fingerprint(self, limits: Limits) -> str:
+        """Returns the fingerprint of its bytes, of a file no more than `limits` allow.
+
+        Raises:
+          UserError: where its file cannot be read.
+        """
+        data = self.source if isinstance(self.source, bytes) else read_bytes(self.source, limits)
+        return fingerprint(data)
 
 
 class Memory:
@@ -72,23 +82,19 @@ class Reader:
     As much again may be in work: being decoded, warped or drawn.
     """
 
-    def __init__(self, limits: Limits, memory_bytes: int, num_at_a_time: int):
-        """Starts no process yet.
+    def __init__(self, pool: DecoderPool, memory_bytes: int, num_at_a_time: int):
+        """Reads nothing yet.
 
         Args:
-          limits: what a file may cost.
+          pool: the processes, whose limits a file is held to.
           memory_bytes: for photographs that wait.
           num_at_a_time: how many may wait.
         """
-        self._limits = limits
-        self._pool = DecoderPool(limits)
+        self._limits = pool.limits
+        self._pool = pool
         self._memory = Memory(memory_bytes)
         self._memory_bytes = memory_bytes
         self._most_bytes = memory_bytes // num_at_a_time
-
-    def close(self) -> None:
-        """Ends the processes."""
-        self._pool.close()
 
     def may_wait(self, image: np.ndarray) -> bool:
         """Returns whether a photograph is small enough to be kept until its overlay is drawn."""

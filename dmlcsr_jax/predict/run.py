@@ -2,6 +2,7 @@
 
 import argparse
 import hashlib
+import itertools
 import sys
 import time
 import zlib
@@ -11,6 +12,7 @@ import jax
 import numpy as np
 
 from dmlcsr_jax.checkpoints import model
+from dmlcsr_jax.data.decoder_pool import DecoderPool
 from dmlcsr_jax.distributed.progress import progress_bar
 from dmlcsr_jax.errors import UserError, one_line
 from dmlcsr_jax.predict.boxes import read_boxes
@@ -55,6 +57,8 @@ class Run:
             arguments.process_index = jax.process_index()
             arguments.process_count = jax.process_count()
         self._source = open_source(arguments.inputs, arguments.split)
+        # Starts while the network is loaded.
+        self._pool = DecoderPool(arguments.limits)
         self._boxes = read_boxes(arguments.boxes) if arguments.boxes else {}
         self._parser = FaceParser(
             arguments.checkpoint,
@@ -77,9 +81,7 @@ class Run:
         self._out = self._open_out(names_checksum)
         self._say_what_is_parsed()
         self._report = Report()
-        self._reader = Reader(
-            arguments.limits, arguments.read_ahead_bytes, self._parser.num_at_a_time
-        )
+        self._reader = Reader(self._pool, arguments.read_ahead_bytes, self._parser.num_at_a_time)
 
     def label(self) -> bool:
         """Labels the share and reports what became of it; returns whether all could be read.
@@ -94,7 +96,7 @@ class Run:
             else:
                 self._label_to_files()
         finally:
-            self._reader.close()
+            self._pool.close()
         seconds = time.perf_counter() - started
         ignored = self._source.ignored if isinstance(self._source, PhotoFiles) else {}
         self._report.finish(self._out, seconds, ignored, self._arguments)
@@ -235,40 +237,50 @@ class Run:
             return error
         return None
 
+    def _are_as_before(self, pictures: list[Picture], made_of: list[str | None]) -> bool:
+        """Returns whether what a shard was made of is unchanged."""
+        limits = self._arguments.limits
+        try:
+            return all(
+                made is None or made == self._source.encoded(picture).fingerprint(limits)
+                for picture, made in zip(pictures, made_of, strict=True)
+            )
+        except UserError:
+            return False
+
     def _label_to_shards(self) -> None:
-        records_per_shard = self._arguments.records_per_shard
-        output = ShardOutput(self._out, self._num_pictures, records_per_shard)
-        # Of finished shards, the pictures that could not be read then.
-        unread: dict[int, set[int]] = {}
+        output = ShardOutput(self._out, self._num_pictures, self._arguments.records_per_shard)
+        made_of: dict[int, str] = {}
 
         def pictures() -> Iterator[Picture]:
-            for picture in filter(self._is_own, self._source):
-                shard = output.shard_of(picture.index)
-                path = output.path(shard)
-                if picture.index % records_per_shard == 0 and path.exists():
-                    unread[shard] = output.unread(shard)
-                if shard not in unread:
-                    yield picture
+            own = filter(self._is_own, self._source)
+            for shard, group in itertools.groupby(own, lambda p: output.shard_of(p.index)):
+                group = list(group)
+                before = output.made_of(shard)
+                if before is None or not self._are_as_before(group, before):
+                    yield from group
                     continue
-                result = AlreadyLabelled(picture.name)
-                if picture.index in unread[shard]:
-                    result = UserError(
-                        f"{picture.name} could not be read when {path} was written; remove that "
-                        "shard to try again."
-                    )
-                self._report.add(result)
-                bar.update()
+                for picture, made in zip(group, before, strict=True):
+                    result = AlreadyLabelled(picture.name)
+                    if made is None:
+                        result = UserError(
+                            f"{picture.name} could not be read when {output.path(shard)} was "
+                            "written; remove that shard to try again."
+                        )
+                    self._report.add(result)
+                    bar.update()
 
         def load(picture):
             if picture.is_video:
                 raise UserError(f"{picture.name} is a video; shards are of photographs alone.")
             encoded = self._source.encoded(picture)
             # There are no overlays.
-            image = self._reader.photograph(encoded)[0]
+            image, made_of[picture.index] = self._reader.photograph(encoded)
             return self._photograph(encoded, image, is_kept=False)
 
         def finish(picture, photograph, label):
-            return label_png(label, self._parser.label_set, photograph.name)
+            found = made_of.pop(picture.index)
+            return label_png(label, self._parser.label_set, photograph.name, found)
 
         records: list[bytes] = []
         with progress_bar(self._num_own, unit="image", description="predict") as bar:

@@ -7,7 +7,7 @@ import tempfile
 from array_record.python.array_record_module import ArrayRecordReader, ArrayRecordWriter
 from etils import epath
 
-from dmlcsr_jax.predict.outputs import write
+from dmlcsr_jax.predict.outputs import made_of_in, write
 from dmlcsr_jax.predict.records import named_if_damaged
 
 
@@ -48,20 +48,26 @@ class ShardOutput:
         name = f"labels.array_record-{shard:05d}-of-{self.num_shards:05d}"
         return self._out / "labels" / name
 
-    def unread(self, shard: int) -> set[int]:
-        """Returns the pictures of a written shard, by index, that could not be read.
+    def made_of(self, shard: int) -> list[str | None] | None:
+        """Returns what each picture of a written shard was made of, as `label_png` has kept it.
+
+        Returns:
+          A fingerprint each; None for a picture that could not be read; "" where none is kept. None
+          where the shard is not written.
 
         Raises:
           UserError: where the shard is damaged.
         """
         path, length = self.path(shard), self.length(shard)
+        if not path.exists():
+            return None
         with named_if_damaged(str(path), "; remove it to have it made again"):
             reader = ArrayRecordReader(os.fspath(path))
             # Of a file that is cut off it finds no records.
             if (found := reader.num_records()) != length:
                 raise RuntimeError(f"{found} records instead of {length}")
-            start = shard * self._records_per_shard
-            return {start + place for place in range(length) if not reader.read()}
+            records = [reader.read() for _ in range(length)]
+        return [made_of_in(record) or "" if record else None for record in records]
 
     def write(self, shard: int, records: list[bytes]) -> None:
         """Writes a shard, completely or not at all.

@@ -201,3 +201,19 @@ def test_processes_end_with_a_killed_parent_and_keep_to_its_cores(tmp_path):
         assert worker.is_running()
         parent.kill()
     assert psutil.wait_procs([worker], 20)[1] == []
+
+
+UNGUARDED = """
+from dmlcsr_jax.data.decoder_pool import DecoderPool
+from dmlcsr_jax.data.limits import Limits
+with DecoderPool(Limits(), 1) as pool, pool.steps("x", print) as advance:
+    advance()
+"""
+
+
+def test_a_script_without_guard_is_told_so(tmp_path):
+    (tmp_path / "script.py").write_text(UNGUARDED)
+    command = [sys.executable, str(tmp_path / "script.py")]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 1
+    assert done.stderr.rstrip().endswith('must do so below `if __name__ == "__main__":`.')

@@ -3,6 +3,7 @@ import numpy as np
 import PIL.Image
 import pytest
 
+from dmlcsr_jax.data.decode import decode_image
 from dmlcsr_jax.errors import UserError
 from dmlcsr_jax.predict import photographs
 from dmlcsr_jax.predict.photographs import PhotoFiles, read_photograph
@@ -141,3 +142,5 @@ def test_suffixes_are_those_that_the_decoder_reads():
         is_written, data = cv2.imencode(suffix, image)
         assert is_written, suffix
         assert cv2.imdecode(data, cv2.IMREAD_COLOR) is not None, suffix
+        # Pillow tells the size first.
+        assert decode_image(data.tobytes(), f"a{suffix}").shape == image.shape

@@ -1,11 +1,12 @@
 import io
+import os
 
 import numpy as np
 import PIL.Image
 import pytest
 from array_record.python.array_record_data_source import ArrayRecordDataSource
 from colour_network import picture
-from prediction_files import read_shards, save
+from prediction_files import encoded, read_shards, save, write_records
 
 from dmlcsr_jax.predict import shards
 
@@ -88,3 +89,24 @@ def test_shards_of_a_folder_refuse_another_listing(run, tmp_path):
     status, _, errors = run(tmp_path / "photos", *options, out=tmp_path / "out")
     assert status == 1
     assert "pictures" in errors
+
+
+def test_a_shard_is_made_anew_where_a_photograph_of_it_was_replaced(run, tmp_path):
+    photos, out = tmp_path / "photos", tmp_path / "out"
+    for i in range(4):
+        save(photos / f"{i}.png", picture(np.full((2, 2), i)))
+    options = ("--shards", "--records_per_shard=2")
+    assert run(photos, *options, out=out)[0] == 0
+    assert "0 labelled" in run(photos, *options, out=out)[1]
+    save(photos / "1.png", picture(np.full((3, 3), 7)))
+    os.utime(photos / "1.png", (1000, 1000))
+    assert "2 labelled" in run(photos, *options, out=out)[1]
+    with PIL.Image.open(io.BytesIO(read_shards(out)[1][1])) as label:
+        assert set(np.unique(np.asarray(label))) == {7}
+    # Records are known by their bytes too.
+    write_records(tmp_path / "x.array_record", [encoded(i) for i in range(4)])
+    assert "4 labelled" in run(tmp_path / "x.array_record", *options[1:], out=tmp_path / "o")[1]
+    write_records(tmp_path / "x.array_record", [encoded(i) for i in (0, 1, 2, 9)])
+    assert "2 labelled" in run(tmp_path / "x.array_record", *options[1:], out=tmp_path / "o")[1]
+    with PIL.Image.open(io.BytesIO(read_shards(tmp_path / "o")[1][3])) as label:
+        assert set(np.unique(np.asarray(label))) == {9}

@@ -5,6 +5,7 @@ import PIL.Image
 import pytest
 from colour_network import interior, picture, truth
 
+from dmlcsr_jax.data.decoder_pool import DecoderPool
 from dmlcsr_jax.data.limits import Limits
 from dmlcsr_jax.errors import UserError
 from dmlcsr_jax.predict import outputs, video
@@ -22,9 +23,8 @@ def parser(monkeypatch):
 
 @pytest.fixture(scope="module")
 def reader():
-    reader = Reader(Limits(), memory_bytes=2**30, num_at_a_time=8)
-    yield reader
-    reader.close()
+    with DecoderPool(Limits(), 1) as pool:
+        yield Reader(pool, memory_bytes=2**30, num_at_a_time=8)
 
 
 @pytest.fixture
