@@ -82,7 +82,20 @@ def _network(core, size: int) -> onnx.ModelProto:
     logging.getLogger("onnx_ir").setLevel(logging.ERROR)
     network = to_onnx(core, [("B", size, size, 3)], opset=OPSET)
     network.ir_version = 8
+    _clip(network.graph)
     return network
+
+
+def _clip(graph: onnx.GraphProto) -> None:
+    """Makes one Clip, which runtimes join to a convolution, of each relu6's Max and Min."""
+    makers = {name: node for node in graph.node for name in node.output}
+    scalars = {tensor.name for tensor in graph.initializer if not tensor.dims}
+    pairs = [(makers.get(node.input[0]), node) for node in graph.node if node.op_type == "Min"]
+    for lower, upper in pairs:
+        if lower and lower.op_type == "Max" and {lower.input[1], upper.input[1]} <= scalars:
+            upper.op_type = "Clip"
+            upper.input[:] = [*lower.input, upper.input[1]]
+            graph.node.remove(lower)
 
 
 def _finish_graph(

@@ -122,6 +122,7 @@ def behind(size: int, side: int, num_classes: int, opset: int, *, scores: bool) 
     initial = {
         "int64 zero_scalar": "{0}",
         "int64 one_scalar": "{1}",
+        "bool always": "{1}",
         "int64[1] one": "{1}",
         "int64[1] zero": "{0}",
         "int64[1] two": "{2}",
@@ -161,14 +162,19 @@ def behind(size: int, side: int, num_classes: int, opset: int, *, scores: bool) 
             "row_padded = Mul(num_strips, strip)",
             _MATRIX.format(axis="row", range="padded"),
             "strips = Reshape(row_matrix, strips_shape)",
-            f"""labelled = Scan<num_scan_inputs = 1, scan_output_axes = [1], body = one_strip
-            (float[{STRIP_ROWS},{side}] rows) => (uint8[B,{STRIP_ROWS},W] strip_labels) {{
+            "trip_count = Squeeze(num_strips)",
+            # OpenVINO knows a loop that reads what is about it, but no such scan.
+            f"""labelled = Loop<body = one_strip (int64 strip_index, bool going_on)
+            => (bool still_going_on, uint8[B,{STRIP_ROWS},W] strip_labels) {{
+            still_going_on = Identity(going_on)
+            rows = Gather<axis=0>(strips, strip_index)
             strip_scores = MatMul(rows, columns)
             best = ArgMax<axis=1, keepdims=0>(strip_scores)
             strip_labels = Cast<to=2>(best)
-            }}>(strips)""",
+            }}>(trip_count, always)""",
+            "turned_labels = Transpose<perm=[1, 0, 2, 3]>(labelled)",
             "labelled_shape = Concat<axis=0>(zero, minus_one, column_count)",
-            "padded_labels = Reshape(labelled, labelled_shape)",
+            "padded_labels = Reshape(turned_labels, labelled_shape)",
             "labels = Slice(padded_labels, zero, row_count, one)",
         ]
     signature = (

@@ -9,7 +9,7 @@ its features lie exactly where resizing with aligned corners puts them: train on
 import functools
 from typing import NamedTuple
 
-import jax.numpy as jnp
+import jax
 from flax import linen as nn
 
 from dmlcsr_jax.models.layers import ModuleDef
@@ -44,11 +44,6 @@ STAGES = (
 _OUTPUTS = (1, 2, 4, 6)
 
 
-def _relu6(x):
-    """Returns what `jax.nn.relu6` does, as a clip, which exporters know as one operation."""
-    return jnp.clip(x, 0, 6)
-
-
 class Block(nn.Module):
     """An inverted residual: 1x1 expansion, depthwise convolution, 1x1 projection.
 
@@ -76,7 +71,7 @@ class Block(nn.Module):
         y, channels = x, self.expansion * x.shape[-1]
         if self.expansion != 1:
             y = self.conv(channels, name="expand_conv")(y)
-            y = _relu6(self.norm(name="expand_bn")(y))
+            y = jax.nn.relu6(self.norm(name="expand_bn")(y))
         depthwise = self.conv(
             channels,
             self.kernel_size,
@@ -85,7 +80,7 @@ class Block(nn.Module):
             groups=channels,
             name="depthwise_conv",
         )
-        y = _relu6(self.norm(name="depthwise_bn")(depthwise(y)))
+        y = jax.nn.relu6(self.norm(name="depthwise_bn")(depthwise(y)))
         y = self.norm(name="project_bn")(self.conv(self.features, name="project_conv")(y))
         return y + x if y.shape == x.shape else y
 
@@ -120,7 +115,7 @@ class EfficientNetLite0(nn.Module):
         conv = functools.partial(self.conv, padding="SAME")
         norm = functools.partial(self.norm, activated=False, epsilon=EPSILON)
         x = conv(STEM_FEATURES, 3, stride=2, name="stem_conv")(x)
-        x = _relu6(norm(name="stem_bn")(x))
+        x = jax.nn.relu6(norm(name="stem_bn")(x))
         grid, dilation, number, outputs = 2, 1, 0, []
         for index, stage in enumerate(STAGES):
             for repeat in range(stage.repeats):

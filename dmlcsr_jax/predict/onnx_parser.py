@@ -1,13 +1,13 @@
-"""An exported model without JAX: ONNX Runtime gives scores and label maps."""
+"""An exported model without JAX: ONNX Runtime or OpenVINO gives scores and label maps."""
 
 import os
-import pathlib
 
 import numpy as np
 
 from dmlcsr_jax.checkpoints.properties import from_properties
 from dmlcsr_jax.data.interpolation import interpolation_matrix
 from dmlcsr_jax.errors import UserError
+from dmlcsr_jax.predict.onnx_runtimes import open_model
 
 
 class OnnxParser:
@@ -18,38 +18,26 @@ class OnnxParser:
       label_set: meaning of the labels.
     """
 
-    def __init__(self, path: str | os.PathLike, *, num_threads: int = 0):
+    def __init__(
+        self, path: str | os.PathLike, *, backend: str | None = None, num_threads: int = 0
+    ):
         """Loads the model.
 
         Args:
           path: the file.
+          backend: as `open_model` takes it.
           num_threads: that compute; 0: one a core.
 
         Raises:
-          UserError: where ONNX Runtime or the file is missing, or it is no model of this project.
+          UserError: where the runtime or the file is missing, or it is no model of this project.
         """
-        onnxruntime = _import_onnxruntime()
-        name = os.fspath(path)
-        if not pathlib.Path(path).is_file():
-            raise UserError(f"{name} is not a file; name one that `dmlcsr-export` wrote.")
-        options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads = num_threads
-        options.log_severity_level = 3
-        try:
-            self._session = onnxruntime.InferenceSession(
-                name, options, providers=["CPUExecutionProvider"]
-            )
-        # Its errors have no base of their own.
-        except Exception as error:
-            reason = str(error).splitlines()[0].rstrip(".")
-            raise UserError(
-                f"{name} is no complete ONNX model ({reason}); export it again."
-            ) from error
-        properties = self._session.get_modelmeta().custom_metadata_map
-        self.metadata = from_properties(properties, name)
+        self._model = open_model(path, backend, num_threads)
+        self.metadata = from_properties(self._model.properties, os.fspath(path))
         self.label_set = self.metadata.label_set
-        if "labels" not in [output.name for output in self._session.get_outputs()]:
-            raise UserError(f"{name} gives scores; export it without --scores for label maps.")
+        if "labels" not in self._model.outputs:
+            raise UserError(
+                f"{os.fspath(path)} gives scores; export it without --scores for label maps."
+            )
 
     def labels(self, image: np.ndarray) -> np.ndarray:
         """Returns uint8 `[H, W]`, the label of each pixel of one photograph.
@@ -82,20 +70,10 @@ class OnnxParser:
         return np.einsum("oi,bipc->bopc", matrix, columns, optimize=True)
 
     def _run(self, output: str, images: np.ndarray) -> np.ndarray:
-        height, width = self._session.get_inputs()[0].shape[1:3]
-        if isinstance(height, int) and images.shape[1:3] != (height, width):
+        if self._model.hw not in (None, images.shape[1:3]):
+            expected, found = (f"{hw[0]}x{hw[1]}" for hw in (self._model.hw, images.shape[1:3]))
             raise UserError(
-                f"the model takes photographs of {height}x{width} pixels, not of "
-                f"{images.shape[1]}x{images.shape[2]}; export it without --size."
+                f"the model takes photographs of {expected} pixels, not of {found}; export it "
+                "without --size."
             )
-        return self._session.run([output], {"images": images})[0]
-
-
-def _import_onnxruntime():
-    try:
-        import onnxruntime
-    except ImportError as error:
-        raise UserError(
-            "running an ONNX model needs ONNX Runtime: pip install 'dmlcsr_jax[onnx]'."
-        ) from error
-    return onnxruntime
+        return self._model.run(output, images)

@@ -35,8 +35,24 @@ def save_random(path, metadata):
 
 
 @pytest.fixture(scope="session")
-def tiny_checkpoint(tmp_path_factory):
-    return save_random(tmp_path_factory.mktemp("tiny") / "model", TINY)
+def random_checkpoint(tmp_path_factory):
+    """Writes a checkpoint of random parameters, as `TINY` but for what is said."""
+
+    def save(**fields):
+        path = tmp_path_factory.mktemp("random") / "model"
+        return save_random(path, dataclasses.replace(TINY, **fields))
+
+    return save
+
+
+@pytest.fixture(scope="session")
+def tiny_checkpoint(random_checkpoint):
+    return random_checkpoint()
+
+
+@pytest.fixture(scope="session")
+def truth_of():
+    return Truth
 
 
 @pytest.fixture(scope="session")

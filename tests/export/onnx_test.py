@@ -11,7 +11,7 @@ from dmlcsr_jax.predict.onnx_parser import OnnxParser
 
 onnx = pytest.importorskip("onnx", reason="needs pip install 'dmlcsr_jax[export]'")
 pytest.importorskip("jax2onnx", reason="needs pip install 'dmlcsr_jax[export]'")
-pytest.importorskip("onnxruntime", reason="needs pip install 'dmlcsr_jax[onnx]'")
+onnxruntime = pytest.importorskip("onnxruntime", reason="needs pip install 'dmlcsr_jax[onnx]'")
 
 
 @pytest.fixture(scope="module")
@@ -22,9 +22,11 @@ def exported(tiny_checkpoint, tmp_path_factory):
     return path
 
 
-@pytest.fixture(scope="module")
-def parser(exported):
-    return OnnxParser(exported)
+@pytest.fixture(scope="module", params=["onnx", "openvino"])
+def parser(exported, request):
+    if request.param == "openvino":
+        pytest.importorskip("openvino", reason="needs pip install 'dmlcsr_jax[openvino]'")
+    return OnnxParser(exported, backend=request.param)
 
 
 def test_labels_are_those_of_the_network_in_jax(parser, tiny_truth, faces):
@@ -34,13 +36,12 @@ def test_labels_are_those_of_the_network_in_jax(parser, tiny_truth, faces):
     assert len(np.unique(np.concatenate([labels.ravel() for labels in found]))) > 2
 
 
-def test_a_batch_is_its_photographs_one_by_one(exported, parser, faces):
-    import onnxruntime
-
+def test_a_batch_is_its_photographs_one_by_one(exported, faces):
     session = onnxruntime.InferenceSession(exported, providers=["CPUExecutionProvider"])
     batch = np.stack([faces[1], faces[1][::-1], faces[1] // 2])
     labels, logits = session.run(["labels", "logits"], {"images": batch})
     assert logits.shape == (3, 8, 8, 11)
+    parser = OnnxParser(exported, backend="onnx")
     for image, found in zip(batch, labels, strict=True):
         np.testing.assert_array_equal(found, parser.labels(image))
 
@@ -52,8 +53,6 @@ def test_scores_are_those_of_the_network_in_jax(parser, tiny_truth):
 
 
 def test_scores_by_option_and_one_size_by_option(tiny_checkpoint, tiny_truth, faces, tmp_path):
-    import onnxruntime
-
     path = tmp_path / "scores.onnx"
     export.main([f"--checkpoint={tiny_checkpoint}", f"--to={path}", "--scores", "--size=75,50"])
     session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
@@ -62,6 +61,12 @@ def test_scores_by_option_and_one_size_by_option(tiny_checkpoint, tiny_truth, fa
     np.testing.assert_allclose(scores, tiny_truth.scores(faces[1]), atol=2e-4)
     with pytest.raises(UserError, match="gives scores; export it without --scores"):
         OnnxParser(path)
+    path = tmp_path / "labels.onnx"
+    export.main([f"--checkpoint={tiny_checkpoint}", f"--to={path}", "--size=75,50"])
+    parser = OnnxParser(path)
+    tiny_truth.assert_agrees(faces[1], parser.labels(faces[1]))
+    with pytest.raises(UserError, match="photographs of 75x50 pixels, not of 21x29"):
+        parser.labels(faces[2])
 
 
 def test_the_file_is_standard_onnx_of_opset_17_and_says_what_it_is(exported, tiny_truth):
@@ -95,23 +100,27 @@ def test_running_it_imports_no_jax(exported):
     assert result.stdout.strip() == "[]"
 
 
-def test_files_that_are_no_model_of_this_project_are_refused(exported, tmp_path):
+@pytest.mark.parametrize("backend", ["onnx", "openvino"])
+def test_files_that_are_no_model_of_this_project_are_refused(exported, tmp_path, backend):
+    pytest.importorskip({"onnx": "onnxruntime"}.get(backend, backend))
     data = exported.read_bytes()
     other = onnx.parser.parse_model(
         '<ir_version: 8, opset_import: ["" : 17]>\n g (float[N] x) => (float[N] y) { y = Abs(x) }'
     )
     contents = {
-        "text.onnx": (b"not a model", "text.onnx is no complete ONNX model"),
-        "half.onnx": (data[: len(data) // 2], "half.onnx is no complete ONNX model"),
-        "empty.onnx": (b"", "empty.onnx is no complete ONNX model"),
-        "other.onnx": (other.SerializeToString(), "other.onnx is a model of another project"),
+        "text.onnx": (b"not a model", r"text\.onnx is no complete ONNX model"),
+        "half.onnx": (data[: len(data) // 2], r"half\.onnx is no complete ONNX model"),
+        "empty.onnx": (b"", r"empty\.onnx is no complete ONNX model"),
+        "other.onnx": (other.SerializeToString(), r"other\.onnx is a model of another project"),
     }
     for name, (content, sentence) in contents.items():
         (tmp_path / name).write_bytes(content)
         with pytest.raises(UserError, match=sentence):
-            OnnxParser(tmp_path / name)
+            OnnxParser(tmp_path / name, backend=backend)
     with pytest.raises(UserError, match=r"missing\.onnx is not a file"):
-        OnnxParser(tmp_path / "missing.onnx")
+        OnnxParser(tmp_path / "missing.onnx", backend=backend)
+    with pytest.raises(UserError, match="backend 'tpu' is unknown: choose one of openvino, onnx"):
+        OnnxParser(exported, backend="tpu")
 
 
 @pytest.mark.parametrize(
@@ -125,6 +134,7 @@ def test_what_is_no_photograph_is_refused(parser, image):
 def test_a_missing_extra_is_named_with_its_command(
     exported, tiny_checkpoint, tmp_path, monkeypatch, capsys
 ):
+    monkeypatch.setitem(sys.modules, "openvino", None)
     monkeypatch.setitem(sys.modules, "onnxruntime", None)
     with pytest.raises(UserError, match=r"pip install 'dmlcsr_jax\[onnx\]'"):
         OnnxParser(exported)
