@@ -1,8 +1,9 @@
 """The runtimes that an ONNX model runs on; they are imported when one is opened."""
 
+import contextlib
 import importlib.util
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 
 import numpy as np
 
@@ -29,9 +30,10 @@ class OnnxRuntime:
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = num_threads
         options.log_severity_level = 3
-        self._session = onnxruntime.InferenceSession(
-            path, options, providers=["CPUExecutionProvider"]
-        )
+        with _sentence_of_a_damaged_file(path):
+            self._session = onnxruntime.InferenceSession(
+                path, options, providers=["CPUExecutionProvider"]
+            )
         self.properties: Mapping[str, str] = self._session.get_modelmeta().custom_metadata_map
         height, width = ([*self._session.get_inputs()[0].shape, None, None])[1:3]
         self.hw = (height, width) if isinstance(height, int) else None
@@ -50,9 +52,11 @@ class OpenVino:
         import openvino
 
         core = openvino.Core()
-        model = core.read_model(path)
+        with _sentence_of_a_damaged_file(path):
+            model = core.read_model(path)
         # The values of this dictionary are wrapped texts.
-        described = model.rt_info.get("framework", {})
+        told = model.rt_info
+        described = told["framework"] if "framework" in told else {}  # noqa: SIM401 (it has no get)
         self.properties: Mapping[str, str] = {name: described[name].value for name in described}
         shape = model.inputs[0].partial_shape if model.inputs else ()
         is_fixed = len(shape) == 4 and not (shape[1].is_dynamic or shape[2].is_dynamic)
@@ -93,12 +97,17 @@ def open_model(
         )
     if not os.path.isfile(name):
         raise UserError(f"{name} is not a file; name one that `dmlcsr-export` wrote.")
+    return {"onnx": OnnxRuntime, "openvino": OpenVino}[found[0]](name, num_threads)
+
+
+@contextlib.contextmanager
+def _sentence_of_a_damaged_file(path: str) -> Iterator[None]:
     try:
-        return {"onnx": OnnxRuntime, "openvino": OpenVino}[found[0]](name, num_threads)
-    # The errors of either have no base of their own.
+        yield
+    # The errors of either runtime have no base of their own.
     except Exception as error:
         reason = " ".join(str(error).split())[-200:].rstrip(".")
-        raise UserError(f"{name} is no complete ONNX model ({reason}); export it again.") from error
+        raise UserError(f"{path} is no complete ONNX model ({reason}); export it again.") from error
 
 
 def _is_installed(module: str) -> bool:
