@@ -3,6 +3,7 @@
 import contextlib
 import importlib.util
 import os
+import sys
 from collections.abc import Iterator, Mapping
 
 import numpy as np
@@ -49,6 +50,8 @@ class OpenVino:
 
     def __init__(self, path: str, num_threads: int):
         """Loads the model at `path` for `num_threads` threads; 0: one a core."""
+        # OpenVINO reports to its makers that it is imported, unless it lacks this.
+        sys.modules.setdefault("openvino_telemetry", None)
         import openvino
 
         core = openvino.Core()

@@ -100,6 +100,19 @@ def test_running_it_imports_no_jax(exported):
     assert result.stdout.strip() == "[]"
 
 
+def test_openvino_reports_nothing_to_its_makers(exported):
+    pytest.importorskip("openvino", reason="needs pip install 'dmlcsr_jax[openvino]'")
+    program = (
+        "import os, sys; os.fork = lambda: sys.exit('forked');"
+        "from dmlcsr_jax.predict.onnx_parser import OnnxParser;"
+        "OnnxParser(sys.argv[1], backend='openvino');"
+        "print(any(name.startswith('openvino_telemetry.') for name in sys.modules))"
+    )
+    arguments = [sys.executable, "-c", program, str(exported)]
+    result = subprocess.run(arguments, capture_output=True, text=True, check=True)
+    assert result.stdout.strip() == "False"
+
+
 @pytest.mark.parametrize("backend", ["onnx", "openvino"])
 def test_files_that_are_no_model_of_this_project_are_refused(exported, tmp_path, backend):
     pytest.importorskip({"onnx": "onnxruntime"}.get(backend, backend))
