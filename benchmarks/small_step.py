@@ -124,8 +124,8 @@ class TorchNetwork(nn.Module):
         feature = self.feature_out((z @ theta).unflatten(2, f.shape[2:])) + f
         return self.join(torch.cat([spatial, feature], 1))
 
-    def forward(self, x):
-        """Returns the three tasks' logits."""
+    def parse(self, x):
+        """Returns the label map's logits, and the features that the edge branch needs."""
         x, outputs = self.stem(x), []
         for stage in self.stages:
             x = stage(x)
@@ -135,8 +135,13 @@ class TorchNetwork(nn.Module):
         f = self.conv_out(self.graph(self.conv_in(x5)))
         context = self.context(self.bottleneck(torch.cat([x5, f], 1)))
         parts = [resize(context, hw), self.low(x2), resize(self.middle(x3), hw)]
-        parsing = self.logits(self.fuse(torch.cat(parts, 1)))
-        edges = zip(self.edges, (x2, x3, x4), strict=True)
+        return self.logits(self.fuse(torch.cat(parts, 1))), (x2, x3, x4)
+
+    def forward(self, x):
+        """Returns the three tasks' logits."""
+        parsing, features = self.parse(x)
+        edges = zip(self.edges, features, strict=True)
+        hw = features[0].shape[2:]
         edges = torch.cat([resize(self.shared(layer(x)), hw) for layer, x in edges], 1)
         return parsing, self.binary(edges), self.category(edges)
 
@@ -155,6 +160,10 @@ def torch_lovasz(logits, label):
         total = total + errors @ torch.diff(jaccard, prepend=jaccard.new_zeros(1))
         present += 1
     return total / present
+
+
+# Those of the small network: features, states, nodes, parsing head, low-level features.
+WIDTHS = (192, 96, 48, 96, 16)
 
 
 def torch_step(images, label, widths):
@@ -232,7 +241,7 @@ def main():
     blocks = rng.integers(0, NUM_CLASSES, (shape[0], *(-(-side // 16) for side in shape[1:])))
     label = blocks.repeat(16, 1).repeat(16, 2)[:, : shape[1], : shape[2]].astype(np.uint8)
     steps = {
-        "PyTorch, channels last": torch_step(images, label, (192, 96, 48, 96, 16)),
+        "PyTorch, channels last": torch_step(images, label, WIDTHS),
         "ours, float32": jax_step(images, label, "float32"),
         "ours, bfloat16": jax_step(images, label, "bfloat16"),
     }

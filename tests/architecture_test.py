@@ -13,7 +13,7 @@ PACKAGE = ROOT / "dmlcsr_jax"
 # but not in a circle. A module that is named alone has a place of its own.
 TIERS = (
     ("dmlcsr_jax", "main"),
-    ("training", "predict"),
+    ("training", "predict", "export"),
     ("evaluation", "self_regulation.cycle"),
     ("losses", "convert_torch", "check_data"),
     ("config",),

@@ -3,12 +3,13 @@
 import functools
 
 from flax import linen as nn
+from jax import lax
 
 from dmlcsr_jax.checkpoints.metadata import Metadata
 from dmlcsr_jax.errors import UserError
 from dmlcsr_jax.models import efficientnet
 from dmlcsr_jax.models.heads import ContextHead, EdgeBranch, ParsingHead
-from dmlcsr_jax.models.layers import ABN, conv, storage_dtype
+from dmlcsr_jax.models.layers import ABN, conv, max_pool, storage_dtype, window_max_pool
 from dmlcsr_jax.models.resnet import ARCHITECTURES, STEMS, ResNet, architecture
 
 ENCODERS = (*ARCHITECTURES, efficientnet.NAME)
@@ -30,6 +31,8 @@ class DMLCSR(nn.Module):
         batch's own.
       output_stride: of EfficientNet's deepest features, pixels; residual networks have 8.
       dilated: whether EfficientNet's convolutions are dilated where a stride is left out.
+      plain: whether convolutions and pooling are the library's own operations, which exporters
+        know, instead of those that XLA is fast at; the numbers are the same.
     """
 
     encoder: str
@@ -40,6 +43,7 @@ class DMLCSR(nn.Module):
     momentum: float = 0.9
     output_stride: int = 8
     dilated: bool = True
+    plain: bool = False
 
     @nn.compact
     def __call__(self, images, *, train: bool, edges: bool | None = None):
@@ -63,7 +67,8 @@ class DMLCSR(nn.Module):
             norm = functools.partial(
                 ABN, use_running_average=not train, momentum=self.momentum, **common
             )
-            return {"conv": functools.partial(conv, **common), "norm": norm}
+            convolution = {"convolve": lax.conv_general_dilated} if self.plain else {}
+            return {"conv": functools.partial(conv, **common, **convolution), "norm": norm}
 
         # A drawn network flips a sixth of its labels where all is rounded to bfloat16; rounding in
         # the context head's large convolutions and the edge branch alone flips one in a hundred.
@@ -75,7 +80,14 @@ class DMLCSR(nn.Module):
             )
         else:
             width = self.width * architecture(self.encoder).head_width
-            encoder = ResNet(self.encoder, self.stem, self.width, **accurate, name="encoder")
+            encoder = ResNet(
+                self.encoder,
+                self.stem,
+                self.width,
+                **accurate,
+                pool=window_max_pool if self.plain else max_pool,
+                name="encoder",
+            )
         x2, x3, x4, x5 = encoder(images)
         context = ContextHead(**rounded, width=width, name="context")(x5)
         heads = {"num_classes": self.num_classes, "width": width}
@@ -89,8 +101,13 @@ class DMLCSR(nn.Module):
         return outputs
 
 
-def build_model(metadata: Metadata, dtype: str = "float32") -> DMLCSR:
+def build_model(metadata: Metadata, dtype: str = "float32", *, plain: bool = False) -> DMLCSR:
     """Returns the network that `metadata` describes, computing in `dtype`.
+
+    Args:
+      metadata: describes the network.
+      dtype: as in `DMLCSR`.
+      plain: as in `DMLCSR`.
 
     Raises:
       UserError: where there is no such network or dtype.
@@ -110,4 +127,5 @@ def build_model(metadata: Metadata, dtype: str = "float32") -> DMLCSR:
         dtype,
         output_stride=metadata.output_stride,
         dilated=metadata.dilated,
+        plain=plain,
     )

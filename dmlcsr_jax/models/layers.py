@@ -16,10 +16,10 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from flax import linen as nn
 from jax import lax
 
+from dmlcsr_jax.data.interpolation import interpolation_matrix
 from dmlcsr_jax.models.depthwise import depthwise_conv
 from dmlcsr_jax.models.initial import INITIALIZERS
 
@@ -32,14 +32,6 @@ LEAKY_SLOPE = 0.01
 def storage_dtype(dtype):
     """Returns the dtype of parameters, statistics and logits: float64 for float64, else float32."""
     return jnp.promote_types(dtype, jnp.float32)
-
-
-@functools.lru_cache
-def _interpolation_matrix(num_out, num_in):
-    """Returns float64 `[num_out, num_in]`, the linear interpolation with both ends aligned."""
-    position = np.arange(num_out) * ((num_in - 1) / max(num_out - 1, 1))
-    distance = np.abs(position[:, None] - np.arange(num_in)[None, :])
-    return np.maximum(1.0 - distance, 0.0)
 
 
 def resize(x, hw):
@@ -61,8 +53,8 @@ def resize(x, hw):
     if x.shape[1:3] == (height, width):
         return x
     dtype = storage_dtype(x.dtype)
-    rows = jnp.asarray(_interpolation_matrix(height, x.shape[1]), dtype)
-    columns = jnp.asarray(_interpolation_matrix(width, x.shape[2]), dtype)
+    rows = jnp.asarray(interpolation_matrix(height, x.shape[1]), dtype)
+    columns = jnp.asarray(interpolation_matrix(width, x.shape[2]), dtype)
     # The smaller intermediate first; full precision, because positions are not bfloat16 numbers.
     einsum = functools.partial(jnp.einsum, precision=lax.Precision.HIGHEST)
     y = einsum("pj,bijc->bipc", columns, x.astype(dtype))
@@ -80,6 +72,12 @@ def max_pool(x):
     x = functools.reduce(jnp.maximum, rows)
     columns = [x[:, :, j : j + 2 * width - 1 : 2] for j in range(3)]
     return functools.reduce(jnp.maximum, columns)
+
+
+def window_max_pool(x):
+    """Max-pools as `max_pool` does, by one operation of the library."""
+    x = jnp.pad(x, ((0, 0), (1, 1), (1, 1), (0, 0)), constant_values=-jnp.inf)
+    return nn.max_pool(x, window_shape=(3, 3), strides=(2, 2), padding="VALID")
 
 
 def _convolve(x, kernel, strides, padding, *, feature_group_count, rhs_dilation, **options):
@@ -114,6 +112,7 @@ def conv(
     use_bias=False,
     dtype=None,
     param_dtype=jnp.float32,
+    convolve=_convolve,
     name=None,
 ):
     """Returns Flax's convolution, by default with PyTorch's padding.
@@ -130,6 +129,7 @@ def conv(
       use_bias: whether a bias is added.
       dtype: of the computation and the result; None: the wider of input and parameters.
       param_dtype: of kernel and bias.
+      convolve: what convolves, called as `lax.conv_general_dilated`, which gives the same numbers.
       name: of the module.
     """
     return nn.Conv(
@@ -144,7 +144,7 @@ def conv(
         param_dtype=param_dtype,
         kernel_init=INITIALIZERS["kernel"],
         bias_init=INITIALIZERS["bias"],
-        conv_general_dilated=_convolve,
+        conv_general_dilated=convolve,
         name=name,
     )
 

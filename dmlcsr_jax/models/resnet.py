@@ -1,6 +1,7 @@
 """Encoders: dilated residual networks of the method's family (method section Network, Encoder)."""
 
 import dataclasses
+from collections.abc import Callable
 
 from flax import linen as nn
 from jax import numpy as jnp
@@ -109,6 +110,7 @@ class ResNet(nn.Module):
       width: factor on all channel counts.
       conv: partial of `layers.conv`.
       norm: partial of `layers.ABN`.
+      pool: `layers.max_pool` or its equal.
     """
 
     encoder: str
@@ -116,6 +118,7 @@ class ResNet(nn.Module):
     width: float
     conv: ModuleDef
     norm: ModuleDef
+    pool: Callable = max_pool
 
     @nn.compact
     def __call__(self, x):
@@ -133,7 +136,7 @@ class ResNet(nn.Module):
             features, stride = scaled(features, self.width), 2 if i == 1 else 1
             x = self.conv(features, kernel_size, stride=stride, name=f"conv{i}")(x)
             x = nn.relu(self.norm(name=f"bn{i}")(x))
-        x = max_pool(x)
+        x = self.pool(x)
 
         outputs: list[jnp.ndarray] = []
         for stage in range(4):

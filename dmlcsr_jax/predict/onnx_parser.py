@@ -1,0 +1,79 @@
+"""An exported model without JAX: ONNX Runtime or OpenVINO gives scores and label maps."""
+
+import os
+
+import numpy as np
+
+from dmlcsr_jax.checkpoints.properties import from_properties
+from dmlcsr_jax.data.interpolation import interpolation_matrix
+from dmlcsr_jax.errors import UserError
+from dmlcsr_jax.predict.onnx_runtimes import open_model
+
+
+class OnnxParser:
+    """Runs a file that `python -m dmlcsr_jax.export --to=model.onnx` wrote.
+
+    Attributes:
+      metadata: input size, normalisation, label set.
+      label_set: meaning of the labels.
+    """
+
+    def __init__(
+        self, path: str | os.PathLike, *, backend: str | None = None, num_threads: int = 0
+    ):
+        """Loads the model.
+
+        Args:
+          path: the file.
+          backend: as `open_model` takes it.
+          num_threads: that compute; 0: one a core.
+
+        Raises:
+          UserError: where the runtime or the file is missing, or it is no model of this project.
+        """
+        self._model = open_model(path, backend, num_threads)
+        self.metadata = from_properties(self._model.properties, os.fspath(path))
+        self.label_set = self.metadata.label_set
+        if "labels" not in self._model.outputs:
+            raise UserError(
+                f"{os.fspath(path)} gives scores; export it without --scores for label maps."
+            )
+
+    def labels(self, image: np.ndarray) -> np.ndarray:
+        """Returns uint8 `[H, W]`, the label of each pixel of one photograph.
+
+        Args:
+          image: uint8 `[H, W, 3]` RGB.
+
+        Raises:
+          UserError: where `image` is no such array, or not of the size that the file was made for.
+        """
+        is_photograph = isinstance(image, np.ndarray) and image.dtype == np.uint8
+        if not is_photograph or image.ndim != 3 or image.shape[2] != 3 or 0 in image.shape:
+            found = f"{getattr(image, 'dtype', type(image))} {getattr(image, 'shape', '')}"
+            raise UserError(f"a photograph must be a uint8 array [H, W, 3] in RGB, not {found}.")
+        return self._run("labels", image[None])[0]
+
+    def scores(self, images: np.ndarray) -> np.ndarray:
+        """Returns float32 `[B, S, S, C]`, the logits of every pixel of the network's input.
+
+        Args:
+          images: uint8 `[B, S, S, 3]` RGB, already of the input's size.
+
+        Raises:
+          UserError: where the file was made for photographs of another size.
+        """
+        size = self.metadata.image_size
+        logits = self._run("logits", images)
+        matrix = interpolation_matrix(size, logits.shape[1]).astype(np.float32)
+        columns = np.einsum("pj,bijc->bipc", matrix, logits, optimize=True)
+        return np.einsum("oi,bipc->bopc", matrix, columns, optimize=True)
+
+    def _run(self, output: str, images: np.ndarray) -> np.ndarray:
+        if self._model.hw not in (None, images.shape[1:3]):
+            expected, found = (f"{hw[0]}x{hw[1]}" for hw in (self._model.hw, images.shape[1:3]))
+            raise UserError(
+                f"the model takes photographs of {expected} pixels, not of {found}; export it "
+                "without --size."
+            )
+        return self._model.run(output, images)

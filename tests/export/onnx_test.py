@@ -1,0 +1,160 @@
+import json
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+from dmlcsr_jax.errors import UserError
+from dmlcsr_jax.export import __main__ as export
+from dmlcsr_jax.predict.onnx_parser import OnnxParser
+
+onnx = pytest.importorskip("onnx", reason="needs pip install 'dmlcsr_jax[export]'")
+pytest.importorskip("jax2onnx", reason="needs pip install 'dmlcsr_jax[export]'")
+onnxruntime = pytest.importorskip("onnxruntime", reason="needs pip install 'dmlcsr_jax[onnx]'")
+
+
+@pytest.fixture(scope="module")
+def exported(tiny_checkpoint, tmp_path_factory):
+    path = tmp_path_factory.mktemp("exported") / "model.onnx"
+    export.main([f"--checkpoint={tiny_checkpoint}", f"--to={path}"])
+    assert [file.name for file in path.parent.iterdir()] == ["model.onnx"]
+    return path
+
+
+@pytest.fixture(scope="module", params=["onnx", "openvino"])
+def parser(exported, request):
+    if request.param == "openvino":
+        pytest.importorskip("openvino", reason="needs pip install 'dmlcsr_jax[openvino]'")
+    return OnnxParser(exported, backend=request.param)
+
+
+def test_labels_are_those_of_the_network_in_jax(parser, tiny_truth, faces):
+    found = [parser.labels(face) for face in faces]
+    for face, labels in zip(faces, found, strict=True):
+        tiny_truth.assert_agrees(face, labels)
+    assert len(np.unique(np.concatenate([labels.ravel() for labels in found]))) > 2
+
+
+def test_a_batch_is_its_photographs_one_by_one(exported, faces):
+    session = onnxruntime.InferenceSession(exported, providers=["CPUExecutionProvider"])
+    batch = np.stack([faces[1], faces[1][::-1], faces[1] // 2])
+    labels, logits = session.run(["labels", "logits"], {"images": batch})
+    assert logits.shape == (3, 8, 8, 11)
+    parser = OnnxParser(exported, backend="onnx")
+    for image, found in zip(batch, labels, strict=True):
+        np.testing.assert_array_equal(found, parser.labels(image))
+
+
+def test_scores_are_those_of_the_network_in_jax(parser, tiny_truth):
+    images = np.random.default_rng(0).integers(0, 256, (3, 32, 32, 3), np.uint8)
+    expected = tiny_truth.input_scores(images)
+    np.testing.assert_allclose(parser.scores(images), expected, atol=1e-4)
+
+
+def test_scores_by_option_and_one_size_by_option(tiny_checkpoint, tiny_truth, faces, tmp_path):
+    path = tmp_path / "scores.onnx"
+    export.main([f"--checkpoint={tiny_checkpoint}", f"--to={path}", "--scores", "--size=75,50"])
+    session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
+    assert session.get_inputs()[0].shape == ["B", 75, 50, 3]
+    scores = session.run(["scores"], {"images": faces[1][None]})[0][0]
+    np.testing.assert_allclose(scores, tiny_truth.scores(faces[1]), atol=2e-4)
+    with pytest.raises(UserError, match="gives scores; export it without --scores"):
+        OnnxParser(path)
+    path = tmp_path / "labels.onnx"
+    export.main([f"--checkpoint={tiny_checkpoint}", f"--to={path}", "--size=75,50"])
+    parser = OnnxParser(path)
+    tiny_truth.assert_agrees(faces[1], parser.labels(faces[1]))
+    with pytest.raises(UserError, match="photographs of 75x50 pixels, not of 21x29"):
+        parser.labels(faces[2])
+
+
+def test_the_file_is_standard_onnx_of_opset_17_and_says_what_it_is(exported, tiny_truth):
+    model = onnx.load(exported)
+    onnx.checker.check_model(model, full_check=True)
+    onnx.shape_inference.infer_shapes(model, strict_mode=True, data_prop=True)
+    assert [(opset.domain, opset.version) for opset in model.opset_import] == [("", 17)]
+    operations = [node.op_type for node in model.graph.node]
+    assert "BatchNormalization" not in operations
+    assert {"Sqrt", "Expand"}.isdisjoint(operations)  # of a norm that is not folded
+    said = {entry.key: entry.value for entry in model.metadata_props}
+    label_set = tiny_truth.metadata.label_set
+    assert json.loads(said["classes"]) == list(label_set.classes)
+    assert json.loads(said["palette"])[1] == list(label_set.palette[1])
+    assert json.loads(said["left_right_pairs"]) == [list(p) for p in label_set.mirror_pairs]
+    assert said["left_is"] in said["convention"]
+    assert said["license"] == "for tests"
+    assert json.loads(said["image_size"]) == 32
+    assert len(bytes.fromhex(said["fingerprint"])) == 32
+    assert OnnxParser(exported).metadata == tiny_truth.metadata
+
+
+def test_running_it_imports_no_jax(exported):
+    program = (
+        "import sys, numpy as np; from dmlcsr_jax.predict.onnx_parser import OnnxParser;"
+        "OnnxParser(sys.argv[1]).labels(np.zeros((20, 30, 3), np.uint8));"
+        "print(sorted({'jax', 'flax', 'orbax', 'cv2', 'tensorflow'} & set(sys.modules)))"
+    )
+    arguments = [sys.executable, "-c", program, str(exported)]
+    result = subprocess.run(arguments, capture_output=True, text=True, check=True)
+    assert result.stdout.strip() == "[]"
+
+
+def test_openvino_reports_nothing_to_its_makers(exported):
+    pytest.importorskip("openvino", reason="needs pip install 'dmlcsr_jax[openvino]'")
+    program = (
+        "import os, sys; os.fork = lambda: sys.exit('forked');"
+        "from dmlcsr_jax.predict.onnx_parser import OnnxParser;"
+        "OnnxParser(sys.argv[1], backend='openvino');"
+        "print(any(name.startswith('openvino_telemetry.') for name in sys.modules))"
+    )
+    arguments = [sys.executable, "-c", program, str(exported)]
+    result = subprocess.run(arguments, capture_output=True, text=True, check=True)
+    assert result.stdout.strip() == "False"
+
+
+@pytest.mark.parametrize("backend", ["onnx", "openvino"])
+def test_files_that_are_no_model_of_this_project_are_refused(exported, tmp_path, backend):
+    pytest.importorskip({"onnx": "onnxruntime"}.get(backend, backend))
+    data = exported.read_bytes()
+    other = onnx.parser.parse_model(
+        '<ir_version: 8, opset_import: ["" : 17]>\n g (float[N] x) => (float[N] y) { y = Abs(x) }'
+    )
+    contents = {
+        "text.onnx": (b"not a model", r"text\.onnx is no complete ONNX model"),
+        "half.onnx": (data[: len(data) // 2], r"half\.onnx is no complete ONNX model"),
+        "empty.onnx": (b"", r"empty\.onnx is no complete ONNX model"),
+        "other.onnx": (other.SerializeToString(), r"other\.onnx is a model of another project"),
+    }
+    for name, (content, sentence) in contents.items():
+        (tmp_path / name).write_bytes(content)
+        with pytest.raises(UserError, match=sentence):
+            OnnxParser(tmp_path / name, backend=backend)
+    with pytest.raises(UserError, match=r"missing\.onnx is not a file"):
+        OnnxParser(tmp_path / "missing.onnx", backend=backend)
+    with pytest.raises(UserError, match="backend 'tpu' is unknown: choose one of openvino, onnx"):
+        OnnxParser(exported, backend="tpu")
+
+
+@pytest.mark.parametrize(
+    "image", [np.zeros((0, 5, 3), np.uint8), np.zeros((5, 5), np.uint8), np.zeros((5, 5, 3)), None]
+)
+def test_what_is_no_photograph_is_refused(parser, image):
+    with pytest.raises(UserError, match=r"must be a uint8 array \[H, W, 3\]"):
+        parser.labels(image)
+
+
+def test_a_missing_extra_is_named_with_its_command(
+    exported, tiny_checkpoint, tmp_path, monkeypatch, capsys
+):
+    monkeypatch.setitem(sys.modules, "openvino", None)
+    monkeypatch.setitem(sys.modules, "onnxruntime", None)
+    with pytest.raises(UserError, match=r"pip install 'dmlcsr_jax\[onnx\]'"):
+        OnnxParser(exported)
+    monkeypatch.setitem(sys.modules, "jax2onnx", None)
+    monkeypatch.delitem(sys.modules, "dmlcsr_jax.export.onnx_graph")
+    path = tmp_path / "model.onnx"
+    with pytest.raises(SystemExit):
+        export.main([f"--checkpoint={tiny_checkpoint}", f"--to={path}"])
+    assert "pip install 'dmlcsr_jax[export]'" in capsys.readouterr().err
+    assert not list(tmp_path.iterdir())

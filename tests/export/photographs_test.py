@@ -1,0 +1,41 @@
+"""Exported networks of full size on real photographs."""
+
+import cv2
+import numpy as np
+import pytest
+
+from dmlcsr_jax.checkpoints import weights_file
+from dmlcsr_jax.export import __main__ as export
+from dmlcsr_jax.predict.onnx_parser import OnnxParser
+
+SIZES = [(512, 512), (640, 430), (300, 400)]
+
+
+@pytest.fixture(scope="module")
+def photographs(shared_dir):
+    paths = sorted((shared_dir / "data" / "celebamask_hq_mini" / "images").glob("*.jpg"))
+    images = [cv2.imread(str(path))[..., ::-1] for path in paths[: len(SIZES)]]
+    # A part of a photograph has the other shapes.
+    return [
+        np.ascontiguousarray(cv2.resize(image, (max(hw), max(hw)))[: hw[0], : hw[1]])
+        for image, hw in zip(images, SIZES, strict=True)
+    ]
+
+
+@pytest.fixture(scope="module", params=["default", "resnet101"])
+def checkpoint(request, random_checkpoint):
+    if request.param == "default":
+        if not weights_file.DEFAULT_FILE.is_file():
+            pytest.skip("the model in the box is not in this checkout")
+        return request.param
+    return random_checkpoint(encoder="resnet101", stem="deep", width=1.0, image_size=473)
+
+
+@pytest.mark.slow
+def test_labels_are_those_of_the_network_in_jax(checkpoint, truth_of, photographs, tmp_path):
+    pytest.importorskip("jax2onnx", reason="needs pip install 'dmlcsr_jax[export]'")
+    path = tmp_path / "model.onnx"
+    export.main([f"--checkpoint={checkpoint}", f"--to={path}"])
+    parser, truth = OnnxParser(path, backend="onnx"), truth_of(checkpoint)
+    for image in photographs:
+        truth.assert_agrees(image, parser.labels(image))
