@@ -3,7 +3,6 @@
 import argparse
 import dataclasses
 import functools
-import hashlib
 import itertools
 import json
 import sys
@@ -15,7 +14,7 @@ from typing import TextIO
 import jax
 import numpy as np
 
-from dmlcsr_jax.checkpoints import model
+from dmlcsr_jax.checkpoints.fingerprint import fingerprint
 from dmlcsr_jax.data.decoder_pool import DecoderPool
 from dmlcsr_jax.distributed.progress import progress_bar
 from dmlcsr_jax.errors import UserError, one_line
@@ -31,15 +30,6 @@ from dmlcsr_jax.predict.result import Result
 from dmlcsr_jax.predict.shards import ShardOutput
 from dmlcsr_jax.predict.sources import open_source
 from dmlcsr_jax.predict.video import fingerprint_of, parse_video
-
-
-def _fingerprint(variables) -> str:
-    """Returns a checksum of a network's tensors."""
-    digest = hashlib.sha256()
-    for name, leaf in sorted(model.named_leaves(variables).items()):
-        digest.update(name.encode())
-        digest.update(np.ascontiguousarray(leaf).tobytes())
-    return digest.hexdigest()[:16]
 
 
 def _warn(sentence: str) -> None:
@@ -129,7 +119,7 @@ class Run:
         settings = {
             "inputs_below": str(self._source.base),
             "split": None if arguments.split == "all" else arguments.split,
-            "network": _fingerprint(self._parser.variables),
+            "network": fingerprint(self._parser.variables)[:16],
             "label_set": metadata.label_set.name,
             "flip": arguments.flip,
             "scales": arguments.scales,
