@@ -142,7 +142,7 @@ while ((${#alive[@]})); do
       trap 'kill $!; exit' TERM
       wait
       kill -KILL "${!alive[@]}"
-    ) &>/dev/null & # ended before its trap is set, it leaves a sleep that must hold no pipe of ours
+    ) &>/dev/null 3>&- & # ended before its trap is set, it leaves a sleep: it must hold no pipe
     killer=$!
   fi
 done

@@ -1,5 +1,6 @@
 """The package as users get it: its names, its commands, and a wheel without a checkout."""
 
+import json
 import os
 import pathlib
 import subprocess
@@ -111,4 +112,9 @@ def test_a_wheel_trains_predicts_and_prepares(installed, tmp_path):
     predict = ("faces/images", "--checkpoint=run", "--out=parsed")
     run(installed / "dmlcsr-predict", *predict, cwd=tmp_path)
     assert len(list((tmp_path / "parsed" / "labels").glob("*.png"))) == 3
+    # The model in the box, by every default.
+    said = run(installed / "dmlcsr-predict", "../faces/images", "--json", cwd=tmp_path / "run")
+    lines = [json.loads(line) for line in said.splitlines()]
+    assert [line["name"] for line in lines] == ["test.jpg", "train.jpg", "val.jpg"]
+    assert "neck_l" in lines[0]["classes"]
     run(installed / "dmlcsr-convert-torch", "--help", cwd=tmp_path)
