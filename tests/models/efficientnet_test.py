@@ -121,6 +121,7 @@ def test_its_parameters_are_those_of_the_released_network():
     assert count == 2_958_848
 
 
+@pytest.mark.slow
 def test_bfloat16_features_are_near():
     variables, _ = drawn()
     images = np.random.default_rng(1).standard_normal((2, 33, 33, 3)).astype(np.float32)

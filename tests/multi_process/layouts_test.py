@@ -10,13 +10,6 @@ import pytest
 from multi_process.runs import NUM_STEPS, Fault, Run, assert_close
 
 
-def test_two_processes_do_what_one_does(uninterrupted):
-    one, two = uninterrupted(1)[0], uninterrupted(2)[0]
-    assert_close(two, one, 1e-3)
-    for workdir in (one, two):
-        assert json.loads((workdir / "metrics.json").read_text())["num_images"] == 5
-
-
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("dtype", "rate", "relative", "momentum"),

@@ -1,5 +1,6 @@
 """A run that is asked to stop loses nothing."""
 
+import json
 import os
 import pathlib
 import random
@@ -18,6 +19,7 @@ from multi_process.runs import (
     TRAINING,
     Fault,
     Run,
+    assert_close,
     assert_same_bits,
 )
 
@@ -49,6 +51,14 @@ def check_sigterm(tmp_path, cache, uninterrupted, processes, points, seed):
         interrupt_by_sigterm(workdir, cache, processes, point, receivers)
         Run(workdir, processes=processes, env=cache).finish()
         assert_same_bits(workdir, reference)
+
+
+# Not among the layouts: workers of pytest share no runs, and the next test needs the same two.
+def test_two_processes_do_what_one_does(uninterrupted):
+    one, two = uninterrupted(1)[0], uninterrupted(2)[0]
+    assert_close(two, one, 1e-3)
+    for workdir in (one, two):
+        assert json.loads((workdir / "metrics.json").read_text())["num_images"] == 5
 
 
 def test_sigterm_to_one_of_two_processes_loses_nothing(tmp_path, cache, uninterrupted):
