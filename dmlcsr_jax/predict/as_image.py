@@ -8,6 +8,7 @@ import PIL.Image
 import PIL.ImageOps
 
 from dmlcsr_jax.errors import UserError
+from dmlcsr_jax.predict.check_image import check_image
 from dmlcsr_jax.predict.photographs import read_photograph
 
 
@@ -31,27 +32,6 @@ def as_image(photograph: Any) -> tuple[np.ndarray, str]:
         return read_photograph(path), path
     check_image(photograph)
     return photograph, ""
-
-
-def check_image(image: Any) -> None:
-    """Checks that something is uint8 `[H, W, 3]`.
-
-    Raises:
-      UserError: says what it is instead, and what to do.
-    """
-    is_array = isinstance(image, np.ndarray)
-    is_rgb = is_array and image.ndim == 3 and image.shape[2] == 3 and 0 not in image.shape
-    if is_rgb and image.dtype == np.uint8:
-        return
-    found = f"{image.dtype} {image.shape}" if is_array else type(image).__name__
-    advice = ""
-    if is_array and image.dtype.kind == "f":
-        advice = "; numbers of 0 to 1 must be multiplied by 255 and converted to uint8"
-        if np.isnan(image).any():
-            advice = "; it holds NaN"
-    elif is_array and image.ndim == 2:
-        advice = "; repeat grey three times"
-    raise UserError(f"a photograph must be a uint8 array [H, W, 3] in RGB, not {found}{advice}.")
 
 
 def _from_pillow(picture: PIL.Image.Image) -> np.ndarray:

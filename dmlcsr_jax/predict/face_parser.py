@@ -17,7 +17,8 @@ from dmlcsr_jax.distributed.sharding import replicated
 from dmlcsr_jax.errors import UserError
 from dmlcsr_jax.evaluation.scores import make_predict_fn
 from dmlcsr_jax.models.dmlcsr import build_model
-from dmlcsr_jax.predict.as_image import as_image, check_image
+from dmlcsr_jax.predict.as_image import as_image
+from dmlcsr_jax.predict.check_image import check_image
 from dmlcsr_jax.predict.faces import Box, Detector, Face, as_face, detector_of, find
 from dmlcsr_jax.predict.result import Result
 from dmlcsr_jax.predict.scoring import Photograph, Scorer, Views, in_order
@@ -177,8 +178,7 @@ class FaceParser:
         check_image(image)
         faces = [] if detector is None else find(detector, image, name)
         fills = len(faces) == 1 and faces[0].fills(image.shape[:2], self.margin)
-        complete = fills and self.metadata.crop_margin is None
-        return Photograph(image, faces, name, complete)
+        return Photograph(image, faces, name, fills and self.metadata.crop_margin is None)
 
     def parse(self, image: np.ndarray, boxes: Sequence[Box | Face] = ()) -> np.ndarray:
         """Returns uint8 `[H, W]`, the label of each pixel of one photograph, in a batch of one.

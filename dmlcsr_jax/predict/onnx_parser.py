@@ -7,6 +7,7 @@ import numpy as np
 from dmlcsr_jax.checkpoints.properties import from_properties
 from dmlcsr_jax.data.interpolation import interpolation_matrix
 from dmlcsr_jax.errors import UserError
+from dmlcsr_jax.predict.check_image import check_image
 from dmlcsr_jax.predict.onnx_runtimes import open_model
 
 
@@ -48,10 +49,7 @@ class OnnxParser:
         Raises:
           UserError: where `image` is no such array, or not of the size that the file was made for.
         """
-        is_photograph = isinstance(image, np.ndarray) and image.dtype == np.uint8
-        if not is_photograph or image.ndim != 3 or image.shape[2] != 3 or 0 in image.shape:
-            found = f"{getattr(image, 'dtype', type(image))} {getattr(image, 'shape', '')}"
-            raise UserError(f"a photograph must be a uint8 array [H, W, 3] in RGB, not {found}.")
+        check_image(image)
         return self._run("labels", image[None])[0]
 
     def scores(self, images: np.ndarray) -> np.ndarray:
