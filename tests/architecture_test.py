@@ -12,7 +12,7 @@ PACKAGE = ROOT / "dmlcsr_jax"
 # From the top down; a room may import what is below it. In one tier rooms may import one another,
 # but not in a circle. A module that is named alone has a place of its own.
 TIERS = (
-    ("dmlcsr_jax", "main"),
+    ("dmlcsr_jax", "main", "demo"),
     ("training", "predict", "export"),
     ("evaluation", "self_regulation.cycle"),
     ("losses", "convert_torch", "check_data"),

@@ -118,3 +118,6 @@ def test_a_wheel_trains_predicts_and_prepares(installed, tmp_path):
     assert [line["name"] for line in lines] == ["test.jpg", "train.jpg", "val.jpg"]
     assert "neck_l" in lines[0]["classes"]
     run(installed / "dmlcsr-convert-torch", "--help", cwd=tmp_path)
+    run(installed / "dmlcsr-demo", "--help", cwd=tmp_path)
+    code = "import dmlcsr_jax.demo as d, pathlib; print(*pathlib.Path(d.__path__[0]).glob('*.jpg'))"
+    assert run(installed / "python", "-c", code, cwd=tmp_path).strip().endswith("astronaut.jpg")

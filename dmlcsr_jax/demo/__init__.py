@@ -1,0 +1,1 @@
+"""A page that shows what the model makes of a photograph, in the browser."""

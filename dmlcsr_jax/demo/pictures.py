@@ -1,0 +1,64 @@
+"""What the page shows and gives of a result: chosen parts tinted, cut out, and measured."""
+
+from collections.abc import Collection
+
+import numpy as np
+
+from dmlcsr_jax import visualization
+from dmlcsr_jax.data.label_sets import BACKGROUND, LabelSet
+from dmlcsr_jax.predict.result import Result
+
+# No class has it, and what is no class is not tinted.
+_NOT_CHOSEN = 255
+
+
+def parts_of(label_set: LabelSet) -> list[str]:
+    """Returns the classes that can be chosen: all but the background."""
+    return [name for name in label_set.classes if name != BACKGROUND]
+
+
+def tinted(result: Result, parts: Collection[str], alpha: float) -> np.ndarray:
+    """Returns uint8 `[H, W, 3]` RGB: the photograph with the chosen parts tinted.
+
+    Args:
+      result: of the photograph.
+      parts: names of classes; others are ignored.
+      alpha: share of the tint, 0 to 1.
+    """
+    label = np.where(_is_chosen(result, parts), result.label, np.uint8(_NOT_CHOSEN))
+    return visualization.overlay(result.image, label, result.label_set, alpha)
+
+
+def cut_out(result: Result, parts: Collection[str]) -> np.ndarray:
+    """Returns uint8 `[H, W, 4]` RGBA: the chosen parts of the photograph.
+
+    All else is transparent and black, so that the file holds nothing of what was cut away.
+
+    Args:
+      result: of the photograph.
+      parts: names of classes; others are ignored.
+    """
+    is_chosen = _is_chosen(result, parts)[..., None]
+    alpha = np.full((*result.label.shape, 1), 255, np.uint8)
+    return np.where(is_chosen, np.concatenate([result.image, alpha], axis=2), np.uint8(0))
+
+
+def areas(result: Result) -> list[tuple[str, int, float]]:
+    """Returns name, pixels and percent of the photograph of each part that is in it.
+
+    Args:
+      result: of the photograph.
+    """
+    total = result.label.size
+    return [
+        (name, result.area[name], round(100 * result.area[name] / total, 2))
+        for name in parts_of(result.label_set)
+        if result.area[name]
+    ]
+
+
+def _is_chosen(result: Result, parts: Collection[str]) -> np.ndarray:
+    table = np.zeros(256, bool)
+    for index, name in enumerate(result.names):
+        table[index] = name in parts
+    return table[result.label]

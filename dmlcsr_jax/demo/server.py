@@ -1,0 +1,108 @@
+"""Serves the page: on loopback unless told otherwise, within limits, for itself alone."""
+
+import argparse
+import pathlib
+import time
+from typing import Any
+
+import gradio as gr
+from etils import epath
+from starlette.middleware import Middleware
+
+from dmlcsr_jax.data.decoder_pool import DecoderPool
+from dmlcsr_jax.demo import page, pictures
+from dmlcsr_jax.errors import UserError, first_line
+from dmlcsr_jax.predict.face_parser import FaceParser
+from dmlcsr_jax.predict.reader import Encoded, Reader
+from dmlcsr_jax.predict.result import Result
+
+_MEMORY_BYTES = 2**31
+# Whatever a page's parts would fetch from elsewhere, browsers refuse.
+_POLICY = (
+    "default-src 'self' data: blob:; script-src 'self' 'unsafe-inline' 'unsafe-eval' blob:; "
+    "style-src 'self' 'unsafe-inline'; object-src 'none'; form-action 'self'; base-uri 'self'"
+)
+
+
+class OwnFilesAlone:
+    """ASGI middleware: every answer tells browsers to ask no other host for anything."""
+
+    def __init__(self, app: Any):
+        """Takes the application that answers."""
+        self._app = app
+
+    async def __call__(self, scope, receive, send) -> None:
+        """Answers a request."""
+
+        async def send_with_policy(message) -> None:
+            if message["type"] == "http.response.start":
+                headers = [*message.get("headers", ())]
+                headers.append((b"content-security-policy", _POLICY.encode()))
+                headers.append((b"referrer-policy", b"no-referrer"))
+                message = {**message, "headers": headers}
+            await send(message)
+
+        await self._app(scope, receive, send_with_policy)
+
+
+def serve(arguments: argparse.Namespace, folder: str) -> None:
+    """Serves the page until Ctrl-C.
+
+    Args:
+      arguments: what `parse_arguments` returned.
+      folder: for uploads and what is made of them; Gradio's own as well.
+
+    Raises:
+      UserError: where the checkpoint cannot be read or the port is taken.
+    """
+    with DecoderPool(arguments.limits) as pool:
+        reader = Reader(pool, _MEMORY_BYTES, num_at_a_time=1)
+        parser = FaceParser(arguments.checkpoint)
+
+        def parse(path: str) -> Result:
+            name = pathlib.PurePath(path).name
+            image, _ = reader.photograph(Encoded(name, name, epath.Path(path)))
+            result = parser(image)
+            result.name = name
+            return result
+
+        blocks = page.make_page(
+            parse, pictures.parts_of(parser.label_set), _description(parser), folder
+        )
+        blocks.queue(max_size=32, default_concurrency_limit=1)
+        try:
+            _, address, _ = blocks.launch(
+                server_name=arguments.host,
+                server_port=arguments.port,
+                share=False,
+                quiet=True,
+                prevent_thread_lock=True,
+                max_file_size=arguments.limits.file_bytes,
+                footer_links=[],
+                run_history=False,
+                enable_monitoring=False,
+                ssr_mode=False,
+                theme=gr.themes.Base(font=["system-ui", "sans-serif"], font_mono=["monospace"]),
+                app_kwargs={"middleware": [Middleware(OwnFilesAlone)]},
+            )
+        except OSError as error:
+            raise UserError(
+                f"no page at {arguments.host}, port {arguments.port or '7860 and more'}: "
+                f"{first_line(error)}; choose another --host or --port."
+            ) from error
+        print(f"the page is at {address} (Ctrl-C ends it)", flush=True)
+        try:
+            while True:
+                time.sleep(1)
+        finally:
+            blocks.close(verbose=False)
+
+
+def _description(parser: FaceParser) -> str:
+    lines = ["Photographs stay on the machine that runs this page, and are deleted."]
+    if parser.metadata.license:
+        lines.append(f"Weights: {parser.metadata.license}")
+    lines.append(f"{parser.label_set.convention}.")
+    if not parser.finds_faces:
+        lines.append("Photographs are parsed whole: `pip install 'dmlcsr_jax[faces]'` finds faces.")
+    return "  \n".join(lines)

@@ -1,0 +1,43 @@
+"""What the page shows of a result, against pixels counted by hand."""
+
+import numpy as np
+import pytest
+
+from dmlcsr_jax.data import label_sets
+from dmlcsr_jax.demo import pictures
+from dmlcsr_jax.predict.result import Result
+
+HELEN = label_sets.get("helen")
+SKIN, HAIR = HELEN.classes.index("face_skin"), HELEN.classes.index("hair")
+
+
+@pytest.fixture
+def result():
+    image = np.random.default_rng(0).integers(0, 256, (4, 5, 3), np.uint8)
+    label = np.zeros((4, 5), np.uint8)
+    label[1], label[2, :2] = SKIN, HAIR
+    return Result(image, label, np.ones((4, 5), np.uint8), [], HELEN)
+
+
+def test_only_chosen_parts_are_tinted(result):
+    tinted = pictures.tinted(result, ["hair"], alpha=1.0)
+    is_hair = result.label == HAIR
+    np.testing.assert_array_equal(tinted[~is_hair], result.image[~is_hair])
+    assert (tinted[is_hair] == HELEN.palette[HAIR]).all()
+
+
+def test_a_cut_out_holds_nothing_of_what_was_cut_away(result):
+    cut = pictures.cut_out(result, ["face_skin", "hair"])
+    is_part = result.label != 0
+    np.testing.assert_array_equal(cut[is_part, :3], result.image[is_part])
+    assert (cut[is_part, 3] == 255).all()
+    assert not cut[~is_part].any()
+    assert not pictures.cut_out(result, []).any()
+
+
+def test_areas_are_those_of_the_parts_that_are_there(result):
+    assert pictures.areas(result) == [("face_skin", 5, 25.0), ("hair", 2, 10.0)]
+
+
+def test_the_background_cannot_be_chosen():
+    assert pictures.parts_of(HELEN) == list(HELEN.classes[1:])
