@@ -5,7 +5,7 @@ __all__ = ["FaceParser", "__version__"]
 
 
 def __getattr__(name: str):
-    """Imports `FaceParser` where it is asked for: it starts JAX."""
+    """Imports `FaceParser` where it is asked for: it imports OpenCV and more."""
     if name == "FaceParser":
         from dmlcsr_jax.predict import FaceParser
 

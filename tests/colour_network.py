@@ -7,7 +7,7 @@ import numpy as np
 from dmlcsr_jax.checkpoints import model
 from dmlcsr_jax.checkpoints.metadata import Metadata
 from dmlcsr_jax.data import label_sets
-from dmlcsr_jax.predict import face_parser
+from dmlcsr_jax.predict import jax_network
 
 SIZE = 32
 LABEL_SET = label_sets.HELEN
@@ -64,7 +64,7 @@ def install(patch, seed=0, crop_margin=None, size=SIZE, network=ColourNetwork):
         "batch_stats": {},
     }
     patch(model, "load_model", lambda checkpoint: (metadata, variables))
-    patch(face_parser, "build_model", lambda metadata, dtype: network())
+    patch(jax_network, "build_model", lambda metadata, dtype: network())
 
 
 def picture(labels, cell=16):

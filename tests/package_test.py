@@ -46,7 +46,7 @@ def test_importing_the_package_starts_no_jax():
         "from dmlcsr_jax import FaceParser; print(FaceParser.__module__, 'jax' in sys.modules)"
     )
     said = run(sys.executable, "-c", code, cwd=ROOT)
-    assert said.splitlines() == ["0.1.0 False", "dmlcsr_jax.predict.face_parser True"]
+    assert said.splitlines() == ["0.1.0 False", "dmlcsr_jax.predict.face_parser False"]
     code = "import dmlcsr_jax; dmlcsr_jax.face_parser"
     with pytest.raises(AssertionError, match="no attribute 'face_parser'"):
         run(sys.executable, "-c", code, cwd=ROOT)

@@ -51,9 +51,9 @@ def main(argv: Sequence[str] | None = None) -> None:
     arguments = parse_arguments(argv, __doc__)
     try:
         # Imported here so that a wrong argument is said at once.
-        from dmlcsr_jax.checkpoints import model
         from dmlcsr_jax.distributed import preemption, watchdog
         from dmlcsr_jax.predict.classes import class_table
+        from dmlcsr_jax.predict.networks import open_network
         from dmlcsr_jax.predict.run import Run
 
         if arguments.distributed:
@@ -64,7 +64,7 @@ def main(argv: Sequence[str] | None = None) -> None:
             signal.signal(signal.SIGTERM, signal.SIG_DFL)
             signal.signal(signal.SIGINT, signal.default_int_handler)
         if arguments.classes:
-            print(class_table(model.load_model(arguments.checkpoint)[0].label_set))
+            print(class_table(open_network(arguments.checkpoint).metadata.label_set))
             return
         with watchdog.watched(), contextlib.ExitStack() as stack:
             lines = sys.stdout

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dmlcsr_jax.data import limits as limits_lib
 from dmlcsr_jax.data.limits import Limits
 from dmlcsr_jax.errors import UserError
+from dmlcsr_jax.predict.onnx_runtimes import BACKENDS
 
 
 def parse_arguments(argv: Sequence[str] | None, description: str) -> argparse.Namespace:
@@ -30,8 +31,14 @@ def parse_arguments(argv: Sequence[str] | None, description: str) -> argparse.Na
     add(
         "--checkpoint",
         default="default",
-        help="a checkpoint's folder, a run's workdir, or weights.safetensors (default: the model "
-        "that comes with the package)",
+        help="a checkpoint's folder, a run's workdir, weights.safetensors, or a model.onnx that "
+        "`python -m dmlcsr_jax.export` wrote (default: the model that comes with the package)",
+    )
+    add(
+        "--backend",
+        choices=("jax", *BACKENDS),
+        help="what runs a model.onnx: ONNX Runtime or OpenVINO (default: the one installed, first "
+        "OpenVINO); checkpoints run on JAX",
     )
     add("--out", default="parsed", help="folder of the outputs (default: parsed)")
     add(

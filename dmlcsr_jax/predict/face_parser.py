@@ -6,20 +6,16 @@ import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
-import jax
 import numpy as np
 import PIL.Image
 from etils import epath
 
-from dmlcsr_jax.checkpoints import model
 from dmlcsr_jax.data import warp
-from dmlcsr_jax.distributed.sharding import replicated
 from dmlcsr_jax.errors import UserError
-from dmlcsr_jax.evaluation.scores import make_predict_fn
-from dmlcsr_jax.models.dmlcsr import build_model
 from dmlcsr_jax.predict.as_image import as_image
 from dmlcsr_jax.predict.check_image import check_image
 from dmlcsr_jax.predict.faces import Box, Detector, Face, as_face, detector_of, find
+from dmlcsr_jax.predict.networks import open_network
 from dmlcsr_jax.predict.result import Result
 from dmlcsr_jax.predict.scoring import Photograph, Scorer, Views, in_order
 
@@ -39,7 +35,8 @@ class FaceParser:
     to the original size, where the best class of each pixel is taken.
 
     Attributes:
-      metadata: what the checkpoint says of itself: input size, normalisation, label set.
+      network: what gives scores.
+      metadata: what the network says of itself: input size, normalisation, label set.
       label_set: meaning of the labels.
       margin: what is shown beyond a face's box on each side, as a share of its longer side.
       finds_faces: whether a detector looks for faces where none are given.
@@ -55,12 +52,14 @@ class FaceParser:
         scales: Sequence[float] = (1.0,),
         margin: float | None = None,
         dtype: str = "float32",
+        backend: str | None = None,
     ):
-        """Restores the network and places it on this process's devices.
+        """Loads the network, a checkpoint's onto this process's devices.
 
         Args:
           checkpoint: as `model.resolve` takes it: a checkpoint's path, a run's workdir, or
-            "default" for the model that comes with the package.
+            "default" for the model that comes with the package; or a `model.onnx` that
+            `python -m dmlcsr_jax.export` wrote, which is run without JAX.
           faces: which faces calling the parser looks at: "auto" for those that the detector of the
             extra `faces` finds, where it is installed; "whole" for none, photographs are parsed
             complete; or a function from uint8 `[H, W, 3]` RGB to boxes or `Face`s.
@@ -70,6 +69,8 @@ class FaceParser:
           margin: what is shown beyond a face's box on each side, as a share of its longer side;
             None: as the network was trained, or 0.4 where it was trained on uncropped images.
           dtype: of the computation, "float32" or "bfloat16".
+          backend: "jax", or for a `model.onnx` "openvino" or "onnx"; None: the first of these that
+            is installed and runs it.
 
         Raises:
           UserError: where the checkpoint cannot be read or a value is impossible.
@@ -79,7 +80,15 @@ class FaceParser:
         if margin is not None and not 0 <= margin < math.inf:
             raise UserError(f"the margin is {margin}; it must be 0 or more.")
         self._detector = detector_of(faces)
-        self.metadata, variables = model.load_model(checkpoint)
+        self.network = open_network(
+            checkpoint,
+            backend=backend,
+            batch_size=batch_size,
+            flip=flip,
+            scales=scales,
+            dtype=dtype,
+        )
+        self.metadata = self.network.metadata
         if margin is None:
             margin = self.metadata.crop_margin
         if margin is None:
@@ -87,25 +96,8 @@ class FaceParser:
         self.label_set = self.metadata.label_set
         self._batch_size = batch_size
         self.margin = margin
-        devices = jax.local_devices()[: math.gcd(batch_size, jax.local_device_count())]
-        mesh = jax.sharding.Mesh(np.array(devices), ("data",))
-        variables = jax.device_get(model.without_edge_branch(variables))
-        self._variables = jax.device_put(variables, replicated(mesh))
-        self._scorer = Scorer(
-            make_predict_fn(
-                build_model(self.metadata, dtype), self.metadata, flip=flip, scales=scales
-            ),
-            self._variables,
-            mesh,
-            self.metadata.image_size,
-            are_logits=not flip and len(scales) == 1,
-        )
+        self._scorer = Scorer(self.network, self.metadata.image_size)
         self._num_threads = max(2, os.cpu_count() or 1)
-
-    @property
-    def variables(self) -> dict[str, Any]:
-        """The network's `{"params", "batch_stats"}`, without the edge branch."""
-        return self._variables
 
     @property
     def num_at_a_time(self) -> int:

@@ -14,7 +14,6 @@ from typing import TextIO
 import jax
 import numpy as np
 
-from dmlcsr_jax.checkpoints.fingerprint import fingerprint
 from dmlcsr_jax.data.decoder_pool import DecoderPool
 from dmlcsr_jax.distributed.progress import progress_bar
 from dmlcsr_jax.errors import UserError, one_line
@@ -68,6 +67,7 @@ class Run:
             scales=arguments.scales,
             margin=arguments.margin,
             dtype=arguments.dtype,
+            backend=arguments.backend,
         )
         self._is_sharded = arguments.shards or not isinstance(self._source, PhotoFiles)
         has_overlay = not (arguments.no_overlay or self._is_sharded)
@@ -119,7 +119,7 @@ class Run:
         settings = {
             "inputs_below": str(self._source.base),
             "split": None if arguments.split == "all" else arguments.split,
-            "network": fingerprint(self._parser.variables)[:16],
+            "network": self._parser.network.fingerprint[:16],
             "label_set": metadata.label_set.name,
             "flip": arguments.flip,
             "scales": arguments.scales,

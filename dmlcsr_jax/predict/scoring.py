@@ -6,13 +6,10 @@ import dataclasses
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
-import jax
 import numpy as np
 
 from dmlcsr_jax.data import warp
-from dmlcsr_jax.distributed.sharding import batch_sharding, replicated
 from dmlcsr_jax.errors import UserError
-from dmlcsr_jax.evaluation.scores import LookAhead, PredictFn
 from dmlcsr_jax.predict.composite import Composite
 from dmlcsr_jax.predict.faces import Box, Face
 
@@ -83,30 +80,17 @@ class Views:
 
 
 class Scorer:
-    """Runs a network on batches of one static shape.
+    """Runs a network on full batches."""
 
-    Args:
-      predict_fn: as `make_predict_fn` returns it.
-      variables: its first argument.
-      mesh: the devices that a batch is split over.
-      size: side of the network's input, pixels.
-      are_logits: whether `predict_fn` gives logits, or probabilities.
-    """
+    def __init__(self, network: Any, size: int):
+        """Keeps the arguments.
 
-    def __init__(
-        self,
-        predict_fn: PredictFn,
-        variables: Any,
-        mesh: jax.sharding.Mesh,
-        size: int,
-        are_logits: bool,
-    ):
-        """Keeps the arguments."""
-        self._predict_fn = predict_fn
-        self._variables = variables
-        self._mesh = mesh
+        Args:
+          network: as `open_network` returns it.
+          size: side of its input, pixels.
+        """
+        self._network = network
         self._size = size
-        self._are_logits = are_logits
 
     def score(
         self, loaded: Iterable[Views], batch_size: int, pool: concurrent.futures.Executor
@@ -115,30 +99,26 @@ class Scorer:
 
         Args:
           loaded: the photographs.
-          batch_size: of every batch, the last of which may be padded.
+          batch_size: of every batch but the last, which may be smaller.
           pool: where scores are added to the composites.
         """
         queue: collections.deque[Views] = collections.deque()
         rows: list[tuple[Views, int, np.ndarray]] = []
         adding: collections.deque[concurrent.futures.Future] = collections.deque()
-        look_ahead = LookAhead(self._predict_fn, self._variables)
-        splits = batch_size % self._mesh.size == 0
-        sharding = batch_sharding(self._mesh) if splits else replicated(self._mesh)
+        pipeline = self._network.pipeline(batch_size)
 
         def start():
-            images = np.zeros((batch_size, self._size, self._size, 3), np.uint8)
-            for place, (_, _, image) in enumerate(rows):
-                images[place] = image
+            images = np.stack([image for _, _, image in rows])
             owners = [(views, view) for views, view, _ in rows]
             rows.clear()
-            return look_ahead.start(owners, jax.device_put(images, sharding))
+            return pipeline.start(owners, images)
 
         def give(owners, scores):
             for (views, view), row in zip(owners, scores, strict=False):
                 # Scores are large: no more than two batches of them wait.
                 if len(adding) >= 2 * batch_size:
                     adding.popleft().result()
-                arguments = (view + 1, row, views.matrices[view], self._are_logits)
+                arguments = (view + 1, row, views.matrices[view], self._network.are_logits)
                 adding.append(pool.submit(views.composite.add, *arguments))
                 views.added.append(adding[-1])
 
@@ -160,7 +140,7 @@ class Scorer:
                     for batch in start():
                         give(*batch)
             yield from scored()
-        for batch in [*(start() if rows else ()), *look_ahead.rest()]:
+        for batch in [*(start() if rows else ()), *pipeline.rest()]:
             give(*batch)
             yield from scored()
 

@@ -3,10 +3,13 @@ import subprocess
 import sys
 
 import numpy as np
+import PIL.Image
 import pytest
 
+from dmlcsr_jax import FaceParser
 from dmlcsr_jax.errors import UserError
 from dmlcsr_jax.export import __main__ as export
+from dmlcsr_jax.predict import __main__ as predict
 from dmlcsr_jax.predict.onnx_parser import OnnxParser
 
 onnx = pytest.importorskip("onnx", reason="needs pip install 'dmlcsr_jax[export]'")
@@ -111,6 +114,62 @@ def test_openvino_reports_nothing_to_its_makers(exported):
     arguments = [sys.executable, "-c", program, str(exported)]
     result = subprocess.run(arguments, capture_output=True, text=True, check=True)
     assert result.stdout.strip() == "False"
+
+
+@pytest.mark.parametrize("flip", [False, True])
+def test_face_parser_runs_it_as_it_runs_the_checkpoint(exported, tiny_checkpoint, faces, flip):
+    options = {"faces": "whole", "batch_size": 2, "flip": flip}
+    boxes = [[(5, 5, 40, 45), (20, 10, 60, 50)], None, [(0, 0, 20, 20)]]
+    theirs = FaceParser(tiny_checkpoint, **options)
+    ours = FaceParser(exported, backend="onnx", **options)
+    given = [boxes_of or [] for boxes_of in boxes]
+    expected, found = (parser(list(faces[:3]), faces=given) for parser in (theirs, ours))
+    for one, other in zip(expected, found, strict=True):
+        assert np.mean(one.label != other.label) < 1e-3
+        assert np.mean(one.instances != other.instances) < 1e-3
+        for part in other.names[1:3]:
+            np.testing.assert_allclose(
+                other.probabilities(part), one.probabilities(part), atol=1e-3
+            )
+    assert len(ours.network.fingerprint) == 64
+
+
+def test_face_parser_runs_it_without_jax(exported):
+    program = (
+        "import sys, numpy as np; from dmlcsr_jax import FaceParser;"
+        "FaceParser(sys.argv[1])(np.zeros((20, 30, 3), np.uint8));"
+        "print(sorted({'jax', 'flax', 'orbax', 'tensorflow'} & set(sys.modules)))"
+    )
+    arguments = [sys.executable, "-c", program, str(exported)]
+    result = subprocess.run(arguments, capture_output=True, text=True, check=True)
+    assert result.stdout.strip() == "[]"
+
+
+def test_predict_takes_it_as_its_checkpoint(exported, faces, tmp_path, capsys):
+    PIL.Image.fromarray(faces[1]).save(tmp_path / "face.png")
+    inputs = [str(tmp_path / "face.png"), f"--checkpoint={exported}", "--backend=onnx"]
+    predict.main([*inputs, f"--out={tmp_path / 'parsed'}", "--faces=whole"])
+    label = np.asarray(PIL.Image.open(tmp_path / "parsed" / "labels" / "face.png"))
+    expected = FaceParser(exported, backend="onnx").parse(faces[1])
+    np.testing.assert_array_equal(label, expected)
+    capsys.readouterr()
+    predict.main(["--classes", f"--checkpoint={exported}"])
+    table = capsys.readouterr().out
+    assert all(name in table for name in OnnxParser(exported).label_set.classes)
+
+
+@pytest.mark.parametrize(
+    ("options", "sentence"),
+    [
+        ({"scales": (0.5, 1.0)}, "runs at the size and in the numbers"),
+        ({"dtype": "bfloat16"}, "runs at the size and in the numbers"),
+        ({"backend": "jax"}, "does not run on JAX; give the checkpoint"),
+        ({"backend": "tpu"}, "backend 'tpu' is unknown: choose one of jax, openvino, onnx"),
+    ],
+)
+def test_face_parser_refuses_what_a_file_cannot_do(exported, options, sentence):
+    with pytest.raises(UserError, match=sentence):
+        FaceParser(exported, **options)
 
 
 @pytest.mark.parametrize("backend", ["onnx", "openvino"])
