@@ -35,7 +35,7 @@ from dmlcsr_jax.training.host_memory import keep_freed_memory
 from dmlcsr_jax.training.not_finite import stop_not_finite
 from dmlcsr_jax.training.optimizer import learning_rate
 from dmlcsr_jax.training.optimizer import optimizer as make_optimizer
-from dmlcsr_jax.training.outputs import Progress, RunOutputs
+from dmlcsr_jax.training.outputs import Progress, RunOutputs, require_marks
 from dmlcsr_jax.training.programs import make_programs
 from dmlcsr_jax.training.run_log import RunLog
 from dmlcsr_jax.training.state import TrainState
@@ -134,6 +134,7 @@ def train_and_evaluate(config: ml_collections.ConfigDict, workdir: epath.PathLik
             opened.callback(checkpoints.close)
             marks = checkpoints.read_progress()
             path = workdir / "checkpoints" / str(checkpoints.latest_step())
+            require_marks(marks, path)
             config_lib.require_same(marks.pop("config"), about["config"], path)
             num_examples = marks.pop("data")["num_examples"]
             if num_examples != len(train_source):

@@ -9,6 +9,7 @@ from etils import epath
 
 from dmlcsr_jax.checkpoints.metadata import Metadata
 from dmlcsr_jax.checkpoints.run import RunCheckpoints, cannot_save
+from dmlcsr_jax.errors import UserError
 from dmlcsr_jax.evaluation import report
 from dmlcsr_jax.training.run_log import RunLog
 from dmlcsr_jax.training.state import TrainState
@@ -31,6 +32,29 @@ class Progress:
     cycle: int = 0
     evaluated_step: int = 0
     best_mean_f1: float = -1.0
+
+
+def require_marks(marks: Any, path: epath.PathLike) -> None:
+    """Checks what a checkpoint's `progress` holds, which may come from anywhere.
+
+    Args:
+      marks: what `RunCheckpoints.read_progress` returned.
+      path: the checkpoint's, for the message.
+
+    Raises:
+      UserError: naming the field that is missing, unknown or of another type.
+    """
+    kinds = {"config": dict, "data": dict, "evaluated_step": int, "best_mean_f1": (int, float)}
+    named = marks if isinstance(marks, dict) else {}
+    wrong = [name for name, kind in kinds.items() if not isinstance(named.get(name), kind)]
+    wrong += sorted(named.keys() - kinds.keys())
+    if "data" not in wrong and not isinstance(named["data"].get("num_examples"), int):
+        wrong.append("data")
+    if wrong:
+        raise UserError(
+            f"the checkpoint {path} says in `progress` what no run writes ({', '.join(wrong)}); "
+            "use another --workdir."
+        )
 
 
 @dataclasses.dataclass
