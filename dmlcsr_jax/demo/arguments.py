@@ -30,8 +30,8 @@ def parse_arguments(argv: Sequence[str] | None, description: str) -> argparse.Na
     add(
         "--checkpoint",
         default="default",
-        help="a checkpoint's folder, a run's workdir, or weights.safetensors (default: the model "
-        "that comes with the package)",
+        help="a checkpoint's folder, a run's workdir, weights.safetensors, or a model.onnx "
+        "(default: the model that comes with the package)",
     )
     add(
         "--host",

@@ -7,7 +7,6 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import gradio as gr
-import numpy as np
 import PIL.Image
 
 from dmlcsr_jax.demo import pictures
@@ -95,7 +94,8 @@ def make_page(
             tinted = _path(folder, f"{_stem(result)}_overlay.jpg")
             PIL.Image.fromarray(pictures.tinted(result, chosen, alpha)).save(tinted, quality=92)
             cut = _path(folder, f"{_stem(result)}_parts.png")
-            _save_png(pictures.cut_out(result, chosen), cut)
+            # Speed before size: it is made anew at each choice.
+            PIL.Image.fromarray(pictures.cut_out(result, chosen)).save(cut, compress_level=1)
             return str(tinted), _button(cut)
 
         gr.on(
@@ -133,8 +133,3 @@ def _path(folder: str, name: str) -> pathlib.Path:
 
 def _stem(result: Result) -> str:
     return pathlib.PurePath(result.name).stem or "photograph"
-
-
-def _save_png(picture: np.ndarray, path: pathlib.Path) -> None:
-    # Speed before size: it is made anew at each choice.
-    PIL.Image.fromarray(picture).save(path, compress_level=1)

@@ -5,7 +5,7 @@ from collections.abc import Collection
 import numpy as np
 
 from dmlcsr_jax import visualization
-from dmlcsr_jax.data.label_sets import BACKGROUND, LabelSet
+from dmlcsr_jax.data.label_sets import LabelSet
 from dmlcsr_jax.predict.result import Result
 
 # No class has it, and what is no class is not tinted.
@@ -14,7 +14,7 @@ _NOT_CHOSEN = 255
 
 def parts_of(label_set: LabelSet) -> list[str]:
     """Returns the classes that can be chosen: all but the background."""
-    return [name for name in label_set.classes if name != BACKGROUND]
+    return [label_set.classes[index] for index in label_set.mean_f1_classes]
 
 
 def tinted(result: Result, parts: Collection[str], alpha: float) -> np.ndarray:

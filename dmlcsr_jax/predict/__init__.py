@@ -4,7 +4,7 @@ __all__ = ["FaceParser"]
 
 
 def __getattr__(name: str):
-    """Imports `FaceParser` where it is asked for: it brings JAX."""
+    """Imports `FaceParser` where it is asked for: it brings OpenCV and more."""
     if name == "FaceParser":
         from dmlcsr_jax.predict.face_parser import FaceParser
 

@@ -70,7 +70,7 @@ class _Pipeline:
 
     def start(self, batch: Any, images: np.ndarray) -> list[tuple[Any, np.ndarray]]:
         """As `LookAhead.start`, of a batch that is filled up with black images."""
-        padding = [(0, self._batch_size - len(images)), (0, 0), (0, 0), (0, 0)]
-        return self._look_ahead.start(
-            batch, jax.device_put(np.pad(images, padding), self._sharding)
-        )
+        missing = self._batch_size - len(images)
+        if missing:
+            images = np.pad(images, [(0, missing), (0, 0), (0, 0), (0, 0)])
+        return self._look_ahead.start(batch, jax.device_put(images, self._sharding))
