@@ -2,6 +2,8 @@
 
 import argparse
 import pathlib
+import signal
+import sys
 import time
 from typing import Any
 
@@ -46,7 +48,7 @@ class OwnFilesAlone:
 
 
 def serve(arguments: argparse.Namespace, folder: str) -> None:
-    """Serves the page until Ctrl-C.
+    """Serves the page until Ctrl-C or SIGTERM.
 
     Args:
       arguments: what `parse_arguments` returned.
@@ -91,6 +93,8 @@ def serve(arguments: argparse.Namespace, folder: str) -> None:
                 f"{first_line(error)}; choose another --host or --port."
             ) from error
         print(f"the page is at {address} (Ctrl-C ends it)", flush=True)
+        # As Ctrl-C does: what was uploaded is deleted.
+        signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
         try:
             while True:
                 time.sleep(1)

@@ -43,8 +43,8 @@ def address():
         line = process.stdout.readline()
         assert "the page is at http://127.0.0.1:" in line
         yield re.search(r"http://\S+", line)[0]
-        process.send_signal(signal.SIGINT)
-        assert process.wait(60) == 130
+        process.terminate()
+        assert process.wait(60) == 128 + signal.SIGTERM
     assert set(pathlib.Path(tempfile.gettempdir()).glob("dmlcsr_jax_demo_*")) <= folders
 
 
