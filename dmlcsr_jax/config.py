@@ -59,6 +59,8 @@ _RULES = {
     "data.source": _one_of("synthetic", "folder", "prepared"),
     "data.label_set": (bool, "the name of a label set or a label-name file"),
     "data.balance": _FRACTION,
+    "data.num_train_examples": _NOT_NEGATIVE,
+    "data.label_noise": _FRACTION,
     "data.image_size": _SIZE,
     "data.crop_margin": (
         lambda margin: margin is None or (is_number(margin) and margin >= 0),
@@ -71,7 +73,6 @@ _RULES = {
     "data.synthetic.train_examples": _POSITIVE,
     "data.synthetic.eval_examples": _POSITIVE,
     "data.synthetic.size": _SIZE,
-    "data.synthetic.label_noise": _FRACTION,
     "augmentation.scale_std": _NOT_NEGATIVE,
     "augmentation.scale_min": _POSITIVE,
     "augmentation.scale_max": _POSITIVE,

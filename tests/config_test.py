@@ -88,7 +88,7 @@ def test_every_free_field_exists():
         ("data.channel_order", "RGB"),
         ("data.std", (0.2, 0.2, 0.0)),
         ("data.num_workers", -1),
-        ("data.synthetic.label_noise", 1.5),
+        ("data.label_noise", 1.5),
         ("augmentation.mirror_prob", 2.0),
         ("augmentation.scale_min", 1.5),
         ("loss.weights.lovasz", -1.0),

@@ -5,10 +5,11 @@ import concurrent.futures
 import numpy as np
 
 from dmlcsr_jax.data.label_sets import LabelSet
+from dmlcsr_jax.data.subset import SubsetSource, read_label
 from dmlcsr_jax.data.workers import num_cores
 
 
-class BalancedSource:
+class BalancedSource(SubsetSource):
     """A source in which photographs with rare classes come several times.
 
     Repeat-factor sampling (arXiv 1908.03195): a class in a share f of the photographs asks for
@@ -27,24 +28,17 @@ class BalancedSource:
 
     def __init__(self, source, label_set: LabelSet, threshold: float, seed: int):
         """Reads every label map once."""
-        self._source = source
         with concurrent.futures.ThreadPoolExecutor(2 * num_cores()) as pool:
-            labels = pool.map(lambda index: np.unique(_label(source, index)), range(len(source)))
+            labels = pool.map(
+                lambda index: np.unique(read_label(source, index)), range(len(source))
+            )
             present = np.zeros((len(source), 256), bool)
             for row, classes in zip(present, labels, strict=True):
                 row[classes] = True
         repeats = repeat_factors(present[:, : label_set.num_classes], threshold)
         drawn = np.random.default_rng(seed).random(len(source))
         counts = np.floor(repeats + drawn).astype(int)
-        self._indices = np.repeat(np.arange(len(source)), counts)
-
-    def __len__(self) -> int:
-        """Returns the number of photographs, each as often as it comes."""
-        return len(self._indices)
-
-    def __getitem__(self, index: int) -> dict:
-        """Reads an example of the source."""
-        return self._source[int(self._indices[index])]
+        super().__init__(source, np.repeat(np.arange(len(source)), counts))
 
 
 def repeat_factors(present: np.ndarray, threshold: float) -> np.ndarray:
@@ -57,8 +51,3 @@ def repeat_factors(present: np.ndarray, threshold: float) -> np.ndarray:
     share = np.maximum(present.mean(0), 1 / max(len(present), 1))
     factors = np.maximum(1, np.sqrt(threshold / share))
     return np.where(present, factors, 1).max(1)
-
-
-def _label(source, index: int) -> np.ndarray:
-    read_label = getattr(source, "label", None)
-    return read_label(index) if read_label else source[index]["label"]

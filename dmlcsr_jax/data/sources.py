@@ -14,7 +14,9 @@ import ml_collections
 from etils import epath
 
 from dmlcsr_jax.data.decode import check_shapes, decode_image, decode_label, read_bytes
+from dmlcsr_jax.data.label_noise import NoisyLabelSource
 from dmlcsr_jax.data.label_sets import HELEN, LabelSet
+from dmlcsr_jax.data.subset import draw_subset
 from dmlcsr_jax.data.synthetic import SyntheticSource
 from dmlcsr_jax.errors import UserError
 
@@ -30,7 +32,7 @@ def open_source(
     *,
     check_files: bool = True,
 ):
-    """Opens the data of a config.
+    """Opens the data of a config; for "train" as many examples, with the label noise, that it asks.
 
     Args:
       config: its `data` and `seed`.
@@ -44,6 +46,15 @@ def open_source(
     Raises:
       UserError: where the kind is unknown or the source cannot be opened.
     """
+    source = _open(config, split, label_set, check_files)
+    if split == "train" and config.data.num_train_examples:
+        source = draw_subset(source, config.data.num_train_examples, config.seed)
+    if split == "train" and config.data.label_noise:
+        source = NoisyLabelSource(source, label_set, config.data.label_noise, config.seed)
+    return source
+
+
+def _open(config: ml_collections.ConfigDict, split: str, label_set: LabelSet, check_files: bool):
     data, name = config.data, config.data[f"{split}_split"]
     roots = [root.strip() for root in data.root.split(",")]
     if data.source == "folder":
@@ -60,7 +71,6 @@ def open_source(
             num_examples=data.synthetic[f"{split}_examples"],
             size=data.synthetic.size,
             seed=config.seed,
-            label_noise=data.synthetic.label_noise,
         )
     raise UserError(
         f"there is no data source {data.source!r}; the sources are {', '.join(_KINDS)}."
@@ -105,7 +115,6 @@ def open_synthetic(
     num_examples: int,
     size: int,
     seed: int = 0,
-    label_noise: float = 0.0,
 ) -> SyntheticSource:
     """Opens a split of drawn faces; splits of one seed share no face.
 
@@ -115,7 +124,6 @@ def open_synthetic(
       num_examples: number of faces.
       size: side of the square image and label, pixels.
       seed: which faces.
-      label_noise: as in `synthetic.draw_face`, for "train"; the other splits have exact labels.
 
     Raises:
       UserError: where there is no such split, or the labels are not Helen's.
@@ -130,7 +138,7 @@ def open_synthetic(
             f"drawn faces have no split {split!r}; the splits are {', '.join(_SYNTHETIC_SPLITS)}."
         )
     series = len(_SYNTHETIC_SPLITS) * seed + _SYNTHETIC_SPLITS.index(split)
-    return SyntheticSource(num_examples, size, series, label_noise if split == "train" else 0.0)
+    return SyntheticSource(num_examples, size, series)
 
 
 class FolderSource:

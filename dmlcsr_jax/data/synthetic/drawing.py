@@ -8,7 +8,7 @@ painted back to front on an image and on a label map together.
 import cv2
 import numpy as np
 
-from dmlcsr_jax.data.synthetic.canvas import LABELS, SUPERSAMPLING, Canvas, random_look
+from dmlcsr_jax.data.synthetic.canvas import SUPERSAMPLING, Canvas, random_look
 from dmlcsr_jax.data.synthetic.parts import (
     paint_behind_face,
     paint_face,
@@ -17,18 +17,13 @@ from dmlcsr_jax.data.synthetic.parts import (
 )
 
 
-def draw_face(
-    index: int, size: int, seed: int = 0, label_noise: float = 0.0
-) -> tuple[np.ndarray, np.ndarray]:
+def draw_face(index: int, size: int, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
     """Draws a face; the same arguments give the same pixels.
 
     Args:
       index: which face, 0 or more.
       size: side of the square image and label, pixels.
       seed: which series of faces, 0 or more.
-      label_noise: 0 for exact labels. Otherwise each brow, eye, nose and lip is labelled as skin
-        with probability `label_noise / 4`, and each pixel near a boundary takes, with probability
-        `label_noise`, the label of a pixel up to `size / 48` away. The image stays the same.
 
     Returns:
       image uint8 `[size, size, 3]` RGB and label uint8 `[size, size]` of Helen's classes. Neck,
@@ -43,9 +38,6 @@ def draw_face(
     paint_occluders(canvas, look, rng)
     image = _develop(canvas.image, size, rng)
     label = np.ascontiguousarray(canvas.label[1::SUPERSAMPLING, 1::SUPERSAMPLING])
-    if label_noise > 0:
-        # A generator of its own, so that the noise leaves the picture as it is.
-        label = _disturb(label, label_noise, np.random.default_rng((seed, index, 1)))
     return image, label
 
 
@@ -81,25 +73,6 @@ def _develop(image: np.ndarray, size: int, rng: np.random.Generator) -> np.ndarr
     noise = rng.standard_normal(image.shape, dtype=np.float32)
     image += np.float32(rng.uniform(0.5, 6)) * noise
     return np.clip(np.rint(image), 0, 255).astype(np.uint8)
-
-
-def _disturb(label: np.ndarray, label_noise: float, rng: np.random.Generator) -> np.ndarray:
-    """Returns the label map as a careless annotator would have left it; see `draw_face`."""
-    table = np.arange(256, dtype=np.uint8)
-    for name, value in LABELS.items():
-        dropped = rng.random() < label_noise / 4
-        if dropped and name not in ("background", "face_skin", "hair"):
-            table[value] = LABELS["face_skin"]
-    label = cv2.LUT(label, table)
-    size = label.shape[0]
-    reach = max(1, round(size / 48))
-    kernel = np.ones((2 * reach + 1, 2 * reach + 1), np.uint8)
-    near_boundary = cv2.dilate(label, kernel) != cv2.erode(label, kernel)
-    y, x = np.nonzero(near_boundary & (rng.random(label.shape) < label_noise))
-    shift = rng.integers(-reach, reach + 1, (2, len(y)))
-    noisy = label.copy()
-    noisy[y, x] = label[np.clip(y + shift[0], 0, size - 1), np.clip(x + shift[1], 0, size - 1)]
-    return noisy
 
 
 def _smooth_noise(rng: np.random.Generator, cells: int, side: int, channels: int) -> np.ndarray:

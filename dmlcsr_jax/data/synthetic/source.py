@@ -10,15 +10,13 @@ class SyntheticSource:
       num_examples: number of faces, 1 or more.
       size: side of the square image and label, pixels, 32 or more.
       seed: 0 or more; sources of different seeds share no face.
-      label_noise: as in `draw_face`.
     """
 
-    def __init__(self, num_examples: int, size: int, seed: int = 0, label_noise: float = 0.0):
+    def __init__(self, num_examples: int, size: int, seed: int = 0):
         """Keeps the arguments; nothing is drawn yet."""
         self._num_examples = num_examples
         self._size = size
         self._seed = seed
-        self._label_noise = label_noise
 
     def __len__(self) -> int:
         """Returns the number of faces."""
@@ -28,5 +26,5 @@ class SyntheticSource:
         """Draws face `index`: "image" uint8 `[S, S, 3]` RGB, "label" uint8 `[S, S]`, "name"."""
         if not 0 <= index < self._num_examples:
             raise IndexError(index)
-        image, label = draw_face(int(index), self._size, self._seed, self._label_noise)
+        image, label = draw_face(int(index), self._size, self._seed)
         return {"image": image, "label": label, "name": f"face_{index:06d}"}
