@@ -51,17 +51,18 @@ class EvaluationResult:
     Attributes:
       label_set: meaning of the labels that were compared.
       confusion: int64 `[C, C]`, pixels by true (row) and predicted class, over all images.
+      boundary_confusion: the same of the pixels within 2 of a boundary between true classes.
       num_images: images counted.
-      image_mean_f1: mean of `image_score` over the images that have one, 0 to 1; not-a-number where
-        none has.
+      image_scores: float64 `[N]`, `image_score` of the images that have one, 0 to 1, lowest first.
       worst: the images with the lowest scores, worst first.
       seconds: wall-clock time.
     """
 
     label_set: LabelSet
     confusion: np.ndarray
+    boundary_confusion: np.ndarray
     num_images: int
-    image_mean_f1: float
+    image_scores: np.ndarray
     worst: tuple[ImageRecord, ...]
     seconds: float
 
@@ -77,10 +78,24 @@ class EvaluationResult:
         )
 
     @property
+    def image_mean_f1(self) -> float:
+        """Mean of the image scores; not-a-number where there is none."""
+        # Rounded once, so that the number of processes does not matter.
+        return metrics.ratio(math.fsum(self.image_scores), len(self.image_scores))
+
+    @property
     def metrics(self) -> dict[str, Any]:
-        """The figures of `metrics.summarize`, and `image_mean_f1`."""
-        summary = metrics.summarize(self.confusion, self.label_set)
-        return summary | {"image_mean_f1": self.image_mean_f1}
+        """The figures of `metrics.summarize`, and what is not pooled over all pixels.
+
+        These are `boundary_mean_f1`, of the pixels within 2 of a boundary; `image_mean_f1`; and
+        `worst_tenth_mean_f1`, the mean over the tenth of the images with the lowest scores.
+        """
+        worst = self.image_scores[: math.ceil(len(self.image_scores) / 10)]
+        return metrics.summarize(self.confusion, self.label_set) | {
+            "boundary_mean_f1": metrics.mean_f1(self.boundary_confusion, self.label_set),
+            "image_mean_f1": self.image_mean_f1,
+            "worst_tenth_mean_f1": metrics.ratio(math.fsum(worst), len(worst)),
+        }
 
 
 def image_score(confusion: np.ndarray, label_set: LabelSet) -> float:
@@ -207,6 +222,7 @@ class _Tally:
         self._label_table = label_table
         self._prediction_table = prediction_table
         self._confusion = np.zeros((label_set.num_classes,) * 2, np.int64)
+        self._boundary_confusion = np.zeros_like(self._confusion)
         self._num_images = 0
         self._scores: list[float] = []
         self._worst: list[ImageRecord] = []
@@ -220,13 +236,15 @@ class _Tally:
             label = self._label_table[label]
         if self._prediction_table is not None:
             prediction = self._prediction_table[prediction]
-        confusion = metrics.confusion_matrix(
-            label, prediction, self._label_set.num_classes, self._label_set.ignore_label
-        )
+        classes = self._label_set.num_classes, self._label_set.ignore_label
+        confusion = metrics.confusion_matrix(label, prediction, *classes)
+        near = metrics.near_boundary(label, ignore_label=self._label_set.ignore_label)
+        boundary_confusion = metrics.confusion_matrix(label[near], prediction[near], *classes)
         index, name = int(batch["index"][row]), str(batch["name"][row])
         score = image_score(confusion, self._label_set)
         with self._lock:
             self._confusion += confusion
+            self._boundary_confusion += boundary_confusion
             self._num_images += 1
             if np.isnan(score):
                 return
@@ -251,15 +269,17 @@ class _Tally:
 
     def over_all_processes(
         self, process_count: int
-    ) -> tuple[np.ndarray, int, float, tuple[ImageRecord, ...]]:
-        """Returns the counts summed, the mean score and the worst images, in every process."""
-        # Rounded once, so that the order in which threads add images does not matter.
-        total = np.array([math.fsum(self._scores), len(self._scores)])
+    ) -> tuple[np.ndarray, np.ndarray, int, np.ndarray, tuple[ImageRecord, ...]]:
+        """Returns the counts summed, all scores and the worst images, in every process."""
+        own_scores = np.sort(np.array(self._scores))
+        confusions = np.stack([self._confusion, self._boundary_confusion])
         if process_count == 1:
-            mean = metrics.ratio(*total)
-            return self._confusion, self._num_images, mean, tuple(self._worst)
-        mean = metrics.ratio(*gather(total).sum(axis=0))
-        confusion = gather(self._confusion).sum(axis=0)
+            return *confusions, self._num_images, own_scores, tuple(self._worst)
+        confusions = gather(confusions).sum(axis=0)
+        most = int(gather(np.int64(len(own_scores))).max())
+        padding = np.full(most - len(own_scores), np.nan)
+        image_scores = gather(np.concatenate([own_scores, padding])).ravel()
+        image_scores = np.sort(image_scores[~np.isnan(image_scores)])
         num_images = int(gather(np.int64(self._num_images)).sum())
         scores = np.full(self._num_worst, np.inf)
         indices = np.full(self._num_worst, -1, np.int64)
@@ -271,7 +291,7 @@ class _Tally:
         own = {record.index: record for record in self._worst}
         sizes = gather(np.int64(self._worst[0].label.shape[0] if self._worst else 0))
         worst = [_broadcast_record(own.get(index), index, int(sizes.max())) for index in chosen]
-        return confusion, num_images, mean, tuple(worst)
+        return *confusions, num_images, image_scores, tuple(worst)
 
 
 def _badness(record: ImageRecord) -> tuple[float, int]:

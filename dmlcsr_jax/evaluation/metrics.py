@@ -2,6 +2,7 @@
 
 import math
 
+import cv2
 import numpy as np
 
 from dmlcsr_jax.errors import UserError
@@ -46,9 +47,33 @@ def confusion_matrix(label, prediction, num_classes, ignore_label=255):
     return counts.reshape(num_classes, num_classes)
 
 
+def near_boundary(label, width=2, ignore_label=255):
+    """Finds the pixels close to a boundary between two classes.
+
+    Args:
+      label: uint8 `[H, W]`.
+      width: greatest distance to a pixel of another class, rows and columns counted apart, pixels.
+      ignore_label: no class; neither near a boundary nor a side of one.
+
+    Returns:
+      bool `[H, W]`.
+    """
+    known = label != ignore_label
+    kernel = np.ones((2 * width + 1,) * 2, np.uint8)
+    highest = cv2.dilate(np.where(known, label, np.uint8(0)), kernel)
+    lowest = cv2.erode(np.where(known, label, np.uint8(255)), kernel)
+    return known & (highest != lowest)
+
+
 def ratio(numerator, denominator):
     """Returns the quotient, NaN where there is nothing to divide by."""
     return float(numerator / denominator) if denominator else math.nan
+
+
+def mean_f1(matrix, label_set):
+    """Returns the mean F1 over all classes but background, as `summarize` gives it."""
+    hit, total = np.diag(matrix), matrix.sum(0) + matrix.sum(1)
+    return _mean(ratio(2 * hit[i], total[i]) for i in label_set.mean_f1_classes)
 
 
 def _scores(hit, truth, predicted):

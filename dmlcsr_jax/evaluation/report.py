@@ -218,16 +218,20 @@ def write_report(
 
 
 def _write_report(out: epath.Path, result: EvaluationResult, about: Mapping[str, Any]) -> str:
+    metrics = result.metrics
     table = (
         f"{class_table(result.confusion, result.label_set)}\n"
         "mean over the images of the mean F1 of the classes present "
-        f"{_percent(result.image_mean_f1)} %"
+        f"{_percent(metrics['image_mean_f1'])} %, over the worst tenth of them "
+        f"{_percent(metrics['worst_tenth_mean_f1'])} %\n"
+        "mean F1 of the pixels within 2 of a boundary between classes "
+        f"{_percent(metrics['boundary_mean_f1'])} %"
     )
     content = {
         **about,
         "label_set": result.label_set.name,
         "num_images": result.num_images,
-        **json_safe(result.metrics),
+        **json_safe(metrics),
         "confusion": result.confusion.tolist(),
         "worst": [
             {"name": record.name, "index": record.index, "mean_f1": record.score}

@@ -13,7 +13,7 @@ from ports import free_port
 from dmlcsr_jax.data import batches as batches_lib
 from dmlcsr_jax.data import label_sets, warp
 from dmlcsr_jax.distributed import sharding
-from dmlcsr_jax.evaluation import evaluate
+from dmlcsr_jax.evaluation import evaluate, metrics
 
 SIZE = 16
 HELEN = label_sets.HELEN
@@ -90,6 +90,10 @@ def test_confusion_is_sklearns_at_the_labels_size(table, count, batch_size):
     np.testing.assert_array_equal(result.confusion, expected)
     assert result.confusion.dtype == np.int64
     assert result.num_images == count
+    near = [(label, predicted(source, i)) for i, label in enumerate(source.labels)]
+    near = [np.stack(pair)[:, metrics.near_boundary(pair[0])] for pair in near]
+    expected = sklearn.metrics.confusion_matrix(*np.concatenate(near, 1), labels=range(11))
+    np.testing.assert_array_equal(result.boundary_confusion, expected)
     f1 = sklearn.metrics.f1_score(*truth_and_prediction(source), average=None, labels=range(11))
     assert result.metrics["mean_f1"] == pytest.approx(f1[1:].mean(), rel=1e-12)
 
@@ -106,7 +110,8 @@ def test_split_over_a_mesh_counts_the_same(table):
     )
     np.testing.assert_array_equal(split.confusion, alone.confusion)
     assert [r.name for r in split.worst] == [r.name for r in alone.worst]
-    assert split.image_mean_f1 == alone.image_mean_f1
+    np.testing.assert_array_equal(split.boundary_confusion, alone.boundary_confusion)
+    np.testing.assert_array_equal(split.image_scores, alone.image_scores)
 
 
 def test_worst_images_come_with_their_own_mean_f1(table):
@@ -123,6 +128,7 @@ def test_worst_images_come_with_their_own_mean_f1(table):
     assert [record.name for record in result.worst] == expected
     assert result.image_mean_f1 == pytest.approx(np.mean([*scores.values()]), rel=1e-12)
     assert result.metrics["image_mean_f1"] == result.image_mean_f1
+    assert result.metrics["worst_tenth_mean_f1"] == pytest.approx(min(scores.values()), rel=1e-12)
     for record in result.worst:
         assert record.score == pytest.approx(scores[record.name], rel=1e-12)
         assert record.image.shape == (SIZE, SIZE, 3)
@@ -235,7 +241,8 @@ big = evaluate.gather(np.array([2**40 + jax.process_index(), -1]))
 print("RESULT" + json.dumps(dict(
     processes=jax.process_count(),
     confusion=result.confusion.tolist(), num_images=result.num_images,
-    image_mean_f1=result.image_mean_f1,
+    boundary_confusion=result.boundary_confusion.tolist(),
+    image_scores=result.image_scores.tolist(),
     worst=[[r.index, r.name, r.score, r.image.tolist(), r.label.tolist(), r.prediction.tolist()]
            for r in result.worst], big=big.tolist())))
 """
@@ -267,7 +274,8 @@ def test_two_processes_count_every_image_once(table, pytestconfig):
     assert results[0]["processes"] == 2
     np.testing.assert_array_equal(results[0]["confusion"], alone.confusion)
     assert results[0]["num_images"] == 11
-    assert results[0]["image_mean_f1"] == pytest.approx(alone.image_mean_f1, rel=1e-12)
+    np.testing.assert_array_equal(results[0]["boundary_confusion"], alone.boundary_confusion)
+    np.testing.assert_array_equal(results[0]["image_scores"], alone.image_scores)
     assert results[0]["big"] == [[2**40, -1], [2**40 + 1, -1]]
     for found, record in zip(results[0]["worst"], alone.worst, strict=True):
         assert found[:3] == [record.index, record.name, record.score]

@@ -3,6 +3,7 @@ import math
 
 import numpy as np
 import pytest
+import scipy.ndimage
 import sklearn.metrics
 
 from dmlcsr_jax.data.label_sets import LABEL_SETS
@@ -28,6 +29,28 @@ def test_confusion_matrix_is_scikit_learns():
     expected = sklearn.metrics.confusion_matrix(truth, prediction, labels=range(HELEN.num_classes))
     assert matrix.dtype == np.int64
     np.testing.assert_array_equal(matrix, expected)
+
+
+@pytest.mark.parametrize("width", [1, 2, 3])
+def test_pixels_near_a_boundary_are_those_close_to_another_class(width):
+    rng = np.random.default_rng(width)
+    label = np.kron(rng.integers(0, 11, (7, 5)), np.ones((9, 8))).astype(np.uint8)
+    label[rng.random(label.shape) < 0.05] = IGNORE
+    near = metrics.near_boundary(label, width)
+    expected = np.zeros_like(near)
+    for value in range(11):
+        others = (label != value) & (label != IGNORE)
+        distance = scipy.ndimage.distance_transform_cdt(~others, "chessboard")
+        expected |= (label == value) & (distance <= width)
+    np.testing.assert_array_equal(near, expected)
+    assert 0.1 < near.mean() < 0.95
+
+
+def test_without_a_boundary_no_pixel_is_near_one():
+    label = np.full((8, 8), 3, np.uint8)
+    label[2:4] = IGNORE
+    assert not metrics.near_boundary(label).any()
+    assert math.isnan(metrics.mean_f1(np.zeros((11, 11), np.int64), HELEN))
 
 
 def test_ignored_pixels_do_not_count_whatever_is_predicted_there():

@@ -37,7 +37,9 @@ def result(confusion):
         )
         for i in range(3)
     )
-    return EvaluationResult(HELEN, confusion, 30, 0.375, records, 1.5)
+    return EvaluationResult(
+        HELEN, confusion, np.diag(np.arange(11)), 30, np.array([0.25, 0.5]), records, 1.5
+    )
 
 
 def rows_of(table):
@@ -100,7 +102,10 @@ def test_report_writes_whole_files_and_null_for_what_does_not_exist(result, tmp_
     assert metrics["classes"]["nose"]["f1"] == result.metrics["classes"]["nose"]["f1"]
     assert metrics["mean_f1"] == result.metrics["mean_f1"]
     assert metrics["image_mean_f1"] == 0.375
-    assert table.endswith("37.50 %")
+    assert metrics["worst_tenth_mean_f1"] == 0.25
+    assert metrics["boundary_mean_f1"] == 1.0
+    assert "classes present 37.50 %, over the worst tenth of them 25.00 %\n" in table
+    assert table.endswith("boundary between classes 100.00 %")
     np.testing.assert_array_equal(metrics["confusion"], result.confusion)
     assert metrics["worst"][0] == {"name": "folder/image_0", "index": 0, "mean_f1": 0.1}
     for name in ("confusion.png", "worst.png"):
