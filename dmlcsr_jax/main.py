@@ -41,17 +41,19 @@ _DISTRIBUTED = flags.DEFINE_bool(
 
 
 def _config_file(name: str) -> pathlib.Path:
-    """Returns the file of a config: `helen` and `configs/helen.py` are shipped, found anywhere."""
+    """Returns a config's file; shipped ones, `helen` or `configs/helen.py`, are found anywhere."""
     path = pathlib.Path(name)
     if path.suffix == ".py" and path.is_file():
         return path
+    folder = pathlib.Path(configs.__file__).parent
     shipped = {
-        file.stem: file
-        for file in pathlib.Path(configs.__file__).parent.glob("*.py")
-        if file.stem not in ("__init__", "default")
+        file.relative_to(folder).with_suffix("").as_posix(): file
+        for file in folder.rglob("*.py")
+        if file.stem not in ("__init__", "default", "base")
     }
-    if path.stem in shipped and name in (path.stem, f"configs/{path.name}"):
-        return shipped[path.stem]
+    key = name.removeprefix("configs/").removesuffix(".py")
+    if key in shipped and name in (key, f"configs/{key}.py"):
+        return shipped[key]
     raise UserError(
         f"there is no config {name!r}; give a .py file or one of {', '.join(sorted(shipped))}."
     )
@@ -69,6 +71,8 @@ class _ConfigParser(flags.ArgumentParser):
         try:
             spec.loader.exec_module(module)
             return module.get_config(*rest).lock()
+        except UserError:
+            raise
         except Exception:
             traceback.print_exc()
             sys.exit(1)

@@ -12,7 +12,7 @@ PACKAGE = ROOT / "dmlcsr_jax"
 # From the top down; a room may import what is below it. In one tier rooms may import one another,
 # but not in a circle. A module that is named alone has a place of its own.
 TIERS = (
-    ("dmlcsr_jax", "main", "demo"),
+    ("dmlcsr_jax", "main", "demo", "experiments"),
     ("training", "predict", "export"),
     ("evaluation", "self_regulation.cycle"),
     ("losses", "convert_torch", "check_data"),
@@ -36,7 +36,7 @@ def module_name(path: pathlib.Path) -> str:
 # dmlcsr_jax/configs is a link to configs/.
 FILES = {
     module_name(path): path
-    for path in sorted({*PACKAGE.rglob("*.py"), *(PACKAGE / "configs").glob("*.py")})
+    for path in sorted({*PACKAGE.rglob("*.py"), *(PACKAGE / "configs").rglob("*.py")})
 }
 
 
