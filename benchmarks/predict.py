@@ -101,7 +101,7 @@ def _save_random(metadata: Metadata, path: pathlib.Path):
         model.abstract_variables(metadata),
     )
     model.save_model(path, metadata, variables["params"], variables["batch_stats"])
-    return model.without_edge_branch(variables)
+    return model.for_inference(metadata, variables)
 
 
 def _draw(folder: pathlib.Path, count: int, side: int) -> None:

@@ -16,6 +16,8 @@ def get_config() -> ConfigDict:
     config.model.width = 1.0  # factor on all widths of encoder and heads
     config.model.output_stride = 8  # efficientnet_lite0's: 8, 16 or 32; the others have 8
     config.model.dilated = True  # efficientnet_lite0's convolutions where a stride is left out
+    config.model.dual_graph = True  # in the context head; False: for comparison
+    config.model.edge_feedback = False  # the edge branch's logits into the parsing head: likewise
     config.model.dtype = "float32"  # of activations; bfloat16 keeps float32 params and losses
     config.model.pretrained = ""  # ImageNet weights for the encoder: a file, or efficientnet_lite0
     config.model.init_from = ""  # a checkpoint, or default, to fine-tune: same network
@@ -26,6 +28,8 @@ def get_config() -> ConfigDict:
     config.data.root = ""  # folder of images/, labels/ and lists, or of a prepared set; A,B: both
     config.data.label_set = ""  # helen, lapa, celebamask_hq, face_synthetics or a label-name file
     config.data.balance = 0.0  # repeats photographs of classes rarer than this share; 0: none
+    config.data.num_train_examples = 0  # drawn by the seed; 0: all
+    config.data.label_noise = 0.0  # share of the training photographs whose labels are spoiled
     config.data.train_split = "train"
     config.data.eval_split = "test"
     config.data.image_size = 473  # side of the square network input, pixels
@@ -39,7 +43,6 @@ def get_config() -> ConfigDict:
     config.data.synthetic.train_examples = 512
     config.data.synthetic.eval_examples = 64
     config.data.synthetic.size = 128  # side of the drawn pictures, pixels
-    config.data.synthetic.label_noise = 0.0  # fraction of training faces with a wrong label map
 
     config.augmentation = ConfigDict()
     config.augmentation.scale_std = 0.25
@@ -83,6 +86,8 @@ def get_config() -> ConfigDict:
     config.csr = ConfigDict()  # cyclical self-regulation
     config.csr.start_epoch = 150  # equal to train.num_epochs: no self-regulation
     config.csr.cycle_epochs = 10
+    config.csr.average = True  # the teacher is the mean of the students; False: the last of them
+    config.csr.soft_targets = True  # False: the labels alone, also where there is a teacher
 
     config.eval = ConfigDict()
     config.eval.batch_size = 28  # global, over all devices

@@ -51,6 +51,8 @@ class Metadata:
         box, as a share of its longer side; None: on images as they are.
       output_stride: of EfficientNet's deepest features, pixels; residual networks have 8.
       dilated: whether EfficientNet's convolutions are dilated where a stride is left out.
+      dual_graph: whether the context head has the dual graph.
+      edge_feedback: whether the parsing head reads the edge branch's logits.
       license: what the weights may be used for, one sentence; empty: nothing is known.
 
     Raises:
@@ -69,6 +71,8 @@ class Metadata:
     crop_margin: float | None = None
     output_stride: int = 8
     dilated: bool = True
+    dual_graph: bool = True
+    edge_feedback: bool = False
     license: str = ""
 
     def __post_init__(self):
@@ -93,6 +97,8 @@ class Metadata:
             crop_margin=config.data.crop_margin,
             output_stride=config.model.output_stride,
             dilated=config.model.dilated,
+            dual_graph=config.model.dual_graph,
+            edge_feedback=config.model.edge_feedback,
             license=config.model.license,
         )
 
@@ -160,4 +166,6 @@ _RULES: dict[str, tuple[Callable[[Any], bool], str]] = {
     ),
     "output_stride": (_is_count, "a whole number above 0"),
     "dilated": (lambda value: isinstance(value, bool), "true or false"),
+    "dual_graph": (lambda value: isinstance(value, bool), "true or false"),
+    "edge_feedback": (lambda value: isinstance(value, bool), "true or false"),
 }

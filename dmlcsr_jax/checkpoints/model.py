@@ -47,11 +47,15 @@ def abstract_variables(metadata: Metadata, dtype: str = "float32") -> dict[str, 
         lambda images: model.init(jax.random.key(0), images, train=True), images
     )
     variables = {"params": variables["params"], "batch_stats": variables["batch_stats"]}
-    return variables if metadata.edge_branch else without_edge_branch(variables)
+    return variables if metadata.edge_branch else _without_edge_branch(variables)
 
 
-def without_edge_branch(variables) -> dict[str, Any]:
-    """Returns `{"params", "batch_stats"}` without the edge branch, which the labels do not need."""
+def for_inference(metadata: Metadata, variables: dict[str, Any]) -> dict[str, Any]:
+    """Returns `{"params", "batch_stats"}` without the edge branch where labels do not need it."""
+    return variables if metadata.edge_feedback else _without_edge_branch(variables)
+
+
+def _without_edge_branch(variables) -> dict[str, Any]:
     return {
         name: {module: leaves for module, leaves in tree.items() if module != "edge"}
         for name, tree in variables.items()

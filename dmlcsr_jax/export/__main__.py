@@ -48,7 +48,7 @@ def _load(arguments, *, plain: bool):
 
     metadata, variables = model.load_model(arguments.checkpoint)
     check_size(metadata)
-    variables = jax.device_get(model.without_edge_branch(variables))
+    variables = jax.device_get(model.for_inference(metadata, variables))
     core = make_core(build_model(metadata, plain=plain), metadata, variables)
     return core, metadata.image_size, describe(metadata, fingerprint(variables))
 

@@ -17,7 +17,7 @@ DTYPES = ("float32", "bfloat16", "float64")
 
 
 class DMLCSR(nn.Module):
-    """Face parsing network whose edge branch exists in training alone.
+    """Face parsing network whose edge branch exists in training alone, unless it is fed back.
 
     Attributes:
       encoder: name of the encoder, in `ENCODERS`.
@@ -31,6 +31,9 @@ class DMLCSR(nn.Module):
         batch's own.
       output_stride: of EfficientNet's deepest features, pixels; residual networks have 8.
       dilated: whether EfficientNet's convolutions are dilated where a stride is left out.
+      dual_graph: whether the context head has the dual graph.
+      edge_feedback: whether the parsing head reads the edge branch's logits, which the method
+        avoids (section 3.1); the edge branch then always runs.
       plain: whether convolutions and pooling are the library's own operations, which exporters
         know, instead of those that XLA is fast at; the numbers are the same.
     """
@@ -43,6 +46,8 @@ class DMLCSR(nn.Module):
     momentum: float = 0.9
     output_stride: int = 8
     dilated: bool = True
+    dual_graph: bool = True
+    edge_feedback: bool = False
     plain: bool = False
 
     @nn.compact
@@ -89,15 +94,21 @@ class DMLCSR(nn.Module):
                 name="encoder",
             )
         x2, x3, x4, x5 = encoder(images)
-        context = ContextHead(**rounded, width=width, name="context")(x5)
+        context = ContextHead(**rounded, width=width, dual_graph=self.dual_graph, name="context")(
+            x5
+        )
         heads = {"num_classes": self.num_classes, "width": width}
         parsing = ParsingHead(**accurate, **heads, name="parsing")
         # The paper's context has x3's grid; from a coarser one details need a step between.
         is_coarser = context.shape[1:3] != x3.shape[1:3]
-        outputs = {"parsing": parsing(context, x2, x3 if is_coarser else None)}
-        if train if edges is None else edges:
-            binary, category = EdgeBranch(**rounded, **heads, name="edge")(x2, x3, x4)
-            outputs |= {"binary_edge": binary, "category_edge": category}
+        has_edges = train if edges is None else edges
+        edge_logits = ()
+        if has_edges or self.edge_feedback:
+            edge_logits = EdgeBranch(**rounded, **heads, name="edge")(x2, x3, x4)
+        fed_back = edge_logits if self.edge_feedback else ()
+        outputs = {"parsing": parsing(context, x2, x3 if is_coarser else None, fed_back)}
+        if has_edges:
+            outputs |= dict(zip(("binary_edge", "category_edge"), edge_logits, strict=True))
         return outputs
 
 
@@ -127,5 +138,7 @@ def build_model(metadata: Metadata, dtype: str = "float32", *, plain: bool = Fal
         dtype,
         output_stride=metadata.output_stride,
         dilated=metadata.dilated,
+        dual_graph=metadata.dual_graph,
+        edge_feedback=metadata.edge_feedback,
         plain=plain,
     )

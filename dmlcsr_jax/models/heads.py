@@ -17,25 +17,29 @@ class ContextHead(nn.Module):
       conv: partial of `layers.conv`.
       norm: partial of `layers.ABN`.
       width: factor on the paper's channel counts (512 features, 256 states, 128 nodes).
+      dual_graph: whether the graph is there; without it the convolutions around it remain.
     """
 
     conv: ModuleDef
     norm: ModuleDef
     width: float
+    dual_graph: bool = True
 
     @nn.compact
     def __call__(self, x5):
         """Maps x5 `[B, h, w, C]` to the context `[B, h, w, 512 * width]`."""
         conv_abn = functools.partial(ConvABN, self.conv, self.norm, scaled(512, self.width), 3)
-        graph = DualGraph(
-            # Its sums over thousands of positions lose digits in bfloat16, and cost little.
-            functools.partial(self.conv, dtype=None),
-            functools.partial(self.norm, dtype=None),
-            nodes=scaled(128, self.width),
-            states=scaled(256, self.width),
-            name="graph",
-        )
-        f = conv_abn(name="conv_out")(graph(conv_abn(name="conv_in")(x5)))
+        f = conv_abn(name="conv_in")(x5)
+        if self.dual_graph:
+            f = DualGraph(
+                # Its sums over thousands of positions lose digits in bfloat16, and cost little.
+                functools.partial(self.conv, dtype=None),
+                functools.partial(self.norm, dtype=None),
+                nodes=scaled(128, self.width),
+                states=scaled(256, self.width),
+                name="graph",
+            )(f)
+        f = conv_abn(name="conv_out")(f)
         return conv_abn(name="bottleneck")(jnp.concatenate([x5, f], axis=-1))
 
 
@@ -55,10 +59,11 @@ class ParsingHead(nn.Module):
     width: float
 
     @nn.compact
-    def __call__(self, context, x2, x3=None):
+    def __call__(self, context, x2, x3=None, edges=()):
         """Maps the context `[B, h, w, C]` and x2 `[B, H, W, C']` to logits `[B, H, W, classes]`.
 
-        x3 `[B, h', w', C'']` comes in where its grid lies between those two.
+        x3 `[B, h', w', C'']` comes in where its grid lies between those two. `edges`, each
+        `[B, H, W, .]`, come in where the edge branch's logits are fed back.
         """
         features = scaled(256, self.width)
         conv_abn = functools.partial(ConvABN, self.conv, self.norm)
@@ -68,6 +73,7 @@ class ParsingHead(nn.Module):
         if x3 is not None:
             middle = conv_abn(scaled(48, self.width), name="middle")(x3)
             parts.append(resize(middle, x2.shape[1:3]))
+        parts += [edge.astype(low.dtype) for edge in edges]
         x = jnp.concatenate(parts, axis=-1)
         x = conv_abn(features, name="fuse0")(x)
         x = conv_abn(features, name="fuse1")(x)

@@ -40,7 +40,7 @@ class JaxNetwork:
         self.metadata, variables = model.load_model(checkpoint)
         devices = jax.local_devices()[: math.gcd(batch_size, jax.local_device_count())]
         self._mesh = jax.sharding.Mesh(np.array(devices), ("data",))
-        variables = jax.device_get(model.without_edge_branch(variables))
+        variables = jax.device_get(model.for_inference(self.metadata, variables))
         self.variables = jax.device_put(variables, replicated(self._mesh))
         self._predict_fn = make_predict_fn(
             build_model(self.metadata, dtype), self.metadata, flip=flip, scales=scales

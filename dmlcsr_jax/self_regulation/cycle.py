@@ -28,7 +28,7 @@ def end_cycle(
         there is none yet.
       student: `{"params", "batch_stats"}`.
       cycle: number of the cycle, from 0.
-      average: `teacher.average`: of both trees of parameters and the cycle, the next teacher's.
+      average: of both trees of parameters and the cycle, the next teacher's, as `teacher.average`.
       statistics_step: of a teacher, a batch and the number of batches before it, the mean of the
         batch statistics so far.
       batches: batches of the training set for `statistics_step`.

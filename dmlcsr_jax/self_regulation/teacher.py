@@ -26,6 +26,12 @@ def average(teacher, student, m):
     return jax.tree.map(mean, teacher, student)
 
 
+def replace(teacher, student, m):
+    """Returns the student, for comparison with `average`, whose arguments these are."""
+    del m
+    return jax.tree.map(lambda t, s: s.astype(t.dtype), teacher, student)
+
+
 def accumulate_statistics(stats, batch_stats, k):
     """Takes one batch's statistics into their cumulative mean over the training set.
 

@@ -230,7 +230,8 @@ def train_and_evaluate(config: ml_collections.ConfigDict, workdir: epath.PathLik
 
         def train_to(stop: int) -> None:
             nonlocal state, compiled_step
-            train_step = programs.soft_step if progress.cycle else programs.hard_step
+            is_soft = progress.cycle and config.csr.soft_targets
+            train_step = programs.soft_step if is_soft else programs.hard_step
             with StepRecords(
                 record,
                 bar,

@@ -23,7 +23,7 @@ class Programs:
     Attributes:
       hard_step: `step.train_step` by the labels alone; takes over the buffers of its state.
       soft_step: the same with the teacher's soft targets.
-      average: `teacher.average`.
+      average: of both trees of parameters and the cycle, the next teacher's.
       statistics_step: `step.statistics_step`.
       panel_step: `step.panel_step`.
       predict: of variables and images, the scores that are evaluated.
@@ -49,7 +49,7 @@ def make_programs(
     """Returns the programs of a run.
 
     Args:
-      config: its `loss` and `eval`.
+      config: its `csr`, `loss`, `optim` and `eval`.
       model: the network.
       metadata: its description.
       optimizer: gives the update of the parameters.
@@ -81,7 +81,10 @@ def make_programs(
     return Programs(
         hard_step=hard_step,
         soft_step=soft_step,
-        average=jax.jit(teacher.average, out_shardings=state_sharding.teacher_params),
+        average=jax.jit(
+            teacher.average if config.csr.average else teacher.replace,
+            out_shardings=state_sharding.teacher_params,
+        ),
         statistics_step=jax.jit(
             functools.partial(step.statistics_step, **common),
             out_shardings=state_sharding.teacher_batch_stats,

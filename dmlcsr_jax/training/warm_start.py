@@ -22,6 +22,8 @@ _MUST_AGREE = {
     "width": "model",
     "output_stride": "model",
     "dilated": "model",
+    "dual_graph": "model",
+    "edge_feedback": "model",
     "channel_order": "data",
     "mean": "data",
     "std": "data",

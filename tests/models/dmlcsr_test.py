@@ -11,6 +11,7 @@ import pytest
 from colour_network import METADATA
 
 from dmlcsr_jax import models
+from dmlcsr_jax.checkpoints.model import for_inference
 from dmlcsr_jax.data import label_sets
 from dmlcsr_jax.errors import UserError
 from dmlcsr_jax.models import layers
@@ -121,6 +122,31 @@ def test_inference_has_no_edge_branch_and_does_without_its_parameters(tiny):
     alone = apply(dropped, images, train=False)
     assert set(alone) == {"parsing"}
     np.testing.assert_allclose(alone["parsing"], both["parsing"], atol=1e-5)
+
+
+def test_without_the_dual_graph_its_parameters_alone_are_missing():
+    _, complete = _abstract(models.DMLCSR("tiny", 7))
+    _, without = _abstract(models.DMLCSR("tiny", 7, dual_graph=False))
+    graph = _count(complete["params"]["context"].pop("graph"))
+    assert graph > 10_000
+    assert jax.tree.map(jnp.shape, complete["params"]) == jax.tree.map(jnp.shape, without["params"])
+
+
+def test_edges_that_are_fed_back_decide_the_labels_and_stay_for_inference():
+    metadata = dataclasses.replace(METADATA, edge_feedback=True)
+    model = models.build_model(metadata)
+    images = jax.random.normal(jax.random.key(1), (1, 64, 64, 3))
+    variables = models.initial_variables(model, 0, 64)
+    apply = jax.jit(functools.partial(model.apply, train=False))
+    outputs = apply(variables, images)
+    assert set(outputs) == {"parsing"}
+    kept = for_inference(metadata, variables)
+    assert _count(kept) == _count(variables)
+    kernel = kept["params"]["edge"]["binary_logits"]["kernel"]
+    kept["params"]["edge"]["binary_logits"] |= {"kernel": kernel + 1}
+    assert jnp.abs(apply(kept, images)["parsing"] - outputs["parsing"]).max() > 1e-3
+    plain = for_inference(METADATA, variables)
+    assert _count(plain["params"]) < _count(variables["params"])
 
 
 def test_bfloat16_trains_with_float32_state_and_logits(tiny):

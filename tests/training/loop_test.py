@@ -7,7 +7,11 @@ import subprocess
 import sys
 import tempfile
 
+import jax
+import numpy as np
 import pytest
+
+from dmlcsr_jax.checkpoints.model import load_model, resolve
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 # Two epochs of one step, the second a cycle of its own.
@@ -63,6 +67,15 @@ try:
     runpy.run_module("dmlcsr_jax.main", run_name="__main__", alter_sys=True)
 finally:
     print(f"left open: {len(set(opened) - set(closed))}")
+"""
+# Has no step by soft targets.
+HARD = """
+import dataclasses, runpy
+from dmlcsr_jax.training import loop
+
+make_programs = loop.make_programs
+loop.make_programs = lambda *args: dataclasses.replace(make_programs(*args), soft_step=None)
+runpy.run_module("dmlcsr_jax.main", run_name="__main__", alter_sys=True)
 """
 
 
@@ -161,3 +174,18 @@ def test_a_refused_run_leaves_no_folder(tmp_path, wrong):
     assert "error: " in result.stderr
     assert "Traceback" not in result.stderr
     assert not (tmp_path / "run").exists()
+
+
+def test_cycles_may_keep_hard_labels_and_the_last_student(tmp_path):
+    options = ("--config.train.num_epochs=3", "--config.csr.average=False")
+    result = start(tmp_path, *options, "--config.csr.soft_targets=False", program=HARD)
+    assert result.returncode == 0, result.stderr
+    _, teacher = load_model(resolve("teacher:2", tmp_path))
+    _, student = load_model(resolve("latest", tmp_path))
+    _, first = load_model(resolve("teacher:1", tmp_path))
+    jax.tree.map(np.testing.assert_array_equal, teacher["params"], student["params"])
+    assert (_logits(first) != _logits(teacher)).any()
+
+
+def _logits(variables):
+    return variables["params"]["parsing"]["logits"]["kernel"]
