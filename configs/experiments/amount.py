@@ -17,7 +17,7 @@ def _epochs(count: int) -> dict[str, int]:
     return dict.fromkeys(("train.num_epochs", "csr.start_epoch", "eval.every_epochs"), epochs)
 
 
-BASELINE = "{start}_708"
+BASELINE = "{group}_708"
 RUNS = {
     f"{start}_{count}": fields | _epochs(count) | {"data.num_train_examples": count}
     for start, fields in _STARTS.items()

@@ -20,7 +20,7 @@ _WAYS = {
     "ema": {"optim.average_decay": _MEAN_AGE / (_MEAN_AGE + 1)},
 }
 
-BASELINE = "noise{share}_hard"
+BASELINE = "{group}_hard"
 RUNS = {
     f"noise{share}_{way}": fields | {"data.label_noise": share / 100}
     for share in (0, 20, 40)

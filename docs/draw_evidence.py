@@ -1,0 +1,111 @@
+"""Draws the tables and plots of docs/evidence.md from the records in docs/evidence/.
+
+    python -m docs.draw_evidence
+
+from the repository's root, after `python -m dmlcsr_jax.experiments NAME ...`. Between the lines
+`<!-- NAME -->` and `<!-- end of NAME -->` of the page stands what the records say; the rest of it
+is written by hand.
+"""
+
+import json
+import pathlib
+from collections.abc import Mapping, Sequence
+from types import ModuleType
+
+import numpy as np
+from matplotlib.figure import Figure
+from tabulate import tabulate
+
+from configs.experiments import base
+from dmlcsr_jax.experiments.campaign import NAMES, open_experiment
+
+FOLDER = pathlib.Path(__file__).parent
+SCORES = {
+    "mean_f1": "mean F1 %",
+    "miou": "mIoU %",
+    "boundary_mean_f1": "boundary F1 %",
+    "worst_tenth_mean_f1": "worst tenth %",
+}
+
+# Name of a run to its scores by seed, per cent.
+Figures = Mapping[str, Mapping[int, Mapping[str, float]]]
+
+
+def read_figures(folder: pathlib.Path, experiment: ModuleType) -> dict:
+    """Returns the `Figures` of the runs of which there are records, in the experiment's order."""
+    figures = {}
+    for run in experiment.RUNS:
+        for seed in base.SEEDS:
+            path = folder / f"{run}-{seed}.json"
+            if path.is_file():
+                record = json.loads(path.read_text())
+                scores = {name: 100 * record[name] for name in SCORES}
+                figures.setdefault(run, {})[seed] = scores
+    return figures
+
+
+def spread(values: Sequence[float]) -> str:
+    """Returns `mean ± standard deviation`; without the latter where there is one value."""
+    if len(values) < 2:
+        return f"{values[0]:.2f}" if values else "-"
+    return f"{np.mean(values):.2f} ± {np.std(values, ddof=1):.2f}"
+
+
+def gains(run: Mapping, baseline: Mapping) -> list[float]:
+    """Returns the differences in mean F1 of runs of the same seed, in points."""
+    return [run[seed]["mean_f1"] - baseline[seed]["mean_f1"] for seed in run if seed in baseline]
+
+
+def baseline_of(experiment: ModuleType, run: str) -> str:
+    """Returns the run with which one is compared; its name may depend on the first word of both."""
+    return experiment.BASELINE.format(group=run.split("_")[0])
+
+
+def table(figures: Figures, experiment: ModuleType) -> str:
+    """Returns the Markdown table of an experiment."""
+    rows = []
+    for run, by_seed in figures.items():
+        scores = [spread([seed[name] for seed in by_seed.values()]) for name in SCORES]
+        baseline = baseline_of(experiment, run)
+        differences = gains(by_seed, figures.get(baseline, {})) if run != baseline else []
+        gain = spread(differences) if differences else ""
+        rows.append([f"`{run}`", len(by_seed), *scores, gain])
+    headers = ["run", "seeds", *SCORES.values(), "paired gain in mean F1, points"]
+    return tabulate(rows, headers, tablefmt="github", disable_numparse=True)
+
+
+def plot(figures: Figures, experiment: ModuleType, path: pathlib.Path) -> None:
+    """Draws each run's mean F1, one dot a seed and a bar at the mean."""
+    figure = Figure(figsize=(8, 0.8 + 0.32 * len(figures)), layout="constrained")
+    axes = figure.add_subplot()
+    for row, by_seed in enumerate(figures.values()):
+        values = [scores["mean_f1"] for scores in by_seed.values()]
+        colours = [f"C{seed}" for seed in by_seed]
+        axes.scatter(values, [row] * len(values), c=colours, s=22, zorder=3)
+        axes.plot([np.mean(values)] * 2, [row - 0.3, row + 0.3], color="black", lw=1.5)
+    axes.set_yticks(range(len(figures)), figures)
+    axes.invert_yaxis()
+    axes.grid(axis="x", alpha=0.3)
+    axes.set_xlabel("mean F1, %: a dot a seed, a line at the mean")
+    figure.savefig(path, dpi=100, metadata={"Software": None})
+
+
+def main() -> None:
+    """Rewrites the page's tables and the plots beside the records."""
+    page = FOLDER / "evidence.md"
+    text = page.read_text()
+    for name in NAMES:
+        experiment = open_experiment(name)
+        figures = read_figures(FOLDER / "evidence" / name, experiment)
+        if not figures:
+            continue
+        plot(figures, experiment, FOLDER / "evidence" / f"{name}.png")
+        content = f"{table(figures, experiment)}\n\n![Mean F1 of each run](evidence/{name}.png)"
+        first, last = f"<!-- {name} -->", f"<!-- end of {name} -->"
+        before, _, rest = text.partition(first)
+        text = f"{before}{first}\n{content}\n{last}{rest.partition(last)[2]}"
+    page.write_text(text)
+
+
+if __name__ == "__main__":
+    main()
