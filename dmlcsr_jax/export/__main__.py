@@ -1,6 +1,7 @@
 """Writes a network as one file that runs without this project.
 
     python -m dmlcsr_jax.export --checkpoint=DIR --to=model.onnx
+    python -m dmlcsr_jax.export --checkpoint=DIR --to=model.onnx --quantize=int8 --calibrate=FOLDER
     python -m dmlcsr_jax.export --checkpoint=DIR --to=model.stablehlo
 
 The file takes photographs, uint8 RGB [B, H, W, 3] of any size, and gives label maps, uint8
@@ -61,7 +62,19 @@ def _onnx(arguments):
             f"{arguments.to} needs {error.name}: pip install 'dmlcsr_jax[export]'."
         ) from error
     core, size, description = _load(arguments, plain=True)
-    data = make_onnx(core, size, description, scores=arguments.scores, hw=arguments.size)
+    inputs = None
+    if arguments.quantize:
+        from dmlcsr_jax.export.calibration import calibration_inputs
+
+        inputs = calibration_inputs(arguments.calibrate, size)
+    data = make_onnx(
+        core,
+        size,
+        description,
+        scores=arguments.scores,
+        hw=arguments.size,
+        calibration=inputs,
+    )
     return data, description
 
 

@@ -17,14 +17,14 @@ def _size(text: str) -> tuple[int, int]:
 
 
 def parse_arguments(argv: Sequence[str] | None, description: str) -> argparse.Namespace:
-    """Returns `checkpoint`, `to`, `scores` and `size`.
+    """Returns `checkpoint`, `to`, `scores`, `size`, `quantize` and `calibrate`.
 
     Args:
       argv: the arguments; None: the process's.
       description: shown by `--help`.
 
     Raises:
-      UserError: where `--to` is no kind of file that can be made.
+      UserError: where `--to` is no kind of file that can be made, or options do not go together.
     """
     parser = argparse.ArgumentParser(
         prog="python -m dmlcsr_jax.export",
@@ -42,7 +42,15 @@ def parse_arguments(argv: Sequence[str] | None, description: str) -> argparse.Na
     parser.add_argument(
         "--size", type=_size, metavar="H,W", help="photographs of this size alone; default: any"
     )
+    parser.add_argument("--quantize", choices=["int8"], help="convolutions in 8 bits; ONNX alone")
+    parser.add_argument(
+        "--calibrate", metavar="FOLDER", help="of photographs as they will come, for --quantize"
+    )
     arguments = parser.parse_args(argv)
     if pathlib.PurePath(arguments.to).suffix not in SUFFIXES:
         raise UserError(f"{arguments.to} must end in {' or '.join(SUFFIXES)}.")
+    if bool(arguments.quantize) != bool(arguments.calibrate):
+        raise UserError("--quantize=int8 and --calibrate=FOLDER go together; give both.")
+    if arguments.quantize and not arguments.to.endswith(".onnx"):
+        raise UserError(f"--quantize makes .onnx files, not {arguments.to}; leave it or rename.")
     return arguments

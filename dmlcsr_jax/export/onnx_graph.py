@@ -3,7 +3,7 @@
 import logging
 import pathlib
 import tempfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import numpy as np
@@ -15,6 +15,7 @@ from onnx import compose, helper, numpy_helper, parser
 from dmlcsr_jax.checkpoints.properties import to_properties
 from dmlcsr_jax.data.interpolation import interpolation_matrix
 from dmlcsr_jax.export import onnx_text
+from dmlcsr_jax.export.quantize import quantize
 
 OPSET = 17
 PRODUCER = "dmlcsr_jax"
@@ -27,6 +28,7 @@ def make_onnx(
     *,
     scores: bool = False,
     hw: tuple[int, int] | None = None,
+    calibration: Iterable[np.ndarray] | None = None,
 ) -> bytes:
     """Returns an ONNX model of opset 17 that has been checked.
 
@@ -39,8 +41,12 @@ def make_onnx(
       description: as `checkpoints.properties.describe` returns it, kept in `metadata_props`.
       scores: whether `scores` take the place of `labels`.
       hw: height and width of the photographs; None: any.
+      calibration: inputs of the network, float32 `[1, size, size, 3]`, by which its convolutions
+        are turned into 8 bits; None: all stays float32.
     """
     network = _network(core, size)
+    if calibration is not None:
+        network = quantize(_folded(network), calibration)
     side, num_classes = (
         d.dim_value for d in network.graph.output[0].type.tensor_type.shape.dim[2:]
     )

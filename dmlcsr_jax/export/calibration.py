@@ -1,0 +1,34 @@
+"""Photographs from which the ranges of activations are taken, before a network becomes 8 bit."""
+
+from collections.abc import Iterator
+
+import jax
+import numpy as np
+from etils import epath
+
+from dmlcsr_jax.errors import UserError
+from dmlcsr_jax.export.program import fit
+from dmlcsr_jax.predict.photographs import PhotoFiles, read_photograph
+
+# More changed mean F1 by less than a tenth of a point.
+MAX_PHOTOGRAPHS = 100
+
+
+def calibration_inputs(folder: epath.PathLike, size: int) -> Iterator[np.ndarray]:
+    """Yields the network's inputs, float32 `[1, size, size, 3]`, for photographs in a folder.
+
+    Of more than `MAX_PHOTOGRAPHS` as many are taken, evenly over the folder's order.
+
+    Raises:
+      UserError: where there is no photograph, or one cannot be read.
+    """
+    files = PhotoFiles([folder])
+    paths = [files.path(picture) for picture in files if not picture.is_video]
+    if not paths:
+        raise UserError(f"{folder} holds no photograph to calibrate by; name a folder of some.")
+    count = min(len(paths), MAX_PHOTOGRAPHS)
+    # Shapes vary, and each would compile a program of its own.
+    with jax.disable_jit():
+        for place in range(count):
+            photograph = read_photograph(paths[place * len(paths) // count])
+            yield np.asarray(fit(photograph[None], size))
