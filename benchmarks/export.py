@@ -44,7 +44,7 @@ def main():
     parser.add_argument("--side", type=int, default=512, help="of the photograph")
     parser.add_argument("--rounds", type=int, default=20)
     flags = parser.parse_args()
-    ours = FaceParser(flags.checkpoint)
+    ours = FaceParser(flags.checkpoint, backend="jax")
     size = ours.metadata.image_size
     with tempfile.TemporaryDirectory() as folder:
         path = pathlib.Path(folder) / "model.onnx"

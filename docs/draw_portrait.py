@@ -18,7 +18,7 @@ FOLDER = pathlib.Path(__file__).parent
 
 def main() -> None:
     """Writes the picture beside this file."""
-    parser = FaceParser()
+    parser = FaceParser(backend="jax")
     photograph = np.asarray(PIL.Image.open(FOLDER / "astronaut.jpg"))
     result = parser(photograph)
     painted = visualization.paint(result.label, parser.label_set)

@@ -171,8 +171,11 @@ def main() -> None:
     arguments.add_argument("--root", required=True, help="folders of validation photographs")
     arguments.add_argument("--checkpoint", default="default", help="the model (default: default)")
     arguments.add_argument("--flip", action="store_true", help="average with the mirrored view")
+    arguments.add_argument("--backend", default="jax", help="what runs it (default: %(default)s)")
     given = arguments.parse_args()
-    parser = FaceParser(given.checkpoint, batch_size=_BATCH_SIZE, flip=given.flip)
+    parser = FaceParser(
+        given.checkpoint, batch_size=_BATCH_SIZE, flip=given.flip, backend=given.backend
+    )
     rows = measure(parser, given.root.split(","))
     headers = ["photograph", "images", "mean F1", "mIoU", "mean over images", *SHOWN]
     print(tabulate(rows, headers=headers, tablefmt="github", disable_numparse=True))

@@ -7,7 +7,8 @@ from typing import Any
 from dmlcsr_jax.checkpoints.metadata import Metadata
 from dmlcsr_jax.errors import UserError
 
-_COMPLETE = "dmlcsr_jax.metadata"
+# Under which name all of the metadata is kept.
+COMPLETE = "dmlcsr_jax.metadata"
 
 
 def describe(metadata: Metadata, fingerprint: str) -> dict[str, Any]:
@@ -31,7 +32,7 @@ def describe(metadata: Metadata, fingerprint: str) -> dict[str, Any]:
         "mean": list(metadata.mean),
         "std": list(metadata.std),
         "label_set": label_set.to_json(),
-        _COMPLETE: metadata.to_json(),
+        COMPLETE: metadata.to_json(),
     }
 
 
@@ -53,13 +54,13 @@ def from_properties(properties: Mapping[str, str], name: str) -> Metadata:
     Raises:
       UserError: where they are those of another project, or damaged.
     """
-    if _COMPLETE not in properties:
+    if COMPLETE not in properties:
         raise UserError(
             f"{name} is a model of another project; use one that "
             "`python -m dmlcsr_jax.export` wrote."
         )
     try:
-        return Metadata.from_json(json.loads(properties[_COMPLETE]))
+        return Metadata.from_json(json.loads(properties[COMPLETE]))
     except (ValueError, KeyError) as error:
         reason = str(error).rstrip(".")
         raise UserError(

@@ -1,16 +1,23 @@
 """Writes a network as one file that runs without this project.
 
     python -m dmlcsr_jax.export --checkpoint=DIR --to=model.onnx
+    python -m dmlcsr_jax.export --checkpoint=DIR --to=model.onnx --dtype=float16
     python -m dmlcsr_jax.export --checkpoint=DIR --to=model.onnx --quantize=int8 --calibrate=FOLDER
     python -m dmlcsr_jax.export --checkpoint=DIR --to=model.stablehlo
+    python -m dmlcsr_jax.export --checkpoint=DIR --to=web/
 
 The file takes photographs, uint8 RGB [B, H, W, 3] of any size, and gives label maps, uint8
 [B, H, W]; normalisation and resizing are within. Class names, colours, left and right, the licence
 and the checkpoint's fingerprint are in the ONNX file's metadata_props, and in
 model.stablehlo.json beside the other. ONNX needs the extra `export`.
+
+web/ becomes a static page that parses photographs inside the browser, and that
+`python -m http.server --directory=web` shows. Its model may be a .onnx file too; for that, and for
+the package's own, the extra `onnx` or `openvino` is enough.
 """
 
 import json
+import pathlib
 from collections.abc import Sequence
 
 from dmlcsr_jax.errors import UserError, exit_on_user_error
@@ -28,6 +35,9 @@ def main(argv: Sequence[str] | None = None) -> None:
     # Imported here so that a wrong argument is said at once.
     from dmlcsr_jax import atomic_file
 
+    if arguments.is_web:
+        _web(arguments)
+        return
     if arguments.to.endswith(".onnx"):
         data, description = _onnx(arguments)
     else:
@@ -67,6 +77,7 @@ def _onnx(arguments):
         from dmlcsr_jax.export.calibration import calibration_inputs
 
         inputs = calibration_inputs(arguments.calibrate, size)
+        description |= {"quantized": arguments.quantize}
     data = make_onnx(
         core,
         size,
@@ -74,8 +85,29 @@ def _onnx(arguments):
         scores=arguments.scores,
         hw=arguments.size,
         calibration=inputs,
+        half_weights=arguments.dtype == "float16",
     )
     return data, description
+
+
+def _web(arguments):
+    from dmlcsr_jax.checkpoints.metadata import Metadata
+    from dmlcsr_jax.checkpoints.properties import COMPLETE
+    from dmlcsr_jax.export.web_folder import write_web_folder
+    from dmlcsr_jax.predict.networks import EXPORTED_DEFAULT
+    from dmlcsr_jax.predict.onnx_parser import OnnxParser
+
+    path = arguments.checkpoint
+    is_default = path == "default" and not arguments.quantize
+    if is_default or path.endswith(".onnx"):
+        path = EXPORTED_DEFAULT if is_default else path
+        metadata = OnnxParser(path).metadata
+        data = pathlib.Path(path).read_bytes()
+    else:
+        data, description = _onnx(arguments)
+        metadata = Metadata.from_json(description[COMPLETE])
+    write_web_folder(arguments.to, data, metadata)
+    print(f"{arguments.to}: python -m http.server --directory={arguments.to} shows the page")
 
 
 def _stablehlo(arguments):

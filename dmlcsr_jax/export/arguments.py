@@ -17,7 +17,7 @@ def _size(text: str) -> tuple[int, int]:
 
 
 def parse_arguments(argv: Sequence[str] | None, description: str) -> argparse.Namespace:
-    """Returns `checkpoint`, `to`, `scores`, `size`, `quantize` and `calibrate`.
+    """Returns `checkpoint`, `to`, `is_web`, `scores`, `size` and so on.
 
     Args:
       argv: the arguments; None: the process's.
@@ -35,22 +35,37 @@ def parse_arguments(argv: Sequence[str] | None, description: str) -> argparse.Na
     parser.add_argument(
         "--checkpoint", default="default", help="a checkpoint's folder, a workdir, or weights"
     )
-    parser.add_argument("--to", required=True, help="the .onnx or .stablehlo file to write")
+    parser.add_argument(
+        "--to", required=True, help="the .onnx or .stablehlo file to write, or a page's folder web/"
+    )
     parser.add_argument(
         "--scores", action="store_true", help="every pixel's logits instead of its label"
     )
     parser.add_argument(
         "--size", type=_size, metavar="H,W", help="photographs of this size alone; default: any"
     )
+    parser.add_argument(
+        "--dtype",
+        choices=["float32", "float16"],
+        default="float32",
+        help="in which weights are stored, ONNX alone; all computes in float32 (default: float32)",
+    )
     parser.add_argument("--quantize", choices=["int8"], help="convolutions in 8 bits; ONNX alone")
     parser.add_argument(
         "--calibrate", metavar="FOLDER", help="of photographs as they will come, for --quantize"
     )
     arguments = parser.parse_args(argv)
-    if pathlib.PurePath(arguments.to).suffix not in SUFFIXES:
-        raise UserError(f"{arguments.to} must end in {' or '.join(SUFFIXES)}.")
+    arguments.is_web = arguments.to.endswith("/")
+    if not arguments.is_web and pathlib.PurePath(arguments.to).suffix not in SUFFIXES:
+        raise UserError(f"{arguments.to} must end in {' or '.join(SUFFIXES)}, or / for a page.")
+    if arguments.is_web and (arguments.scores or arguments.size):
+        raise UserError("--scores and --size are not for a page; leave them.")
     if bool(arguments.quantize) != bool(arguments.calibrate):
         raise UserError("--quantize=int8 and --calibrate=FOLDER go together; give both.")
-    if arguments.quantize and not arguments.to.endswith(".onnx"):
-        raise UserError(f"--quantize makes .onnx files, not {arguments.to}; leave it or rename.")
+    given = {"--quantize": arguments.quantize, "--dtype": arguments.dtype != "float32"}
+    if any(given.values()) and arguments.to.endswith(".stablehlo"):
+        option = next(name for name, is_given in given.items() if is_given)
+        raise UserError(f"{option} is for .onnx files, not {arguments.to}; leave it or rename.")
+    if arguments.quantize and arguments.dtype != "float32":
+        raise UserError("--quantize=int8 leaves no weights for --dtype=float16; give one of them.")
     return arguments

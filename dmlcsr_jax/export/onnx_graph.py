@@ -15,6 +15,7 @@ from onnx import compose, helper, numpy_helper, parser
 from dmlcsr_jax.checkpoints.properties import to_properties
 from dmlcsr_jax.data.interpolation import interpolation_matrix
 from dmlcsr_jax.export import onnx_text
+from dmlcsr_jax.export.half_weights import halve_weights
 from dmlcsr_jax.export.quantize import quantize
 
 OPSET = 17
@@ -29,6 +30,7 @@ def make_onnx(
     scores: bool = False,
     hw: tuple[int, int] | None = None,
     calibration: Iterable[np.ndarray] | None = None,
+    half_weights: bool = False,
 ) -> bytes:
     """Returns an ONNX model of opset 17 that has been checked.
 
@@ -43,6 +45,7 @@ def make_onnx(
       hw: height and width of the photographs; None: any.
       calibration: inputs of the network, float32 `[1, size, size, 3]`, by which its convolutions
         are turned into 8 bits; None: all stays float32.
+      half_weights: whether weights are stored in float16; all is computed in float32.
     """
     network = _network(core, size)
     if calibration is not None:
@@ -76,6 +79,8 @@ def make_onnx(
         for dim, length in zip(dims, hw, strict=True):
             dim.dim_value = length
     model = _folded(joined)
+    if half_weights:
+        halve_weights(model)
     model.producer_name = PRODUCER
     helper.set_model_props(model, to_properties(description))
     onnx.checker.check_model(model, full_check=True)

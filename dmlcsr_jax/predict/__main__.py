@@ -51,22 +51,25 @@ def main(argv: Sequence[str] | None = None) -> None:
     arguments = parse_arguments(argv, __doc__)
     try:
         # Imported here so that a wrong argument is said at once.
-        from dmlcsr_jax.distributed import preemption, watchdog
         from dmlcsr_jax.predict.classes import class_table
         from dmlcsr_jax.predict.networks import open_network
         from dmlcsr_jax.predict.run import Run
 
+        watched = contextlib.nullcontext()
         if arguments.distributed:
+            from dmlcsr_jax.distributed import preemption, watchdog
+
             preemption.start_distributed(
                 detect_cluster=True, shutdown_timeout_seconds=_SHUTDOWN_SECONDS
             )
             # There is nothing to save that is not saved already: both end the process.
             signal.signal(signal.SIGTERM, signal.SIG_DFL)
             signal.signal(signal.SIGINT, signal.default_int_handler)
+            watched = watchdog.watched()
         if arguments.classes:
             print(class_table(open_network(arguments.checkpoint).metadata.label_set))
             return
-        with watchdog.watched(), contextlib.ExitStack() as stack:
+        with watched, contextlib.ExitStack() as stack:
             lines = sys.stdout
             if arguments.json:
                 stack.enter_context(contextlib.redirect_stdout(sys.stderr))

@@ -37,8 +37,9 @@ def parse_arguments(argv: Sequence[str] | None, description: str) -> argparse.Na
     add(
         "--backend",
         choices=("jax", *BACKENDS),
-        help="what runs a model.onnx: ONNX Runtime or OpenVINO (default: the one installed, first "
-        "OpenVINO); checkpoints run on JAX",
+        help="what runs a model.onnx, and the model that comes with the package: ONNX Runtime or "
+        "OpenVINO (default: the one installed, first OpenVINO; without either, or where there may "
+        "be an accelerator, JAX); other checkpoints run on JAX",
     )
     add("--out", default="parsed", help="folder of the outputs (default: parsed)")
     add(

@@ -69,8 +69,8 @@ class FaceParser:
           margin: what is shown beyond a face's box on each side, as a share of its longer side;
             None: as the network was trained, or 0.4 where it was trained on uncropped images.
           dtype: of the computation, "float32" or "bfloat16".
-          backend: "jax", or for a `model.onnx` "openvino" or "onnx"; None: the first of these that
-            is installed and runs it.
+          backend: "jax", or for a `model.onnx` and for "default", which is there so too,
+            "openvino" or "onnx"; None: the fastest that is installed and runs it.
 
         Raises:
           UserError: where the checkpoint cannot be read or a value is impossible.

@@ -20,6 +20,7 @@ class JaxNetwork:
     Attributes:
       metadata: what the checkpoint says of itself.
       variables: the network's `{"params", "batch_stats"}`.
+      runtime: what runs it, in words.
       are_logits: whether its scores are logits, or mean probabilities of several views.
     """
 
@@ -45,6 +46,7 @@ class JaxNetwork:
         self._predict_fn = make_predict_fn(
             build_model(self.metadata, dtype), self.metadata, flip=flip, scales=scales
         )
+        self.runtime = f"JAX, {dtype}, on {devices[0].platform}"
         self.are_logits = not flip and len(scales) == 1
 
     @property

@@ -16,6 +16,7 @@ class OnnxNetwork:
 
     Attributes:
       metadata: what the file says of its network.
+      runtime: what runs it, in words.
       are_logits: whether its scores are logits, or mean probabilities of two views.
     """
 
@@ -43,6 +44,7 @@ class OnnxNetwork:
         self._flip = flip
         self._parser = OnnxParser(path, backend=backend)
         self.metadata = self._parser.metadata
+        self.runtime = self._parser.runtime
         self.are_logits = not flip
 
     @property

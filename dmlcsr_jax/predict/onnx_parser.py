@@ -17,6 +17,7 @@ class OnnxParser:
     Attributes:
       metadata: input size, normalisation, label set.
       label_set: meaning of the labels.
+      runtime: what runs the model, in words.
     """
 
     def __init__(
@@ -35,6 +36,8 @@ class OnnxParser:
         self._model = open_model(path, backend, num_threads)
         self.metadata = from_properties(self._model.properties, os.fspath(path))
         self.label_set = self.metadata.label_set
+        numbers = "8 bits" if self._model.properties.get("quantized") else "float32"
+        self.runtime = f"{self._model.name}, {numbers}"
         if "labels" not in self._model.outputs:
             raise UserError(
                 f"{os.fspath(path)} gives scores; export it without --scores for label maps."

@@ -22,7 +22,10 @@ class OnnxRuntime:
       properties: the model's `metadata_props`.
       hw: height and width of its photographs; None: any.
       outputs: their names.
+      name: of the runtime.
     """
+
+    name = "ONNX Runtime"
 
     def __init__(self, path: str, num_threads: int):
         """Loads the model at `path` for `num_threads` threads; 0: one a core."""
@@ -47,6 +50,8 @@ class OnnxRuntime:
 
 class OpenVino:
     """A model on OpenVINO, in float32; the attributes are those of `OnnxRuntime`."""
+
+    name = "OpenVINO"
 
     def __init__(self, path: str, num_threads: int):
         """Loads the model at `path` for `num_threads` threads; 0: one a core."""
@@ -93,7 +98,7 @@ def open_model(
     if backend is not None and backend not in BACKENDS:
         raise UserError(f"backend {backend!r} is unknown: choose one of {', '.join(BACKENDS)}.")
     wanted = BACKENDS if backend is None else (backend,)
-    found = [each for each in wanted if _is_installed(_MODULES[each])]
+    found = [each for each in installed() if each in wanted]
     if not found:
         raise UserError(
             f"{name} needs {_MODULES[wanted[-1]]}: pip install 'dmlcsr_jax[{wanted[-1]}]'."
@@ -101,6 +106,11 @@ def open_model(
     if not os.path.isfile(name):
         raise UserError(f"{name} is not a file; name one that `dmlcsr-export` wrote.")
     return {"onnx": OnnxRuntime, "openvino": OpenVino}[found[0]](name, num_threads)
+
+
+def installed() -> list[str]:
+    """Returns those of `BACKENDS` that are installed, in the same order."""
+    return [backend for backend in BACKENDS if _is_installed(_MODULES[backend])]
 
 
 @contextlib.contextmanager

@@ -11,8 +11,8 @@ import zlib
 from collections.abc import Iterator
 from typing import TextIO
 
-import jax
 import numpy as np
+from tqdm import tqdm
 
 from dmlcsr_jax.data.decoder_pool import DecoderPool
 from dmlcsr_jax.distributed.progress import progress_bar
@@ -51,9 +51,7 @@ class Run:
         self._arguments = arguments
         self._json_lines = json_lines
         if arguments.process_index is None:
-            # The first look at the devices, at which processes wait for each other.
-            arguments.process_index = jax.process_index()
-            arguments.process_count = jax.process_count()
+            arguments.process_index, arguments.process_count = _place(arguments)
         self._source = open_source(arguments.inputs, arguments.split)
         # Starts while the network is loaded.
         self._pool = DecoderPool(arguments.limits)
@@ -112,6 +110,10 @@ class Run:
             number = picture.index // arguments.records_per_shard
         return number % arguments.process_count == arguments.process_index
 
+    def _progress_bar(self, total: int | None, unit: str, description: str) -> tqdm:
+        is_shown = not self._arguments.distributed or self._arguments.process_index == 0
+        return progress_bar(total, unit=unit, description=description, is_shown=is_shown)
+
     def _open_out(self, names_checksum: int):
         """Opens the folder of the outputs, for all that decides what is written to it."""
         arguments, metadata = self._arguments, self._parser.metadata
@@ -138,7 +140,7 @@ class Run:
         metadata = self._parser.metadata
         print(
             f"labels: {metadata.label_set.convention}; network input {metadata.image_size} pixels "
-            f"square, {metadata.channel_order}",
+            f"square, {metadata.channel_order}; run by {self._parser.network.runtime}",
             flush=True,
         )
         if metadata.license:
@@ -219,7 +221,7 @@ class Run:
                 return error
             return self._line(result)
 
-        with progress_bar(self._num_own, unit="image", description="predict") as bar:
+        with self._progress_bar(self._num_own, "image", "predict") as bar:
             for _, line in self._parser.results(photographs(), load, finish):
                 self._report.add(line)
                 self._print(line)
@@ -239,7 +241,7 @@ class Run:
                 made_of = fingerprint_of(path)
                 if output.is_finished(video, path, made_of):
                     return AlreadyLabelled(video.name)
-            with progress_bar(None, unit="frame", description=one_line(video.name)) as bar:
+            with self._progress_bar(None, "frame", one_line(video.name)) as bar:
 
                 def start(num_frames: int | None) -> None:
                     bar.total = num_frames
@@ -309,7 +311,7 @@ class Run:
             return png, self._line(result)
 
         records: list[bytes] = []
-        with progress_bar(self._num_own, unit="image", description="predict") as bar:
+        with self._progress_bar(self._num_own, "image", "predict") as bar:
             for picture, result in self._parser.results(pictures(), load, finish):
                 self._report.add(result)
                 png, line = (b"", None) if isinstance(result, UserError) else result
@@ -320,6 +322,16 @@ class Run:
                     output.write(shard, records)
                     records = []
                 bar.update()
+
+
+def _place(arguments: argparse.Namespace) -> tuple[int, int]:
+    """Returns which process this is of how many, where the command line does not say so."""
+    if not arguments.distributed:
+        return 0, 1
+    import jax  # Here: an exported network is run without it.
+
+    # The first look at the devices, at which processes wait for each other.
+    return jax.process_index(), jax.process_count()
 
 
 def _bytes(name: str) -> bytes:

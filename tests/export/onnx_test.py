@@ -217,3 +217,18 @@ def test_a_missing_extra_is_named_with_its_command(
         export.main([f"--checkpoint={tiny_checkpoint}", f"--to={path}"])
     assert "pip install 'dmlcsr_jax[export]'" in capsys.readouterr().err
     assert not list(tmp_path.iterdir())
+
+
+def test_weights_in_float16_halve_the_file_and_keep_the_labels(
+    tiny_checkpoint, tiny_truth, exported, faces, tmp_path
+):
+    path = tmp_path / "half.onnx"
+    export.main([f"--checkpoint={tiny_checkpoint}", f"--to={path}", "--dtype=float16"])
+    assert path.stat().st_size < 0.6 * exported.stat().st_size
+    onnx.checker.check_model(onnx.load(path), full_check=True)
+    images = np.random.default_rng(0).integers(0, 256, (3, 32, 32, 3), np.uint8)
+    for backend in ("onnx", "openvino"):
+        pytest.importorskip({"onnx": "onnxruntime"}.get(backend, backend))
+        scores = OnnxParser(path, backend=backend).scores(images)
+        expected = tiny_truth.input_scores(images)
+        assert 0 < np.abs(scores - expected).mean() < 2e-3 * expected.std()

@@ -60,7 +60,12 @@ def test_what_cannot_calibrate_is_named(tmp_path, photographs):
     [
         (["--to=m.onnx", "--quantize=int8"], "go together; give both"),
         (["--to=m.onnx", "--calibrate=x"], "go together; give both"),
-        (["--to=m.stablehlo", "--quantize=int8", "--calibrate=x"], r"makes \.onnx files"),
+        (
+            ["--to=m.stablehlo", "--quantize=int8", "--calibrate=x"],
+            r"--quantize is for \.onnx files",
+        ),
+        (["--to=m.stablehlo", "--dtype=float16"], r"--dtype is for \.onnx files"),
+        (["--to=m.onnx", "--dtype=float16", "--quantize=int8", "--calibrate=x"], "give one of"),
     ],
 )
 def test_options_that_do_not_go_together_are_refused(options, sentence, capsys):
