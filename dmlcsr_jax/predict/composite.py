@@ -44,6 +44,11 @@ class Composite:
         self._claim = np.zeros(hw, np.float32) if num_views > 1 else None
         self._lock = threading.Lock()
 
+    def set(self, label: np.ndarray) -> None:
+        """Takes uint8 `[H, W]` as what a view of the complete photograph, the only one, says."""
+        self.label = label
+        self.owner[:] = 1
+
     def add(self, view: int, scores: np.ndarray, matrix: np.ndarray, are_logits: bool) -> None:
         """Adds what a view says; views may come in any order, from several threads.
 

@@ -307,11 +307,14 @@ class FaceParser:
                 f"than the limit of {_MOST_FACES:,}; give fewer boxes."
             )
         faces = [as_face(box) for box in photograph.boxes]
+        is_complete = photograph.complete or not faces
+        if is_complete and part is None and self.network.label:
+            return Views(item, photograph.for_finish(), faces, label=self.network.label(image))
         # From edges counted from the corner to coordinates with pixel centres at integers.
         matrices = [
             warp.box_matrix(np.array(face.box) - 0.5, size, margin=self.margin, angle=-face.roll)
             for face in faces
-            if not photograph.complete
+            if not is_complete
         ] or [warp.box_matrix(warp.photograph_box(image.shape[:2]), size)]
         # Where the photograph may not wait, its views do; else only the first of them.
         num_made = ahead if photograph.is_kept else len(matrices)

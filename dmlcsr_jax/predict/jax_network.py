@@ -22,7 +22,10 @@ class JaxNetwork:
       variables: the network's `{"params", "batch_stats"}`.
       runtime: what runs it, in words.
       are_logits: whether its scores are logits, or mean probabilities of several views.
+      label: as of `OnnxNetwork`; None.
     """
+
+    label = None
 
     def __init__(
         self,

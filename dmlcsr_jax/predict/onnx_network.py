@@ -18,6 +18,8 @@ class OnnxNetwork:
       metadata: what the file says of its network.
       runtime: what runs it, in words.
       are_logits: whether its scores are logits, or mean probabilities of two views.
+      label: from uint8 `[H, W, 3]` RGB to the label map uint8 `[H, W]` of a complete photograph,
+        without scores in between; None where two views are averaged.
     """
 
     def __init__(
@@ -46,6 +48,7 @@ class OnnxNetwork:
         self.metadata = self._parser.metadata
         self.runtime = self._parser.runtime
         self.are_logits = not flip
+        self.label = None if flip else self._parser.labels
 
     @property
     def fingerprint(self) -> str:

@@ -1,6 +1,7 @@
 """An exported model without JAX: ONNX Runtime or OpenVINO gives scores and label maps."""
 
 import os
+import threading
 
 import numpy as np
 
@@ -34,6 +35,7 @@ class OnnxParser:
           UserError: where the runtime or the file is missing, or it is no model of this project.
         """
         self._model = open_model(path, backend, num_threads)
+        self._lock = threading.Lock()
         self.metadata = from_properties(self._model.properties, os.fspath(path))
         self.label_set = self.metadata.label_set
         numbers = "8 bits" if self._model.properties.get("quantized") else "float32"
@@ -77,4 +79,6 @@ class OnnxParser:
                 f"the model takes photographs of {expected} pixels, not of {found}; export it "
                 "without --size."
             )
-        return self._model.run(output, images)
+        # One at a time: OpenVINO's request, which holds the memory, is no more than one.
+        with self._lock:
+            return self._model.run(output, images)

@@ -54,6 +54,7 @@ class Views:
       matrices: one a view, float64 `[2, 3]`, photograph pixel to input pixel.
       inputs: the first views, uint8 `[S, S, 3]`; the others are made when it is their turn.
       part: a label whose probability is wanted too.
+      label: uint8 `[H, W]`, where the network labelled the photograph itself, without views.
       error: why it could not be loaded.
       composite: what the views' scores come to.
     """
@@ -64,6 +65,7 @@ class Views:
     matrices: list[np.ndarray] = dataclasses.field(default_factory=list)
     inputs: list[np.ndarray] = dataclasses.field(default_factory=list)
     part: int | None = None
+    label: np.ndarray | None = None
     error: UserError | None = None
     composite: Composite | None = None
     added: list[concurrent.futures.Future] = dataclasses.field(default_factory=list)
@@ -131,6 +133,8 @@ class Scorer:
             if views.error is None:
                 hw, count = views.photograph.image.shape[:2], len(views.matrices)
                 views.composite = Composite(hw, count, part=views.part)
+                if views.label is not None:
+                    views.composite.set(views.label)
             inputs, views.inputs = views.inputs, []
             for view, matrix in enumerate(views.matrices):
                 is_made = view < len(inputs)
