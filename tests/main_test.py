@@ -144,6 +144,7 @@ def test_a_finished_run_says_so_and_stays(finished_run):
     assert before == after
 
 
+@pytest.mark.slow
 def test_two_runs_of_one_seed_end_in_the_same_parameters(finished_run, tmp_path):
     main(f"--workdir={tmp_path}", *SMALL, "--config.data.num_workers=1")
     assert_same_run(finished_run[0], tmp_path)

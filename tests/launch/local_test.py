@@ -110,6 +110,7 @@ class TestLocal:
         assert process.returncode == 1
         assert "error: process 1 ended with status 3." in output
 
+    @pytest.mark.slow
     def test_the_whole_group_may_be_signalled(self, bench):
         plan(bench, {"seconds": 60, "save": 0.3}, {"seconds": 60, "save": 0.3})
         process = bench.start(bench.command("local.sh", "2"), start_new_session=True)

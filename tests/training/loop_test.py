@@ -176,6 +176,7 @@ def test_a_refused_run_leaves_no_folder(tmp_path, wrong):
     assert not (tmp_path / "run").exists()
 
 
+@pytest.mark.slow
 def test_cycles_may_keep_hard_labels_and_the_last_student(tmp_path):
     options = ("--config.train.num_epochs=3", "--config.csr.average=False")
     result = start(tmp_path, *options, "--config.csr.soft_targets=False", program=HARD)
