@@ -84,6 +84,12 @@ def parse_arguments(argv: Sequence[str] | None, description: str) -> argparse.Na
         help="what a crop shows beyond its box, as a share of its longer side (default: as the "
         "network was trained, else 0.4)",
     )
+    add(
+        "--wide_margin",
+        type=float,
+        help="the same of a second view of each face that is found, which labels hair and clothes "
+        "beyond the first; 0: none (default: 0.8, or 0 where the network was trained on crops)",
+    )
     limits = limits_lib.DEFAULT
     add(
         "--max_file_bytes",

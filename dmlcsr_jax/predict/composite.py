@@ -16,22 +16,26 @@ class Composite:
 
     Where several views show a pixel, a part of a face outweighs the background, and of two parts
     the one that its view gives the higher probability, whichever view comes first; of equal ones
-    that of the view with the lower number. What no view shows is background. No more than one
-    view's scores are looked at, a strip at a time.
+    that of the view with the lower number. Wide views count only where no close one shows the
+    pixel. What no view shows is background. No more than one view's scores are looked at, a strip
+    at a time.
 
     Attributes:
       label: uint8 `[H, W]`.
-      owner: unsigned integers `[H, W]`, the number of the view that labelled the pixel, from 1; 0
-        where no view shows it.
+      owner: unsigned integers `[H, W]`, the number of the close view, or of the one whose face the
+        wide view is of, that labelled the pixel, from 1; 0 where no view shows it.
       probability: float32 `[H, W]`, of the part that was asked for; None for none.
     """
 
-    def __init__(self, hw: tuple[int, int], num_views: int, *, part: int | None = None):
+    def __init__(
+        self, hw: tuple[int, int], num_views: int, *, num_close: int, part: int | None = None
+    ):
         """Starts with background.
 
         Args:
           hw: height and width of the photograph, pixels.
           num_views: how many there will be.
+          num_close: the first so many are close ones, the others wide ones of the same faces.
           part: a label whose probability is wanted too.
         """
         self.label = np.full(hw, _BACKGROUND, np.uint8)
@@ -40,6 +44,7 @@ class Composite:
         if part is not None:
             self.probability = np.full(hw, part == _BACKGROUND, np.float32)
         self._part = part
+        self._num_close = num_close
         # A view that is alone need not be compared.
         self._claim = np.zeros(hw, np.float32) if num_views > 1 else None
         self._lock = threading.Lock()
@@ -58,6 +63,8 @@ class Composite:
           matrix: float64 `[2, 3]`, photograph pixel to input pixel.
           are_logits: which of the two `scores` are.
         """
+        is_close = view <= self._num_close
+        number = view if is_close else view - self._num_close
         for place, strip, shown in unwarp.strips(scores, matrix, self.label.shape):
             label = np.argmax(strip, axis=-1).astype(np.uint8)
             probability = None
@@ -67,14 +74,14 @@ class Composite:
             with self._lock:
                 wins = shown
                 if self._claim is not None:
-                    # Parts claim above 1, the background below.
+                    # Parts claim above 1, the background below; close views above wide ones.
                     claim = probability * _closeness(matrix, scores.shape[0], place)
-                    claim += label != _BACKGROUND
+                    claim += (label != _BACKGROUND) + np.float32(2 * is_close)
                     held, owner = self._claim[place], self.owner[place]
-                    wins = shown & ((claim > held) | ((claim == held) & (view < owner)))
+                    wins = shown & ((claim > held) | ((claim == held) & (number < owner)))
                     np.copyto(held, claim, where=wins)
                 np.copyto(self.label[place], label, where=wins)
-                np.copyto(self.owner[place], view, where=wins, casting="unsafe")
+                np.copyto(self.owner[place], number, where=wins, casting="unsafe")
                 if self._part is not None:
                     part = _probability(strip, np.full_like(label, self._part), total)
                     np.copyto(self.probability[place], part, where=wins)

@@ -1,7 +1,6 @@
 """A trained network as something that takes photographs and gives what is in them."""
 
 import concurrent.futures
-import math
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
@@ -15,12 +14,12 @@ from dmlcsr_jax.errors import UserError
 from dmlcsr_jax.predict.as_image import as_image
 from dmlcsr_jax.predict.check_image import check_image
 from dmlcsr_jax.predict.faces import Box, Detector, Face, as_face, detector_of, find
+from dmlcsr_jax.predict.margins import margins
 from dmlcsr_jax.predict.networks import open_network
 from dmlcsr_jax.predict.result import Result
 from dmlcsr_jax.predict.scoring import Photograph, Scorer, Views, in_order
 
 # By the figures in docs/results.md: more of cloth and hair against finer parts.
-_DEFAULT_MARGIN = 0.4
 # Of a photograph that may not wait, all views wait.
 _MOST_FACES = 1000
 
@@ -39,6 +38,7 @@ class FaceParser:
       metadata: what the network says of itself: input size, normalisation, label set.
       label_set: meaning of the labels.
       margin: what is shown beyond a face's box on each side, as a share of its longer side.
+      wide_margin: the same of a wider view of each face that is found; 0: there is none.
       finds_faces: whether a detector looks for faces where none are given.
     """
 
@@ -51,6 +51,7 @@ class FaceParser:
         flip: bool = False,
         scales: Sequence[float] = (1.0,),
         margin: float | None = None,
+        wide_margin: float | None = None,
         dtype: str = "float32",
         backend: str | None = None,
     ):
@@ -68,6 +69,9 @@ class FaceParser:
           scales: averages over these multiples of the input size.
           margin: what is shown beyond a face's box on each side, as a share of its longer side;
             None: as the network was trained, or 0.4 where it was trained on uncropped images.
+          wide_margin: the same of a second view of each face that is found, which labels what no
+            first view shows, such as hair and clothes; 0: there is none; None: 0.8, or 0 where the
+            network was trained on crops or the margin is as wide.
           dtype: of the computation, "float32" or "bfloat16".
           backend: "jax", or for a `model.onnx` and for "default", which is there so too,
             "openvino" or "onnx"; None: the fastest that is installed and runs it.
@@ -77,8 +81,6 @@ class FaceParser:
         """
         if batch_size < 1:
             raise UserError(f"the batch size is {batch_size}; it must be 1 or more.")
-        if margin is not None and not 0 <= margin < math.inf:
-            raise UserError(f"the margin is {margin}; it must be 0 or more.")
         self._detector = detector_of(faces)
         self.network = open_network(
             checkpoint,
@@ -89,13 +91,9 @@ class FaceParser:
             dtype=dtype,
         )
         self.metadata = self.network.metadata
-        if margin is None:
-            margin = self.metadata.crop_margin
-        if margin is None:
-            margin = _DEFAULT_MARGIN
         self.label_set = self.metadata.label_set
         self._batch_size = batch_size
-        self.margin = margin
+        self.margin, self.wide_margin = margins(self.metadata, margin, wide_margin)
         self._scorer = Scorer(self.network, self.metadata.image_size)
         self._num_threads = max(2, os.cpu_count() or 1)
 
@@ -144,10 +142,10 @@ class FaceParser:
 
         items = list(zip(given, boxes, strict=True))
         if is_one:
-            # One view needs no batch of many.
+            # One face needs no batch of many.
             photograph = load(items[0])
-            num_views = 1 if photograph.complete else max(1, len(photograph.boxes))
-            batch_size = 1 if num_views == 1 else self._batch_size
+            is_single = photograph.complete or len(photograph.boxes) <= 1
+            batch_size = 1 if is_single else self._batch_size
             return _values(self._results([photograph], lambda item: item, batch_size))[0]
         return _values(self._results(items, load, self._batch_size))
 
@@ -170,7 +168,8 @@ class FaceParser:
         check_image(image)
         faces = [] if detector is None else find(detector, image, name)
         fills = len(faces) == 1 and faces[0].fills(image.shape[:2], self.margin)
-        return Photograph(image, faces, name, fills and self.metadata.crop_margin is None)
+        is_complete = fills and self.metadata.crop_margin is None
+        return Photograph(image, faces, name, is_complete, is_wide=bool(faces and self.wide_margin))
 
     def parse(self, image: np.ndarray, boxes: Sequence[Box | Face] = ()) -> np.ndarray:
         """Returns uint8 `[H, W]`, the label of each pixel of one photograph, in a batch of one.
@@ -311,15 +310,18 @@ class FaceParser:
         if is_complete and part is None and self.network.label:
             return Views(item, photograph.for_finish(), faces, label=self.network.label(image))
         # From edges counted from the corner to coordinates with pixel centres at integers.
+        shown = [self.margin, self.wide_margin] if photograph.is_wide else [self.margin]
         matrices = [
-            warp.box_matrix(np.array(face.box) - 0.5, size, margin=self.margin, angle=-face.roll)
+            warp.box_matrix(np.array(face.box) - 0.5, size, margin=margin, angle=-face.roll)
+            for margin in shown
             for face in faces
             if not is_complete
         ] or [warp.box_matrix(warp.photograph_box(image.shape[:2]), size)]
         # Where the photograph may not wait, its views do; else only the first of them.
         num_made = ahead if photograph.is_kept else len(matrices)
         inputs = [self._scorer.input(image, matrix) for matrix in matrices[:num_made]]
-        return Views(item, photograph.for_finish(), faces, matrices, inputs, part)
+        photograph = photograph.for_finish()
+        return Views(item, photograph, faces, matrices, inputs, part, num_close=len(faces))
 
 
 def _as_list(photographs: Any) -> list[Any]:

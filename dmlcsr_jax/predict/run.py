@@ -64,6 +64,7 @@ class Run:
             flip=arguments.flip,
             scales=arguments.scales,
             margin=arguments.margin,
+            wide_margin=arguments.wide_margin,
             dtype=arguments.dtype,
             backend=arguments.backend,
         )
@@ -130,6 +131,7 @@ class Run:
             "boxes": boxes_checksum if self._boxes else None,
             "faces": DETECTOR if self._parser.finds_faces else None,
             "margin": self._parser.margin if self._boxes or self._parser.finds_faces else None,
+            "wide_margin": self._parser.wide_margin if self._parser.finds_faces else None,
             "shards_of": arguments.records_per_shard if self._is_sharded else None,
             # Which record is which picture's depends on all names.
             "pictures": [self._num_pictures, names_checksum] if self._is_sharded else None,

@@ -26,6 +26,7 @@ class Photograph:
         `Composite` says what becomes of pixels in several crops.
       name: what the photograph is called.
       complete: parses all of the photograph, although its one face is known.
+      is_wide: whether each face is looked at in a wider view too, which labels what no crop shows.
       is_kept: whether `finish` is given the pixels, which wait for it in memory; else it is given
         zeros.
     """
@@ -34,6 +35,7 @@ class Photograph:
     boxes: Sequence[Box | Face] = ()
     name: str = ""
     complete: bool = False
+    is_wide: bool = False
     is_kept: bool = True
 
     def for_finish(self) -> "Photograph":
@@ -54,6 +56,7 @@ class Views:
       matrices: one a view, float64 `[2, 3]`, photograph pixel to input pixel.
       inputs: the first views, uint8 `[S, S, 3]`; the others are made when it is their turn.
       part: a label whose probability is wanted too.
+      num_close: how many of the views are close ones; 0: all.
       label: uint8 `[H, W]`, where the network labelled the photograph itself, without views.
       error: why it could not be loaded.
       composite: what the views' scores come to.
@@ -65,6 +68,7 @@ class Views:
     matrices: list[np.ndarray] = dataclasses.field(default_factory=list)
     inputs: list[np.ndarray] = dataclasses.field(default_factory=list)
     part: int | None = None
+    num_close: int = 0
     label: np.ndarray | None = None
     error: UserError | None = None
     composite: Composite | None = None
@@ -132,7 +136,9 @@ class Scorer:
             queue.append(views)
             if views.error is None:
                 hw, count = views.photograph.image.shape[:2], len(views.matrices)
-                views.composite = Composite(hw, count, part=views.part)
+                views.composite = Composite(
+                    hw, count, num_close=views.num_close or count, part=views.part
+                )
                 if views.label is not None:
                     views.composite.set(views.label)
             inputs, views.inputs = views.inputs, []

@@ -27,7 +27,7 @@ INSIDE = interior(CELLS)
 def parser():
     with pytest.MonkeyPatch.context() as patch:
         colour_network.install(patch.setattr)
-        yield FaceParser("any", batch_size=4, faces="whole")
+        yield FaceParser("any", batch_size=4, faces="whole", wide_margin=0)
 
 
 def assert_parsed(result):

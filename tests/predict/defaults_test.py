@@ -46,9 +46,9 @@ def test_a_photograph_is_all_it_needs(command, tmp_path, one_face):
     assert status == 0
     assert {"labels/a.png", "overlays/a.jpg"} <= set(files_below(tmp_path / "parsed"))
     label = read_label(tmp_path / "parsed/labels/a.png")
-    # The crop of the face and 0.4 of its side: 28.8 pixels about (24, 24).
+    # The wide view of the face with 0.8 of its side: 41.6 pixels about (24, 24).
     shown = np.zeros((48, 64), bool)
-    shown[10:38, 10:38] = True
+    shown[3:45, 3:45] = True
     assert (label[~shown] == 0).all()
     assert (label[shown] != 0).all()
     # What decides the labels must be the same to go on.
