@@ -18,8 +18,8 @@ NUM_TRAIN_EXAMPLES = 708
 BATCH_SIZE = 16
 STEPS_PER_EPOCH = NUM_TRAIN_EXAMPLES // BATCH_SIZE
 NUM_EPOCHS = 8
-# Cycles of self-regulation in the second half, where a run has them.
-START_EPOCH = 4
+# Cycles of self-regulation, where a run has them, take the last quarter, as the paper's do.
+START_EPOCH = 6
 
 # One term of the objective less.
 NO_BINARY_EDGE = {"loss.weights.binary_edge": 0.0}

@@ -15,6 +15,7 @@ RUNS = {
     "category_edge": base.NO_ATTENTION,
     "attention": {},
     "csr": base.CYCLES,
+    "csr_half": {"csr.start_epoch": base.NUM_EPOCHS // 2},
 }
 
 

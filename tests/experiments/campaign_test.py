@@ -120,7 +120,7 @@ def test_a_run_of_the_same_config_is_taken_from_the_other_experiment(tmp_path, m
     _, parts = run(tmp_path, "parts")
     assert not [name for name in made if "attention" in name]
     assert (parts / "attention-1.json").read_text() == (out / "decoupled-1.json").read_text()
-    assert len(made) == 15
+    assert len(made) == 18
 
 
 def test_records_of_another_config_and_damaged_ones_are_named(tmp_path, made):
