@@ -78,6 +78,7 @@ def _onnx(arguments):
 
         inputs = calibration_inputs(arguments.calibrate, size)
         description |= {"quantized": arguments.quantize}
+    shared = _shared(arguments) if arguments.shared else None
     data = make_onnx(
         core,
         size,
@@ -86,8 +87,20 @@ def _onnx(arguments):
         hw=arguments.size,
         calibration=inputs,
         half_weights=arguments.dtype == "float16",
+        shared=shared,
     )
     return data, description
+
+
+def _shared(arguments) -> pathlib.Path:
+    from dmlcsr_jax.checkpoints.model import resolve
+
+    weights = pathlib.Path(resolve(arguments.checkpoint))
+    if weights.suffix != ".safetensors" or not pathlib.Path(arguments.to).parent.samefile(
+        weights.parent
+    ):
+        raise UserError(f"--shared exports a .safetensors file into its folder, not {weights}.")
+    return weights
 
 
 def _web(arguments):
@@ -97,16 +110,17 @@ def _web(arguments):
     from dmlcsr_jax.predict.networks import EXPORTED_DEFAULT
     from dmlcsr_jax.predict.onnx_parser import OnnxParser
 
-    path = arguments.checkpoint
+    path, weights = arguments.checkpoint, None
     is_default = path == "default" and not arguments.quantize
     if is_default or path.endswith(".onnx"):
         path = EXPORTED_DEFAULT if is_default else path
+        weights = EXPORTED_DEFAULT.with_suffix(".safetensors") if is_default else None
         metadata = OnnxParser(path).metadata
         data = pathlib.Path(path).read_bytes()
     else:
         data, description = _onnx(arguments)
         metadata = Metadata.from_json(description[COMPLETE])
-    write_web_folder(arguments.to, data, metadata)
+    write_web_folder(arguments.to, data, metadata, weights)
     print(f"{arguments.to}: python -m http.server --directory={arguments.to} shows the page")
 
 

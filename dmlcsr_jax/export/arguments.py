@@ -50,6 +50,12 @@ def parse_arguments(argv: Sequence[str] | None, description: str) -> argparse.Na
         default="float32",
         help="in which weights are stored, ONNX alone; all computes in float32 (default: float32)",
     )
+    parser.add_argument(
+        "--shared",
+        action="store_true",
+        help="the kernels stay in the .safetensors file that is exported, beside which the .onnx "
+        "file is written",
+    )
     parser.add_argument("--quantize", choices=["int8"], help="convolutions in 8 bits; ONNX alone")
     parser.add_argument(
         "--calibrate", metavar="FOLDER", help="of photographs as they will come, for --quantize"
@@ -68,4 +74,6 @@ def parse_arguments(argv: Sequence[str] | None, description: str) -> argparse.Na
         raise UserError(f"{option} is for .onnx files, not {arguments.to}; leave it or rename.")
     if arguments.quantize and arguments.dtype != "float32":
         raise UserError("--quantize=int8 leaves no weights for --dtype=float16; give one of them.")
+    if arguments.shared and (any(given.values()) or not arguments.to.endswith(".onnx")):
+        raise UserError("--shared makes an .onnx file without --dtype and --quantize; leave these.")
     return arguments

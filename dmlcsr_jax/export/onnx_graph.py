@@ -17,6 +17,7 @@ from dmlcsr_jax.data.interpolation import interpolation_matrix
 from dmlcsr_jax.export import onnx_text
 from dmlcsr_jax.export.half_weights import halve_weights
 from dmlcsr_jax.export.quantize import quantize
+from dmlcsr_jax.export.shared_weights import share_weights
 
 OPSET = 17
 PRODUCER = "dmlcsr_jax"
@@ -31,6 +32,7 @@ def make_onnx(
     hw: tuple[int, int] | None = None,
     calibration: Iterable[np.ndarray] | None = None,
     half_weights: bool = False,
+    shared: pathlib.Path | None = None,
 ) -> bytes:
     """Returns an ONNX model of opset 17 that has been checked.
 
@@ -46,6 +48,8 @@ def make_onnx(
       calibration: inputs of the network, float32 `[1, size, size, 3]`, by which its convolutions
         are turned into 8 bits; None: all stays float32.
       half_weights: whether weights are stored in float16; all is computed in float32.
+      shared: the `.safetensors` file of the network, from which the kernels are read; the ONNX file
+        must lie beside it. None: they are in the ONNX file.
     """
     network = _network(core, size)
     if calibration is not None:
@@ -78,12 +82,14 @@ def make_onnx(
         dims = joined.graph.input[0].type.tensor_type.shape.dim[1:3]
         for dim, length in zip(dims, hw, strict=True):
             dim.dim_value = length
-    model = _folded(joined)
+    model = _folded(joined, keeps_kernels=shared is not None)
     if half_weights:
         halve_weights(model)
     model.producer_name = PRODUCER
     helper.set_model_props(model, to_properties(description))
     onnx.checker.check_model(model, full_check=True)
+    if shared:
+        share_weights(model, shared)
     return model.SerializeToString()
 
 
@@ -127,8 +133,11 @@ def _finish_graph(
     graph.name = PRODUCER
 
 
-def _folded(model: onnx.ModelProto) -> onnx.ModelProto:
-    """Returns the model with batch norm and constants folded, in standard operations alone."""
+def _folded(model: onnx.ModelProto, *, keeps_kernels: bool = False) -> onnx.ModelProto:
+    """Returns the model with constants folded, in standard operations alone.
+
+    Batch norm is folded into the kernels too, unless these are to stay as they are.
+    """
     options = onnxruntime.SessionOptions()
     options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_BASIC
     options.log_severity_level = 3
@@ -136,7 +145,10 @@ def _folded(model: onnx.ModelProto) -> onnx.ModelProto:
         path = pathlib.Path(folder) / "folded.onnx"
         options.optimized_model_filepath = str(path)
         onnxruntime.InferenceSession(
-            model.SerializeToString(), options, providers=["CPUExecutionProvider"]
+            model.SerializeToString(),
+            options,
+            providers=["CPUExecutionProvider"],
+            disabled_optimizers=["ConvMulFusion", "ConvAddFusion"] if keeps_kernels else None,
         )
         folded = onnx.load(path)
     # ONNX Runtime lists its own domains too, which no node is of.

@@ -20,13 +20,16 @@ _RUNTIME_FILES = (
 )
 
 
-def write_web_folder(folder: str, model: bytes, metadata: Metadata) -> None:
+def write_web_folder(
+    folder: str, model: bytes, metadata: Metadata, weights: pathlib.Path | None = None
+) -> None:
     """Writes page, runtime and model; the page asks for nothing beyond them.
 
     Args:
       folder: is made; files of the same names are replaced.
       model: the ONNX file.
       metadata: of its network.
+      weights: the file beside which the ONNX file lies, where that was made with `--shared`.
 
     Raises:
       UserError: where ONNX Runtime Web cannot be had, or a file cannot be written.
@@ -37,9 +40,11 @@ def write_web_folder(folder: str, model: bytes, metadata: Metadata) -> None:
         "palette": label_set.palette,
         "convention": label_set.convention,
         "license": metadata.license,
+        "weights": weights.name if weights else None,
     }
     files = {
         **_runtime(),
+        **({weights.name: weights.read_bytes()} if weights else {}),
         "model.onnx": model,
         "model.json": json.dumps(description).encode(),
         **{path.name: path.read_bytes() for path in _PAGE.iterdir() if path.is_file()},

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from dmlcsr_jax.predict.jax_network import JaxNetwork
 
 BACKENDS = ("jax", *onnx_runtimes.BACKENDS)
-# The model in the box once more, exported with --dtype=float16.
+# The graph of the model in the box, exported with --shared: the kernels are in the other file.
 EXPORTED_DEFAULT = pathlib.Path(__file__).parents[1] / "weights" / "celebamask_hq_small.onnx"
 
 

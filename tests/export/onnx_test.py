@@ -7,6 +7,7 @@ import PIL.Image
 import pytest
 
 from dmlcsr_jax import FaceParser
+from dmlcsr_jax.checkpoints import ship
 from dmlcsr_jax.errors import UserError
 from dmlcsr_jax.export import __main__ as export
 from dmlcsr_jax.predict import __main__ as predict
@@ -232,3 +233,29 @@ def test_weights_in_float16_halve_the_file_and_keep_the_labels(
         scores = OnnxParser(path, backend=backend).scores(images)
         expected = tiny_truth.input_scores(images)
         assert 0 < np.abs(scores - expected).mean() < 2e-3 * expected.std()
+
+
+def test_kernels_may_stay_in_the_weights_file(tiny_checkpoint, truth_of, tmp_path, capsys):
+    weights = tmp_path / "tiny.safetensors"
+    ship.main([f"--checkpoint={tiny_checkpoint}", f"--to={weights}", "--license=for tests"])
+    path = tmp_path / "tiny.onnx"
+    export.main([f"--checkpoint={weights}", f"--to={path}", "--shared"])
+    assert path.stat().st_size < 0.5 * weights.stat().st_size
+    onnx.checker.check_model(path, full_check=True)
+    images = np.random.default_rng(0).integers(0, 256, (3, 32, 32, 3), np.uint8)
+    expected = truth_of(weights).input_scores(images)
+    for backend in ("onnx", "openvino"):
+        pytest.importorskip({"onnx": "onnxruntime"}.get(backend, backend))
+        scores = OnnxParser(path, backend=backend).scores(images)
+        np.testing.assert_allclose(scores, expected, atol=1e-4)
+    weights.rename(tmp_path / "elsewhere.safetensors")
+    with pytest.raises(UserError, match=r"tiny\.onnx is no complete ONNX model"):
+        OnnxParser(path, backend="onnx")
+    for arguments, sentence in (
+        ([f"--checkpoint={tiny_checkpoint}", f"--to={path}"], "into its folder, not"),
+        ([f"--to={tmp_path}/default.onnx"], "into its folder, not"),
+        ([f"--to={path}", "--dtype=float16"], "without --dtype and --quantize"),
+    ):
+        with pytest.raises(SystemExit):
+            export.main([*arguments, "--shared"])
+        assert sentence in capsys.readouterr().err

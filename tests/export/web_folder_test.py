@@ -35,7 +35,8 @@ def address(parser, tmp_path_factory):
     if shutil.which("npm") is None:
         pytest.skip("needs npm")
     folder = tmp_path_factory.mktemp("page") / "web"
-    write_web_folder(f"{folder}/", EXPORTED_DEFAULT.read_bytes(), parser.metadata)
+    weights = EXPORTED_DEFAULT.with_suffix(".safetensors")
+    write_web_folder(f"{folder}/", EXPORTED_DEFAULT.read_bytes(), parser.metadata, weights)
     handler = functools.partial(http.server.SimpleHTTPRequestHandler, directory=folder)
     with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
         threading.Thread(target=server.serve_forever, daemon=True).start()

@@ -31,8 +31,7 @@ def test_its_labels_are_those_of_jax(backend):
     pytest.importorskip({"onnx": "onnxruntime"}.get(backend, backend))
     exact = FaceParser(backend="jax", faces="whole")(PORTRAIT).label
     found = FaceParser(backend=backend, faces="whole")(PORTRAIT).label
-    # The portrait is cut wider than what the network knows; folded weights are rounded anew.
-    assert np.mean(found == exact) > 0.998
+    assert np.mean(found == exact) > 0.9995
 
 
 def test_it_is_taken_by_itself_without_jax(tmp_path):

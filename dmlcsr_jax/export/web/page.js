@@ -25,7 +25,8 @@ async function start() {
     }),
   );
   about = description;
-  session = await ort.InferenceSession.create(new Uint8Array(model));
+  const externalData = about.weights ? [{ path: about.weights, data: about.weights }] : [];
+  session = await ort.InferenceSession.create(new Uint8Array(model), { externalData });
   find("convention").textContent = `Labels: ${about.convention}.`;
   find("license").textContent = about.license;
   say("Ready.");
