@@ -73,6 +73,19 @@ def test_small_step():
     assert all(min(times) > 0 for times in rows.values())
 
 
+@pytest.mark.slow
+def test_export():
+    for module in ("jax2onnx", "openvino", "onnxruntime"):
+        pytest.importorskip(module, reason="needs the extras export and openvino")
+    rows = table(run("export", "--side=64", "--rounds=1"))
+    assert [name for name in rows if name.startswith("exported")] == [
+        "exported, openvino",
+        "exported, onnx",
+    ]
+    assert len(rows) == 5
+    assert all(min(times) > 0 for times in rows.values())
+
+
 @pytest.fixture
 def folder(tmp_path):
     """A folder of four drawn faces."""
