@@ -96,9 +96,8 @@ def _shared(arguments) -> pathlib.Path:
     from dmlcsr_jax.checkpoints.model import resolve
 
     weights = pathlib.Path(resolve(arguments.checkpoint))
-    if weights.suffix != ".safetensors" or not pathlib.Path(arguments.to).parent.samefile(
-        weights.parent
-    ):
+    folders = {path.resolve().parent for path in (weights, pathlib.Path(arguments.to))}
+    if weights.suffix != ".safetensors" or len(folders) > 1:
         raise UserError(f"--shared exports a .safetensors file into its folder, not {weights}.")
     return weights
 
@@ -113,10 +112,15 @@ def _web(arguments):
     path, weights = arguments.checkpoint, None
     is_default = path == "default" and not arguments.quantize
     if is_default or path.endswith(".onnx"):
-        path = EXPORTED_DEFAULT if is_default else path
-        weights = EXPORTED_DEFAULT.with_suffix(".safetensors") if is_default else None
+        if not is_default and (arguments.quantize or arguments.dtype != "float32"):
+            raise UserError(
+                f"{path} stays as it is; leave --quantize and --dtype, or give its source."
+            )
+        path = EXPORTED_DEFAULT if is_default else pathlib.Path(path)
         metadata = OnnxParser(path).metadata
-        data = pathlib.Path(path).read_bytes()
+        data = path.read_bytes()
+        beside = path.with_suffix(".safetensors")  # Where --shared left the kernels.
+        weights = beside if beside.is_file() else None
     else:
         data, description = _onnx(arguments)
         metadata = Metadata.from_json(description[COMPLETE])

@@ -10,6 +10,7 @@ from dmlcsr_jax import FaceParser
 from dmlcsr_jax.checkpoints import ship
 from dmlcsr_jax.errors import UserError
 from dmlcsr_jax.export import __main__ as export
+from dmlcsr_jax.export import web_folder
 from dmlcsr_jax.predict import __main__ as predict
 from dmlcsr_jax.predict.onnx_parser import OnnxParser
 
@@ -259,3 +260,25 @@ def test_kernels_may_stay_in_the_weights_file(tiny_checkpoint, truth_of, tmp_pat
         with pytest.raises(SystemExit):
             export.main([*arguments, "--shared"])
         assert sentence in capsys.readouterr().err
+
+
+def test_a_page_takes_an_exported_model_as_it_is(exported, tmp_path, monkeypatch, capsys):
+    runtime = {"ort.wasm.min.mjs": b"runtime"}
+    monkeypatch.setattr(web_folder, "_runtime", lambda: runtime)
+    folder = tmp_path / "web"
+    export.main([f"--checkpoint={exported}", f"--to={folder}/"])
+    assert (folder / "model.onnx").read_bytes() == exported.read_bytes()
+    assert (folder / "ort.wasm.min.mjs").read_bytes() == b"runtime"
+    about = json.loads((folder / "model.json").read_text())
+    label_set = OnnxParser(exported).label_set
+    assert about["classes"] == list(label_set.classes)
+    assert (about["license"], about["weights"]) == ("for tests", None)
+    copy = tmp_path / "copy.onnx"
+    copy.write_bytes(exported.read_bytes())
+    copy.with_suffix(".safetensors").write_bytes(b"kernels")
+    export.main([f"--checkpoint={copy}", f"--to={folder}/"])
+    assert json.loads((folder / "model.json").read_text())["weights"] == "copy.safetensors"
+    assert (folder / "copy.safetensors").read_bytes() == b"kernels"
+    with pytest.raises(SystemExit):
+        export.main([f"--checkpoint={exported}", f"--to={folder}/", "--dtype=float16"])
+    assert "stays as it is; leave --quantize and --dtype" in capsys.readouterr().err
