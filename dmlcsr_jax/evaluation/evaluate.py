@@ -91,8 +91,9 @@ class EvaluationResult:
         `worst_tenth_mean_f1`, the mean over the tenth of the images with the lowest scores.
         """
         worst = self.image_scores[: math.ceil(len(self.image_scores) / 10)]
+        boundary = metrics.summarize(self.boundary_confusion, self.label_set)
         return metrics.summarize(self.confusion, self.label_set) | {
-            "boundary_mean_f1": metrics.mean_f1(self.boundary_confusion, self.label_set),
+            "boundary_mean_f1": boundary["mean_f1"],
             "image_mean_f1": self.image_mean_f1,
             "worst_tenth_mean_f1": metrics.ratio(math.fsum(worst), len(worst)),
         }

@@ -70,12 +70,6 @@ def ratio(numerator, denominator):
     return float(numerator / denominator) if denominator else math.nan
 
 
-def mean_f1(matrix, label_set):
-    """Returns the mean F1 over all classes but background, as `summarize` gives it."""
-    hit, total = np.diag(matrix), matrix.sum(0) + matrix.sum(1)
-    return _mean(ratio(2 * hit[i], total[i]) for i in label_set.mean_f1_classes)
-
-
 def _scores(hit, truth, predicted):
     """Returns the scores of one class from its pixel counts."""
     return {

@@ -5,7 +5,6 @@ import io
 import os
 import pathlib
 import re
-import shutil
 import signal
 import subprocess
 import sys
@@ -16,24 +15,19 @@ import urllib.request
 import numpy as np
 import PIL.Image
 import pytest
+from chromium import chromium, require_chromium
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 PORTRAIT = ROOT / "docs" / "astronaut.jpg"
-CHROMIUM = shutil.which("chromium") or shutil.which("google-chrome")
 SECONDS = 60
-FLAGS = (
-    "--no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking "
-    "--disable-component-update --disable-sync"
-)
 
 
 @pytest.fixture(scope="module")
 def address():
     """The page of the shipped model with a low limit, and that its end leaves nothing behind."""
-    if importlib.util.find_spec("gradio") is None or importlib.util.find_spec("playwright") is None:
+    require_chromium()
+    if importlib.util.find_spec("gradio") is None:
         pytest.skip("needs pip install -e '.[browser]'")
-    if CHROMIUM is None:
-        pytest.skip("needs Chromium")
     folders = set(pathlib.Path(tempfile.gettempdir()).glob("dmlcsr_jax_demo_*"))
     command = [sys.executable, "-m", "dmlcsr_jax.demo", "--max_file_bytes=400000"]
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
@@ -50,12 +44,8 @@ def address():
 
 @pytest.fixture(scope="module")
 def browser(address):
-    from playwright.sync_api import sync_playwright
-
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=FLAGS.split())
+    with chromium() as browser:
         yield browser
-        browser.close()
 
 
 @pytest.fixture

@@ -50,7 +50,7 @@ def test_without_a_boundary_no_pixel_is_near_one():
     label = np.full((8, 8), 3, np.uint8)
     label[2:4] = IGNORE
     assert not metrics.near_boundary(label).any()
-    assert math.isnan(metrics.mean_f1(np.zeros((11, 11), np.int64), HELEN))
+    assert math.isnan(metrics.summarize(np.zeros((11, 11), np.int64), HELEN)["mean_f1"])
 
 
 def test_ignored_pixels_do_not_count_whatever_is_predicted_there():

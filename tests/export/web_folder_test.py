@@ -2,7 +2,6 @@
 
 import functools
 import http.server
-import importlib.util
 import io
 import pathlib
 import shutil
@@ -11,6 +10,7 @@ import threading
 import numpy as np
 import PIL.Image
 import pytest
+from chromium import chromium, require_chromium
 
 from dmlcsr_jax import FaceParser
 from dmlcsr_jax.errors import UserError
@@ -19,7 +19,6 @@ from dmlcsr_jax.export.web_folder import write_web_folder
 from dmlcsr_jax.predict.networks import EXPORTED_DEFAULT
 
 PORTRAIT = pathlib.Path(__file__).resolve().parents[2] / "docs" / "astronaut.jpg"
-CHROMIUM = shutil.which("chromium") or shutil.which("google-chrome")
 MILLISECONDS = 120_000
 
 
@@ -30,8 +29,7 @@ def parser():
 
 @pytest.fixture(scope="module")
 def address(parser, tmp_path_factory):
-    if importlib.util.find_spec("playwright") is None or CHROMIUM is None:
-        pytest.skip("needs pip install -e '.[browser]' and Chromium")
+    require_chromium()
     if shutil.which("npm") is None:
         pytest.skip("needs npm")
     folder = tmp_path_factory.mktemp("page") / "web"
@@ -46,16 +44,9 @@ def address(parser, tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def browser(address):
-    from playwright.sync_api import sync_playwright
-
-    flags = (
-        "--no-sandbox --disable-gpu --disable-quic --no-first-run "
-        "--use-fake-device-for-media-stream --use-fake-ui-for-media-stream"
-    )
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=flags.split())
+    camera = "--use-fake-device-for-media-stream", "--use-fake-ui-for-media-stream"
+    with chromium(*camera) as browser:
         yield browser
-        browser.close()
 
 
 @pytest.fixture
