@@ -3,19 +3,23 @@
     python -m dmlcsr_jax.export --checkpoint=DIR --to=model.onnx
     python -m dmlcsr_jax.export --checkpoint=DIR --to=model.onnx --dtype=float16
     python -m dmlcsr_jax.export --checkpoint=DIR --to=model.onnx --quantize=int8 --calibrate=FOLDER
+    python -m dmlcsr_jax.export --checkpoint=DIR --to=model.tflite --size=512,512
     python -m dmlcsr_jax.export --checkpoint=DIR --to=model.stablehlo
     python -m dmlcsr_jax.export --checkpoint=DIR --to=web/
 
 The file takes photographs, uint8 RGB [B, H, W, 3] of any size, and gives label maps, uint8
 [B, H, W]; normalisation and resizing are within. Class names, colours, left and right, the licence
-and the checkpoint's fingerprint are in the ONNX file's metadata_props, and in
-model.stablehlo.json beside the other. ONNX needs the extra `export`.
+and the checkpoint's fingerprint are in the ONNX file's metadata_props, in the LiteRT file's
+metadata, and in model.stablehlo.json. ONNX needs the extra `export`, LiteRT `litert`. A LiteRT file
+(.tflite) takes one photograph at a time, of one size, the network's input's if none is given; it
+takes --dtype and --quantize as well.
 
 web/ becomes a static page that parses photographs inside the browser, and that
 `python -m http.server --directory=web` shows. Its model may be a .onnx file too; for that, and for
 the package's own, the extra `onnx` or `openvino` is enough.
 """
 
+import functools
 import json
 import pathlib
 from collections.abc import Sequence
@@ -40,6 +44,8 @@ def main(argv: Sequence[str] | None = None) -> None:
         return
     if arguments.to.endswith(".onnx"):
         data, description = _onnx(arguments)
+    elif arguments.to.endswith(".tflite"):
+        data, description = _litert(arguments)
     else:
         data, description = _stablehlo(arguments)
         atomic_file.write_text(f"{arguments.to}.json", json.dumps(description, indent=1) + "\n")
@@ -89,6 +95,33 @@ def _onnx(arguments):
         half_weights=arguments.dtype == "float16",
         shared=shared,
     )
+    return data, description
+
+
+def _litert(arguments):
+    try:
+        from dmlcsr_jax.export import litert, litert_numbers
+    except ModuleNotFoundError as error:
+        raise UserError(
+            f"{arguments.to} needs {error.name}: pip install 'dmlcsr_jax[litert]'."
+        ) from error
+    from dmlcsr_jax.export.program import make_program
+
+    core, size, description = _load(arguments, plain=True)
+    hw = arguments.size or (size, size)
+    change = None
+    if arguments.quantize:
+        from dmlcsr_jax.export.calibration import calibration_photographs
+
+        photographs = calibration_photographs(arguments.calibrate, hw)
+        change = functools.partial(
+            litert_numbers.quantize, signature=litert.SIGNATURE, photographs=photographs
+        )
+        description |= {"quantized": arguments.quantize}
+    elif arguments.dtype == "float16":
+        change = litert_numbers.halve_weights
+    program = make_program(core, size, scores=True)
+    data = litert.make_litert(program, hw, description, scores=arguments.scores, change=change)
     return data, description
 
 

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from dmlcsr_jax.errors import UserError
 
-SUFFIXES = (".onnx", ".stablehlo")
+SUFFIXES = (".onnx", ".tflite", ".stablehlo")
 
 
 def _size(text: str) -> tuple[int, int]:
@@ -36,19 +36,24 @@ def parse_arguments(argv: Sequence[str] | None, description: str) -> argparse.Na
         "--checkpoint", default="default", help="a checkpoint's folder, a workdir, or weights"
     )
     parser.add_argument(
-        "--to", required=True, help="the .onnx or .stablehlo file to write, or a page's folder web/"
+        "--to",
+        required=True,
+        help="the .onnx, .tflite or .stablehlo file to write, or a page's folder web/",
     )
     parser.add_argument(
         "--scores", action="store_true", help="every pixel's logits instead of its label"
     )
     parser.add_argument(
-        "--size", type=_size, metavar="H,W", help="photographs of this size alone; default: any"
+        "--size",
+        type=_size,
+        metavar="H,W",
+        help="photographs of this size alone; default: any, .tflite: the network's",
     )
     parser.add_argument(
         "--dtype",
         choices=["float32", "float16"],
         default="float32",
-        help="in which weights are stored, ONNX alone; all computes in float32 (default: float32)",
+        help="in which weights are stored; all computes in float32 (default: float32)",
     )
     parser.add_argument(
         "--shared",
@@ -56,14 +61,17 @@ def parse_arguments(argv: Sequence[str] | None, description: str) -> argparse.Na
         help="the kernels stay in the .safetensors file that is exported, beside which the .onnx "
         "file is written",
     )
-    parser.add_argument("--quantize", choices=["int8"], help="convolutions in 8 bits; ONNX alone")
+    parser.add_argument("--quantize", choices=["int8"], help="convolutions in 8 bits")
     parser.add_argument(
         "--calibrate", metavar="FOLDER", help="of photographs as they will come, for --quantize"
     )
     arguments = parser.parse_args(argv)
     arguments.is_web = arguments.to.endswith("/")
     if not arguments.is_web and pathlib.PurePath(arguments.to).suffix not in SUFFIXES:
-        raise UserError(f"{arguments.to} must end in {' or '.join(SUFFIXES)}, or / for a page.")
+        raise UserError(
+            f"{arguments.to} must end in {', '.join(SUFFIXES[:-1])} or {SUFFIXES[-1]}, "
+            "or / for a page."
+        )
     if arguments.is_web and (arguments.scores or arguments.size):
         raise UserError("--scores and --size are not for a page; leave them.")
     if bool(arguments.quantize) != bool(arguments.calibrate):
@@ -71,7 +79,9 @@ def parse_arguments(argv: Sequence[str] | None, description: str) -> argparse.Na
     given = {"--quantize": arguments.quantize, "--dtype": arguments.dtype != "float32"}
     if any(given.values()) and arguments.to.endswith(".stablehlo"):
         option = next(name for name, is_given in given.items() if is_given)
-        raise UserError(f"{option} is for .onnx files, not {arguments.to}; leave it or rename.")
+        raise UserError(
+            f"{option} is for .onnx and .tflite files, not {arguments.to}; leave it or rename."
+        )
     if arguments.quantize and arguments.dtype != "float32":
         raise UserError("--quantize=int8 leaves no weights for --dtype=float16; give one of them.")
     if arguments.shared and (any(given.values()) or not arguments.to.endswith(".onnx")):

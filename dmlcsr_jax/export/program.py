@@ -58,9 +58,10 @@ def fit(images, size: int):
     first_column, second_column, column_weights = _taps(width, longer, size)
 
     def blended(rows):
-        strips = jnp.take(images, rows, axis=1)
+        strips = jnp.take(images, rows, axis=1, mode="clip")
         pair = (
-            jnp.take(strips, c, axis=2).astype(jnp.int32) for c in (first_column, second_column)
+            jnp.take(strips, columns, axis=2, mode="clip").astype(jnp.int32)
+            for columns in (first_column, second_column)
         )
         return sum(p * w[:, None] for p, w in zip(pair, column_weights, strict=True))
 

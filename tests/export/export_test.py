@@ -26,7 +26,7 @@ def test_a_stablehlo_artifact_has_the_labels_for_any_size(
 @pytest.mark.parametrize(
     ("arguments", "sentence"),
     [
-        (["--to=model.pt"], "model.pt must end in .onnx or .stablehlo"),
+        (["--to=model.pt"], "model.pt must end in .onnx, .tflite or .stablehlo"),
         (["--to=m.stablehlo", "--size=0,9"], "'0,9' is not H,W in pixels"),
         (["--to=m.stablehlo", "--checkpoint=nowhere"], "nowhere is not a folder"),
     ],

@@ -39,3 +39,18 @@ def test_labels_are_those_of_the_network_in_jax(checkpoint, truth_of, photograph
     parser, truth = OnnxParser(path, backend="onnx"), truth_of(checkpoint)
     for image in photographs:
         truth.assert_agrees(image, parser.labels(image))
+
+
+@pytest.mark.slow
+def test_labels_on_litert_are_those_of_the_network_in_jax(
+    checkpoint, truth_of, photographs, tmp_path
+):
+    reason = "needs pip install 'dmlcsr_jax[litert]'"
+    interpreter = pytest.importorskip("ai_edge_litert.interpreter", reason=reason)
+    pytest.importorskip("litert_converter", reason=reason)
+    path, truth = tmp_path / "model.tflite", truth_of(checkpoint)
+    for image in photographs:
+        size = f"--size={image.shape[0]},{image.shape[1]}"
+        export.main([f"--checkpoint={checkpoint}", f"--to={path}", size])
+        runner = interpreter.Interpreter(model_path=str(path)).get_signature_runner()
+        truth.assert_agrees(image, runner(images=image[None])["labels"][0])

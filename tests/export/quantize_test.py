@@ -55,6 +55,19 @@ def test_what_cannot_calibrate_is_named(tmp_path, photographs):
         next(calibration.calibration_inputs(tmp_path, 32))
 
 
+@pytest.mark.parametrize("hw", [(32, 32), (40, 24), (24, 40)])
+def test_photographs_of_one_size_are_middles_of_what_fits_the_longer_side(hw, photographs):
+    found = list(calibration.calibration_photographs(photographs, hw))
+    assert len(found) == 12
+    size = max(hw)
+    top, left = (size - hw[0]) // 2, (size - hw[1]) // 2
+    inputs = calibration.calibration_inputs(photographs, size)
+    for image, square in zip(found, inputs, strict=True):
+        assert (image.shape, image.dtype) == ((*hw, 3), np.uint8)
+        expected = square[0, top : top + hw[0], left : left + hw[1]]
+        np.testing.assert_allclose(image, expected, atol=4)
+
+
 @pytest.mark.parametrize(
     ("options", "sentence"),
     [
@@ -62,9 +75,9 @@ def test_what_cannot_calibrate_is_named(tmp_path, photographs):
         (["--to=m.onnx", "--calibrate=x"], "go together; give both"),
         (
             ["--to=m.stablehlo", "--quantize=int8", "--calibrate=x"],
-            r"--quantize is for \.onnx files",
+            r"--quantize is for \.onnx and \.tflite",
         ),
-        (["--to=m.stablehlo", "--dtype=float16"], r"--dtype is for \.onnx files"),
+        (["--to=m.stablehlo", "--dtype=float16"], r"--dtype is for \.onnx and \.tflite"),
         (["--to=m.onnx", "--dtype=float16", "--quantize=int8", "--calibrate=x"], "give one of"),
     ],
 )
