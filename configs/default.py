@@ -86,6 +86,7 @@ def get_config() -> ConfigDict:
     config.csr = ConfigDict()  # cyclical self-regulation
     config.csr.start_epoch = 150  # equal to train.num_epochs: no self-regulation
     config.csr.cycle_epochs = 10
+    config.csr.restart_factor = 0.5  # of the base rate, at which each cycle begins
     config.csr.average = True  # the teacher is the mean of the students; False: the last of them
     config.csr.soft_targets = True  # False: the labels alone, also where there is a teacher
 

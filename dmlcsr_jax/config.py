@@ -105,6 +105,7 @@ _RULES = {
     "train.num_epochs": _POSITIVE,
     "csr.start_epoch": _POSITIVE,
     "csr.cycle_epochs": _POSITIVE,
+    "csr.restart_factor": (_number(lambda factor: 0.01 <= factor <= 1), "from 0.01 to 1"),
     "eval.batch_size": _POSITIVE,
     "eval.every_epochs": _POSITIVE,
     "eval.scales": (

@@ -30,6 +30,7 @@ def main():
         warmup_epochs=config.optim.warmup_epochs,
         start_epoch=start,
         cycle_epochs=cycle,
+        restart_factor=config.csr.restart_factor,
     )
     steps = np.arange(epochs * STEPS_PER_EPOCH)
     rates = jax.vmap(schedule)(jnp.asarray(steps))

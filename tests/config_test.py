@@ -99,6 +99,7 @@ def test_every_free_field_exists():
         ("train.batch_size", 0),
         ("csr.start_epoch", 13),
         ("csr.cycle_epochs", 3),
+        ("csr.restart_factor", 0.0),
         ("eval.scales", ()),
         ("eval.scales", ("1.0,abc",)),
         ("data.mean", ("a", "b", "c")),

@@ -16,6 +16,7 @@ RUNS = {
     "attention": {},
     "csr": base.CYCLES,
     "csr_half": {"csr.start_epoch": base.NUM_EPOCHS // 2},
+    "csr_low": base.CYCLES | {"csr.restart_factor": 0.1},
 }
 
 

@@ -9,6 +9,7 @@ from typing import Any
 
 from dmlcsr_jax import atomic_file
 from dmlcsr_jax import config as config_lib
+from dmlcsr_jax.configs import default
 from dmlcsr_jax.data import label_sets
 from dmlcsr_jax.errors import UserError, differences
 
@@ -25,7 +26,7 @@ def fields_of(config) -> dict[str, Any]:
 def read_record(path: pathlib.Path, config) -> dict[str, Any] | None:
     """Returns the record of a finished run, None where there is none.
 
-    A field that the config has got since is no difference: what it adds is off by default.
+    A field that the config has got since is no difference where its value is the default.
 
     Raises:
       UserError: where the file is damaged or of another config.
@@ -37,8 +38,7 @@ def read_record(path: pathlib.Path, config) -> dict[str, Any] | None:
         return None
     except (KeyError, TypeError, ValueError) as error:
         raise UserError(f"{path} is no record of a run; delete it to run again.") from error
-    now = {name: value for name, value in fields_of(config).items() if name in fields}
-    if differing := differences(fields, now):
+    if differing := differences(*_comparable(fields, fields_of(config))):
         raise UserError(f"{path} is of another config: {differing}; delete it to run again.")
     return record
 
@@ -47,9 +47,19 @@ def find_same(out: pathlib.Path, config) -> pathlib.Path | None:
     """Returns the record, of any experiment in `out`, of a run by the same config."""
     fields = fields_of(config)
     for path in sorted(out.glob("*/*.json")):
-        if json.loads(path.read_text()).get("config") == fields:
+        recorded, now = _comparable(json.loads(path.read_text())["config"], fields)
+        if recorded == now:
             return path
     return None
+
+
+def _comparable(
+    recorded: dict[str, Any], fields: dict[str, Any]
+) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Returns both, the former with the defaults of the fields that are newer than the record."""
+    defaults = config_lib.flatten(default.get_config())
+    newer = {name: defaults[name] for name in fields.keys() - recorded.keys()}
+    return recorded | newer, fields
 
 
 def write_record(path: pathlib.Path, config, metrics: dict[str, Any]) -> None:

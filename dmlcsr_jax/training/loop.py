@@ -106,6 +106,7 @@ def train_and_evaluate(config: ml_collections.ConfigDict, workdir: epath.PathLik
         warmup_epochs=config.optim.warmup_epochs,
         start_epoch=config.csr.start_epoch,
         cycle_epochs=config.csr.cycle_epochs,
+        restart_factor=config.csr.restart_factor,
     )
     optimizer = make_optimizer(
         schedule,

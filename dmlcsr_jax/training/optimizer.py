@@ -8,15 +8,22 @@ _FLOOR = 0.01  # the lowest rate, as a part of the base rate
 
 
 def learning_rate(
-    *, base_rate, steps_per_epoch, num_epochs, warmup_epochs, start_epoch, cycle_epochs
+    *,
+    base_rate,
+    steps_per_epoch,
+    num_epochs,
+    warmup_epochs,
+    start_epoch,
+    cycle_epochs,
+    restart_factor=0.5,
 ):
     """Returns the schedule of the method, "Optimisation and data".
 
     Linear warm-up from `base_rate / 100` to `base_rate` over `warmup_epochs`; half a cosine down to
     `base_rate / 100` at `start_epoch`; from there, every `cycle_epochs`, half a cosine from
-    `base_rate / 2` down to `base_rate / 100`. Where `start_epoch` is not below `num_epochs` there
-    are no cycles, and the cosine ends at `num_epochs`. Rates change every step. It is
-    `config.validate` that checks the values.
+    `restart_factor * base_rate` down to `base_rate / 100`. Where `start_epoch` is not below
+    `num_epochs` there are no cycles, and the cosine ends at `num_epochs`. Rates change every step.
+    It is `config.validate` that checks the values.
 
     Args:
       base_rate: the highest rate, positive.
@@ -25,6 +32,7 @@ def learning_rate(
       warmup_epochs: 0 or more, at most `start_epoch` and `num_epochs`.
       start_epoch: the epoch, counted from 0, in which the first cycle begins.
       cycle_epochs: a positive integer.
+      restart_factor: 0.01 to 1, the method's is 0.5.
 
     Returns:
       Function of the step, an integer that counts from 0 and may be traced, to a float32 scalar.
@@ -42,7 +50,9 @@ def learning_rate(
     if start_epoch >= num_epochs:
         return first
     cycle = optax.cosine_decay_schedule(
-        base_rate / 2, cycle_epochs * steps_per_epoch, alpha=2 * _FLOOR
+        restart_factor * base_rate,
+        cycle_epochs * steps_per_epoch,
+        alpha=_FLOOR / restart_factor,
     )
 
     def schedule(step):

@@ -120,7 +120,19 @@ def test_a_run_of_the_same_config_is_taken_from_the_other_experiment(tmp_path, m
     _, parts = run(tmp_path, "parts")
     assert not [name for name in made if "attention" in name]
     assert (parts / "attention-1.json").read_text() == (out / "decoupled-1.json").read_text()
-    assert len(made) == 18
+    assert len(made) == 21
+
+
+def test_a_record_older_than_a_field_is_of_the_fields_default(tmp_path, made):
+    _, out = run(tmp_path, "parts")
+    path = out / "csr-0.json"
+    content = json.loads(path.read_text())
+    del content["config"]["csr.restart_factor"]
+    path.write_text(json.dumps(content))
+    experiment = campaign.open_experiment("parts")
+    assert record.find_same(tmp_path / "out", experiment.get_config("csr-0")) == path
+    path.with_name("csr_low-0.json").unlink()
+    assert record.find_same(tmp_path / "out", experiment.get_config("csr_low-0")) is None
 
 
 def test_records_of_another_config_and_damaged_ones_are_named(tmp_path, made):
@@ -133,10 +145,15 @@ def test_records_of_another_config_and_damaged_ones_are_named(tmp_path, made):
         UserError, match=r"decoupled-0\.json is of another config: optim\.base_rate "
     ):
         run(tmp_path)
-    del content["config"]["optim.base_rate"]  # A field that is newer than the record.
+    content["config"]["optim.base_rate"] = 1.5e-3
+    del content["config"]["csr.restart_factor"]  # A field that is newer than the record.
     path.write_text(json.dumps(content))
     made.clear()
     assert run(tmp_path)[0] == 0
+    del content["config"]["optim.base_rate"]  # Its default is not the run's.
+    path.write_text(json.dumps(content))
+    with pytest.raises(UserError, match="of another config: optim"):
+        run(tmp_path)
     for damaged in ("{", "[]", "{}", "7"):
         path.write_text(damaged)
         with pytest.raises(UserError, match=r"decoupled-0\.json is no record of a run; delete it"):

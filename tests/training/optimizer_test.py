@@ -23,7 +23,9 @@ PAPER = {
 }
 
 
-def _closed_form(step, base_rate, steps_per_epoch, num_epochs, warmup_epochs, start_epoch, cycle):
+def _closed_form(
+    step, base_rate, steps_per_epoch, num_epochs, warmup_epochs, start_epoch, cycle, restart=0.5
+):
     """The schedule in epochs, in double precision."""
     epoch = step / steps_per_epoch
     low = base_rate / 100
@@ -37,7 +39,7 @@ def _closed_form(step, base_rate, steps_per_epoch, num_epochs, warmup_epochs, st
     part = ((step - start_epoch * steps_per_epoch) % (cycle * steps_per_epoch)) / (
         cycle * steps_per_epoch
     )
-    return low + (base_rate / 2 - low) * (1 + math.cos(math.pi * part)) / 2
+    return low + (base_rate * restart - low) * (1 + math.cos(math.pi * part)) / 2
 
 
 @pytest.mark.parametrize(
@@ -51,6 +53,9 @@ def _closed_form(step, base_rate, steps_per_epoch, num_epochs, warmup_epochs, st
         {"steps_per_epoch": 1, "num_epochs": 6, "warmup_epochs": 1, "start_epoch": 2}
         | {"cycle_epochs": 2},
         {"num_epochs": 155},
+        {"restart_factor": 0.1},
+        {"restart_factor": 1.0},
+        {"restart_factor": 0.01},
     ],
 )
 def test_schedule_is_its_closed_form_at_every_step(changes):
