@@ -57,8 +57,9 @@ def gains(run: Mapping, baseline: Mapping) -> list[float]:
 
 
 def baseline_of(experiment: ModuleType, run: str) -> str:
-    """Returns the run with which one is compared; its name may depend on the first word of both."""
-    return experiment.BASELINE.format(group=run.split("_")[0])
+    """Returns the run with which one is compared; its name may share their first or last word."""
+    words = run.split("_")
+    return experiment.BASELINE.format(group=words[0], last=words[-1])
 
 
 def table(figures: Figures, experiment: ModuleType) -> str:

@@ -47,12 +47,15 @@ def get_config() -> ConfigDict:
     return config
 
 
-def run_config(runs: Mapping[str, Mapping[str, Any]], name: str) -> ConfigDict:
+def run_config(
+    runs: Mapping[str, Mapping[str, Any]], name: str, config: ConfigDict | None = None
+) -> ConfigDict:
     """Returns the config of one run.
 
     Args:
       runs: name of a run to the fields in which it differs from `get_config`.
       name: `RUN-SEED`.
+      config: what the runs share; None: `get_config()`, the complete method.
 
     Raises:
       UserError: where there is no such run.
@@ -60,7 +63,7 @@ def run_config(runs: Mapping[str, Mapping[str, Any]], name: str) -> ConfigDict:
     run, _, seed = name.rpartition("-")
     if run not in runs or not seed.isdecimal():
         raise UserError(f"there is no run {name!r}; give RUN-SEED, RUN one of {', '.join(runs)}.")
-    config = get_config()
+    config = config or get_config()
     config.seed = int(seed)
     config.update_from_flattened_dict(runs[run])
     return config

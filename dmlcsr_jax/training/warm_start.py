@@ -13,6 +13,7 @@ from dmlcsr_jax.convert_torch import efficientnet as convert_efficientnet
 from dmlcsr_jax.convert_torch.encoder import load_encoder
 from dmlcsr_jax.errors import UserError, differences
 from dmlcsr_jax.models import efficientnet
+from dmlcsr_jax.training.class_logits import counterparts, is_of_classes, take_classes
 
 log = logging.getLogger(__name__)
 
@@ -72,7 +73,10 @@ def initial_weights(
 def _from_checkpoint(
     checkpoint: str, metadata: Metadata, variables: dict[str, Any]
 ) -> dict[str, Any]:
-    """Takes every tensor that fits; those of another class count stay fresh, and are named."""
+    """Takes every tensor that fits, and of the logits the classes that mean the same.
+
+    What stays fresh is named.
+    """
     theirs, loaded = model.load_model(checkpoint)
     there, here = (
         {f"config.{section}.{name}": getattr(which, name) for name, section in _MUST_AGREE.items()}
@@ -84,16 +88,23 @@ def _from_checkpoint(
             f"{differing}; set these fields as they are there."
         )
     tensors, fresh = model.named_leaves(loaded), []
+    same = counterparts(theirs.label_set, metadata.label_set)
 
     def choose(path, leaf):
         name = model.leaf_name(path)
-        if name in tensors and tensors[name].shape == leaf.shape:
+        if name in tensors and is_of_classes(name):
+            if (taken := take_classes(leaf, tensors[name], same)) is not None:
+                return taken
+        elif name in tensors and tensors[name].shape == leaf.shape:
             return np.asarray(tensors[name])
         fresh.append(name)
         return leaf
 
     chosen = jax.tree_util.tree_map_with_path(choose, variables)
     log.info("weights from %s; left fresh: %s", checkpoint, ", ".join(fresh) or "none")
+    new = [name for label, name in enumerate(metadata.label_set.classes) if label not in same]
+    if new:
+        log.info("classes that start fresh: %s", ", ".join(new))
     if theirs.license and not metadata.license:
         log.warning("their license: %s config.model.license keeps it.", theirs.license)
     return chosen

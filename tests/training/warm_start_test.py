@@ -40,5 +40,7 @@ def test_another_class_count_keeps_all_but_the_logits(tmp_path):
     assert "params/parsing/logits/kernel" in resized
     assert len(resized) < 10
     for name, leaf in started.items():
+        if name.endswith(("logits/kernel", "logits/bias")) and "binary" not in name:
+            continue
         np.testing.assert_array_equal(leaf, (fresh if name in resized else theirs)[name])
     assert jax.tree.structure(started) == jax.tree.structure(fresh)
