@@ -34,8 +34,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         default=pathlib.Path("docs/evidence"),
         help="folder of the records (default: %(default)s)",
     )
+    parser.add_argument("--only", default="", help="runs whose names begin so; default: all")
     given = parser.parse_args(argv)
-    return run_campaign(given.name, given.root, given.workdir, given.out)
+    return run_campaign(given.name, given.root, given.workdir, given.out, only=given.only)
 
 
 if __name__ == "__main__":

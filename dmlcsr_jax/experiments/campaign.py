@@ -32,7 +32,9 @@ def run_names(experiment: ModuleType) -> list[str]:
     return [f"{run}-{seed}" for seed, run in itertools.product(base.SEEDS, experiment.RUNS)]
 
 
-def run_campaign(name: str, root: str, workdir: pathlib.Path, out: pathlib.Path) -> int:
+def run_campaign(
+    name: str, root: str, workdir: pathlib.Path, out: pathlib.Path, *, only: str = ""
+) -> int:
     """Makes the runs of which there is no record yet; started again, goes on where it was.
 
     A run whose config another experiment's run has takes over that one's record. A signal ends the
@@ -43,15 +45,20 @@ def run_campaign(name: str, root: str, workdir: pathlib.Path, out: pathlib.Path)
       root: `config.data.root` of the runs.
       workdir: `workdir/NAME/RUN-SEED` is a run's workdir.
       out: `out/NAME/RUN-SEED.json` is its record.
+      only: runs whose names begin so.
 
     Returns:
       0, or the exit status of the run that did not end well.
 
     Raises:
-      UserError: where a record is damaged or of another config, or a run left no results.
+      UserError: where a record is damaged or of another config, a run left no results, or no run
+        has such a name.
     """
     experiment = open_experiment(name)
-    records = {run: out / name / f"{run}.json" for run in run_names(experiment)}
+    runs = [run for run in run_names(experiment) if run.startswith(only)]
+    if not runs:
+        raise UserError(f"no run of {name} begins with {only!r}; they are {_listed(experiment)}.")
+    records = {run: out / name / f"{run}.json" for run in runs}
     missing = [
         run for run, path in records.items() if not read_record(path, experiment.get_config(run))
     ]
@@ -75,6 +82,10 @@ def run_campaign(name: str, root: str, workdir: pathlib.Path, out: pathlib.Path)
             flush=True,
         )
     return 0
+
+
+def _listed(experiment: ModuleType) -> str:
+    return ", ".join(experiment.RUNS)
 
 
 def command(name: str, run: str, root: str, workdir: pathlib.Path) -> list[str]:

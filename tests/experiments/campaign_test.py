@@ -123,6 +123,16 @@ def test_a_run_of_the_same_config_is_taken_from_the_other_experiment(tmp_path, m
     assert len(made) == 21
 
 
+def test_runs_may_be_chosen_by_the_beginning_of_their_names(tmp_path, made):
+    out = tmp_path / "out"
+    options = ["--root=photographs", f"--workdir={tmp_path / 'work'}", f"--out={out}"]
+    assert command_line.main(["noise", *options, "--only=noise40_s"]) == 0
+    assert made == [f"noise/noise40_soft-{seed}" for seed in range(3)]
+    with pytest.raises(SystemExit):
+        command_line.main(["noise", *options, "--only=noise50"])
+    assert len(made) == 3
+
+
 def test_a_record_older_than_a_field_is_of_the_fields_default(tmp_path, made):
     _, out = run(tmp_path, "parts")
     path = out / "csr-0.json"
