@@ -146,3 +146,12 @@ def test_predict():
     parts += ["find faces"] if faces.default_detector() else []
     assert list(rows) == ["this checkout", *parts]
     assert min(min(numbers) for numbers in rows.values()) > 0
+
+
+def test_decoupling():
+    rows = table(run("decoupling", "--config=configs/synthetic.py", "--image_size=32"))
+    assert list(rows) == ["without edges", "with edges", "fed back"]
+    less, more, fed_back = rows.values()
+    # Parameters and FLOPs.
+    assert all(a < b < c for a, b, c in zip(less[:2], more[:2], fed_back[:2], strict=True))
+    assert less[3] == 1
