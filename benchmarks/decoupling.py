@@ -62,7 +62,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     table = [[name, *row] for name, row in zip(NETWORKS, rows, strict=True)]
     print(f"{metadata.encoder}, {metadata.image_size} pixels, one image, float32, ", end="")
     print(f"JAX {jax.__version__}, {jax.devices()[0].device_kind}, {platform.machine()}")
-    print(tabulate.tabulate(table, headers[: 1 + len(rows[0])], floatfmt=".2f"))
+    print(tabulate.tabulate(table, headers[: 1 + len(rows[0])], floatfmt=".3f"))
 
 
 def _seconds(runs) -> np.ndarray:

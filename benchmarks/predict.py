@@ -5,8 +5,9 @@
 labels a folder of drawn photographs, or of your own with `--source`, by `python -m
 dmlcsr_jax.predict` with random weights, `--turns` times, and then times the parts of one photograph
 on one core: decoding in this process and in a decoder process, finding faces where a detector is
-installed, the network in its batch, the label map at the photograph's size, encoding of label map
-and overlay; each with its share of all but the decoding in this process.
+installed, the network in its batch, the label map of the complete photograph, pasting one levelled
+face instead, encoding of label map and overlay; each with its share of all but the decoding in this
+process.
 
 `--against=CHECKOUT` labels with another checkout of this repository too, in turns with this one.
 """
@@ -36,8 +37,10 @@ from dmlcsr_jax.data.decoder_pool import DecoderPool
 from dmlcsr_jax.data.limits import Limits
 from dmlcsr_jax.data.synthetic import draw_face
 from dmlcsr_jax.errors import UserError, exit_on_user_error
-from dmlcsr_jax.evaluation.scores import label_from_scores, make_predict_fn
+from dmlcsr_jax.evaluation.label_tiles import label_from_scores
+from dmlcsr_jax.evaluation.scores import at_input_size, make_predict_fn
 from dmlcsr_jax.models import build_model
+from dmlcsr_jax.predict.composite import Composite
 from dmlcsr_jax.predict.faces import default_detector, find
 from dmlcsr_jax.predict.outputs import label_png, overlay_jpeg
 from dmlcsr_jax.predict.photographs import PhotoFiles
@@ -139,11 +142,13 @@ def _parts(metadata: Metadata, variables, source: pathlib.Path, batch_size: int)
     batch = np.resize(np.stack(inputs), (batch_size, size, size, 3))
     predict = make_predict_fn(build_model(metadata, "float32"), metadata)
     variables = jax.device_put(variables)
-    scores = np.asarray(predict(variables, batch))[0]
+    scores = predict(variables, batch)[0]
     labels = [
-        label_from_scores(scores, matrix, image.shape[:2])
+        label_from_scores(scores, matrix, image.shape[:2], size)
         for image, matrix in zip(images, matrices, strict=True)
     ]
+
+    crop = np.asarray(at_input_size(scores, size))
 
     def encode(image, label):
         overlay_jpeg(image, label, label_set, 0.5)
@@ -154,7 +159,8 @@ def _parts(metadata: Metadata, variables, source: pathlib.Path, batch_size: int)
         "decode": lambda: [decode_image(read_bytes(e.source), e.title) for e in encoded],
         "decode in a process": lambda: [reader.photograph(e) for e in encoded],
         "network": lambda: predict(variables, batch).block_until_ready(),
-        "label map": lambda: [label_from_scores(scores, m, i.shape[:2]) for i, m, _ in pairs],
+        "label map": lambda: [label_from_scores(scores, m, i.shape[:2], size) for i, m, _ in pairs],
+        "paste a face": lambda: [_paste(crop, i.shape[:2]) for i in images],
         "encode": lambda: [encode(i, label) for i, _, label in pairs],
     }
     if detector := default_detector():
@@ -163,6 +169,13 @@ def _parts(metadata: Metadata, variables, source: pathlib.Path, batch_size: int)
     times = {name: 1000 * _seconds(part) / counts[name] for name, part in parts.items()}
     pool.close()
     return times
+
+
+def _paste(scores: np.ndarray, hw: tuple[int, int]) -> None:
+    """Takes a crop of half the photograph's sides into its label map, as one of two."""
+    edges = np.array([hw[1] / 4, hw[0] / 4, 3 * hw[1] / 4, 3 * hw[0] / 4]) - 0.5
+    matrix = warp.box_matrix(edges, scores.shape[0], margin=0.0, angle=0.2)
+    Composite(hw, 2, num_close=2).add(1, scores, matrix, are_logits=True)
 
 
 def _seconds(function: Callable[[], object]) -> float:

@@ -19,7 +19,7 @@ then with `DIR/321` and
 
 and last with `DIR/385`, `init_from=DIR/321/checkpoints`, `image_size=385`, `base_rate=8e-4`,
 `seed=3` and the other fields of the part before. Three and a quarter hours of two CPU cores in all;
-`GLIBC_TUNABLES=glibc.malloc.hugetlb=1` helps there. Mean F1 82.74 % on 400 other photographs at
+`GLIBC_TUNABLES=glibc.malloc.hugetlb=1` helps there. Mean F1 82.73 % on 400 other photographs at
 512x512, see docs/model_card.md.
 """
 

@@ -27,7 +27,7 @@ def strips(scores: np.ndarray, matrix: np.ndarray, hw: tuple[int, int]) -> Itera
     """
     size = scores.shape[0]
     is_turned = bool(matrix[0, 1] or matrix[1, 0])
-    left, top, right, bottom = (_reach_turned if is_turned else _reach)(matrix, size, hw)
+    left, top, right, bottom = (_reach_turned if is_turned else reach)(matrix, size, hw)
     width = right - left
     rows = max(1, STRIP_SCORES // max(1, width * scores.shape[-1]))
     for first in range(top, bottom if width > 0 else top, rows):
@@ -39,8 +39,14 @@ def strips(scores: np.ndarray, matrix: np.ndarray, hw: tuple[int, int]) -> Itera
         yield (slice(first, last), slice(left, right)), strip_scores, shown
 
 
-def _reach(matrix: np.ndarray, size: int, hw: tuple[int, int]) -> tuple[int, int, int, int]:
-    """Returns left, top, right, bottom of the original pixels whose centres the input shows."""
+def reach(matrix: np.ndarray, size: int, hw: tuple[int, int]) -> tuple[int, int, int, int]:
+    """Returns left, top, right, bottom of the original pixels whose centres the input shows.
+
+    Args:
+      matrix: float64 `[2, 3]`, original pixel to input pixel, not turned.
+      size: side of the input.
+      hw: original height and width.
+    """
     scale, offset = np.diag(matrix[:, :2]), matrix[:, 2]
     left, top = np.maximum(np.ceil((-0.5 - offset) / scale), 0).astype(int)
     right, bottom = np.floor((size - 0.5 - offset) / scale).astype(int) + 1

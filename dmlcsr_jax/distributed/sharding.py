@@ -101,6 +101,16 @@ def local_rows(array: jax.Array) -> np.ndarray:
     return np.concatenate([np.asarray(by_start[start].data) for start in sorted(by_start)])
 
 
+def local_row_arrays(array: jax.Array) -> list[jax.Array]:
+    """Returns the same rows one by one, each on the device where it lies.
+
+    Args:
+      array: as `local_rows` takes it.
+    """
+    by_start = {shard.index[0].start or 0: shard.data for shard in array.addressable_shards}
+    return [row for start in sorted(by_start) for row in by_start[start]]
+
+
 def complete_array(array) -> np.ndarray:
     """Returns all of an array on the host.
 

@@ -20,7 +20,8 @@ from dmlcsr_jax.data.label_sets import LabelSet
 from dmlcsr_jax.distributed import sharding
 from dmlcsr_jax.distributed.progress import progress_bar
 from dmlcsr_jax.evaluation import metrics
-from dmlcsr_jax.evaluation.scores import LookAhead, PredictFn, label_from_scores
+from dmlcsr_jax.evaluation.label_tiles import label_from_scores
+from dmlcsr_jax.evaluation.scores import LookAhead, PredictFn
 
 
 @dataclasses.dataclass(frozen=True)
@@ -163,14 +164,14 @@ def evaluate(
     on_host: collections.deque = collections.deque()
 
     def count(pool, batch, scores):
-        if scores.shape[0] != batch["mask"].size:
+        if len(scores) != batch["mask"].size:
             raise ValueError(
-                f"the predictor returned {scores.shape[0]} rows for {batch['mask'].size} images; "
+                f"the predictor returned {len(scores)} rows for {batch['mask'].size} images; "
                 "its output must be split like its input"
             )
         rows = np.flatnonzero(batch["mask"])
         on_host.append([pool.submit(tally.add, batch, int(row), scores[row]) for row in rows])
-        # The scores of a batch at full size are large: no more than one batch waits for the host.
+        # Scores are large: no more than one batch's waits for the host.
         if len(on_host) > 1:
             for future in on_host.popleft():
                 future.result()
@@ -229,10 +230,11 @@ class _Tally:
         self._worst: list[ImageRecord] = []
         self._lock = threading.Lock()
 
-    def add(self, batch: Mapping[str, Any], row: int, scores: np.ndarray) -> None:
-        """Counts one image of a batch, given its scores `[S, S, C]`."""
+    def add(self, batch: Mapping[str, Any], row: int, scores: jax.Array) -> None:
+        """Counts one image of a batch, given its scores `[h, h, C]`."""
+        size = batch["image"].shape[1]
         label, matrix = batch["label"][row], batch["matrix"][row]
-        prediction = label_from_scores(scores, matrix, label.shape)
+        prediction = label_from_scores(scores, matrix, label.shape, size)
         if self._label_table is not None:
             label = self._label_table[label]
         if self._prediction_table is not None:
@@ -252,7 +254,7 @@ class _Tally:
             self._scores.append(score)
             if not self._is_among_worst(score, index):
                 return
-            size, ignore_label = scores.shape[0], self._label_set.ignore_label
+            ignore_label = self._label_set.ignore_label
             record = ImageRecord(
                 index=index,
                 name=name,

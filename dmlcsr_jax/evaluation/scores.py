@@ -1,15 +1,14 @@
-"""From photographs at the input size to scores, and from scores to labels at the original size."""
+"""From photographs at the input size to scores; `label_tiles` makes labels of them."""
 
 import collections
+import functools
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import jax
-import numpy as np
 
 from dmlcsr_jax.checkpoints.metadata import IMAGE_SIZES, Metadata
-from dmlcsr_jax.data import unwarp
-from dmlcsr_jax.distributed.sharding import batch_sharding, local_rows
+from dmlcsr_jax.distributed.sharding import batch_sharding, local_row_arrays
 from dmlcsr_jax.errors import UserError
 from dmlcsr_jax.models import normalize
 from dmlcsr_jax.models.layers import resize
@@ -28,7 +27,7 @@ def make_predict_fn(
     flip: bool = False,
     scales: Sequence[float] = (1.0,),
 ) -> PredictFn:
-    """Returns the compiled function that gives every pixel of the input its scores.
+    """Returns the compiled function that gives the input's classes their scores.
 
     Args:
       model: the network; only its parsing branch runs, with running statistics.
@@ -40,9 +39,10 @@ def make_predict_fn(
 
     Returns:
       `predict(variables, images)`: `variables` is `{"params", "batch_stats"}`, `images` uint8
-      `[B, S, S, 3]` RGB; the result is float32 `[B, S, S, C]` (float64 for float64 parameters):
-      logits of a single view, mean probabilities of several. Either way the highest score is the
-      label.
+      `[B, S, S, 3]` RGB; the result is float32 (float64 for float64 parameters): of a single view
+      the logits `[B, h, h, C]` at the network's own resolution, of several the mean probabilities
+      `[B, S, S, C]`. Either way, mapped to the pixels bilinearly, corners on corners, the highest
+      score is the label.
 
     Raises:
       UserError: where `scales` is empty or holds what is no number above 0, or makes the input
@@ -58,9 +58,9 @@ def make_predict_fn(
     mirrored_channels = metadata.label_set.mirror_table()[: metadata.label_set.num_classes]
     num_views = len(scales) * (2 if flip else 1)
 
-    def logits_at_input_size(variables, images):
+    def logits_of(variables, images):
         logits = model.apply(variables, images, train=False)["parsing"]
-        return resize(logits, (size, size))
+        return logits if num_views == 1 else resize(logits, (size, size))
 
     def predict(variables, images):
         dtype = jax.tree.leaves(variables["params"])[0].dtype
@@ -69,9 +69,9 @@ def make_predict_fn(
         for scale in scales:
             side = max(1, round(size * scale))
             view = images if side == size else resize(images, (side, side))
-            views.append(logits_at_input_size(variables, view))
+            views.append(logits_of(variables, view))
             if flip:
-                mirrored = logits_at_input_size(variables, view[:, :, ::-1])
+                mirrored = logits_of(variables, view[:, :, ::-1])
                 views.append(mirrored[:, :, ::-1, mirrored_channels])
         if num_views == 1:
             return views[0]
@@ -89,39 +89,35 @@ class LookAhead:
         self._variables = variables
         self._started: collections.deque = collections.deque()
 
-    def start(self, batch: Any, images) -> list[tuple[Any, np.ndarray]]:
+    def start(self, batch: Any, images) -> list[tuple[Any, list[jax.Array]]]:
         """Starts `images`, uint8 `[B, S, S, 3]`; `batch` is given back with their scores.
 
         Returns:
-          The batches whose turn it is, one or none, each with its scores: float32
-          `[local B, S, S, C]`, this process's rows.
+          The batches whose turn it is, one or none, each with the scores of this process's rows,
+          which stay on their devices.
         """
         self._started.append((batch, self._predict_fn(self._variables, images)))
         return [self._take()] if len(self._started) == _BATCHES_AHEAD else []
 
-    def rest(self) -> Iterator[tuple[Any, np.ndarray]]:
-        """Yields the batches that are still on the devices, with their scores."""
+    def rest(self) -> Iterator[tuple[Any, list[jax.Array]]]:
+        """Yields the batches that are still computed, with their scores."""
         while self._started:
             yield self._take()
 
-    def _take(self) -> tuple[Any, np.ndarray]:
+    def _take(self) -> tuple[Any, list[jax.Array]]:
         batch, scores = self._started.popleft()
-        return batch, local_rows(scores)
+        return batch, local_row_arrays(scores)
 
 
-def label_from_scores(scores: np.ndarray, matrix: np.ndarray, hw: tuple[int, int]) -> np.ndarray:
-    """Maps one image's scores back to its original size and takes the best class.
+@functools.partial(jax.jit, static_argnames="size")
+def at_input_size(scores, size: int):
+    """Returns floating `[..., size, size, C]`: the scores of every pixel of the network's input.
 
     Args:
-      scores: float32 `[S, S, C]`, as `make_predict_fn`'s function returns them.
-      matrix: float64 `[2, 3]`, original pixel to input pixel (`warp.box_matrix`).
-      hw: original height and width.
-
-    Returns:
-      uint8 `[h, w]`, labels; the lowest of equally good ones; 0, the background, where the input
-      does not reach.
+      scores: `[..., h, h, C]`, as `make_predict_fn`'s function returns them.
+      size: side of the input.
     """
-    label = np.zeros(hw, np.uint8)
-    for place, strip, shown in unwarp.strips(scores, matrix, hw):
-        np.copyto(label[place], np.argmax(strip, axis=-1), where=shown, casting="unsafe")
-    return label
+    if scores.shape[-2] == size:
+        return scores
+    batch = resize(scores.reshape(-1, *scores.shape[-3:]), (size, size))
+    return batch.reshape(*scores.shape[:-3], *batch.shape[1:])

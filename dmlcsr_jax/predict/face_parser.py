@@ -321,7 +321,8 @@ class FaceParser:
         num_made = ahead if photograph.is_kept else len(matrices)
         inputs = [self._scorer.input(image, matrix) for matrix in matrices[:num_made]]
         photograph = photograph.for_finish()
-        return Views(item, photograph, faces, matrices, inputs, part, num_close=len(faces))
+        known = {"num_close": len(faces), "is_complete": is_complete}
+        return Views(item, photograph, faces, matrices, inputs, part, **known)
 
 
 def _as_list(photographs: Any) -> list[Any]:

@@ -10,7 +10,8 @@ from etils import epath
 
 from dmlcsr_jax.checkpoints import fingerprint, model
 from dmlcsr_jax.distributed.sharding import batch_sharding, replicated
-from dmlcsr_jax.evaluation.scores import LookAhead, make_predict_fn
+from dmlcsr_jax.evaluation.label_tiles import label_from_scores
+from dmlcsr_jax.evaluation.scores import LookAhead, at_input_size, make_predict_fn
 from dmlcsr_jax.models.dmlcsr import build_model
 
 
@@ -22,7 +23,7 @@ class JaxNetwork:
       variables: the network's `{"params", "batch_stats"}`.
       runtime: what runs it, in words.
       are_logits: whether its scores are logits, or mean probabilities of several views.
-      label: as of `OnnxNetwork`; None.
+      label: as of `OnnxNetwork`; None, for batches are faster.
     """
 
     label = None
@@ -57,6 +58,22 @@ class JaxNetwork:
         """Hexadecimal, the same for the same tensors."""
         return fingerprint.fingerprint(self.variables)
 
+    def label_of(
+        self, scores: jax.Array, matrix: np.ndarray, hw: tuple[int, int]
+    ) -> np.ndarray | None:
+        """Returns the label map, uint8 `hw`, of a view of a complete photograph.
+
+        Args:
+          scores: the view's, as the pipeline gives them.
+          matrix: float64 `[2, 3]`, photograph pixel to input pixel.
+          hw: the photograph's height and width.
+        """
+        return label_from_scores(scores, matrix, hw, self.metadata.image_size)
+
+    def on_host(self, scores: jax.Array) -> np.ndarray:
+        """Returns a view's scores as float32 `[S, S, C]`, one for each pixel of the input."""
+        return np.asarray(at_input_size(scores, self.metadata.image_size))
+
     def pipeline(self, batch_size: int) -> "_Pipeline":
         """Returns what batches of up to `batch_size` images are given to, one after the other."""
         splits = batch_size % self._mesh.size == 0
@@ -73,7 +90,7 @@ class _Pipeline:
         self._sharding = sharding
         self.rest = look_ahead.rest
 
-    def start(self, batch: Any, images: np.ndarray) -> list[tuple[Any, np.ndarray]]:
+    def start(self, batch: Any, images: np.ndarray) -> list[tuple[Any, list[jax.Array]]]:
         """As `LookAhead.start`, of a batch that is filled up with black images."""
         missing = self._batch_size - len(images)
         if missing:

@@ -56,6 +56,13 @@ class OnnxNetwork:
         with open(self._path, "rb") as file:
             return hashlib.file_digest(file, "sha256").hexdigest()
 
+    def label_of(self, scores: np.ndarray, matrix: np.ndarray, hw: tuple[int, int]) -> None:
+        """Returns None: the scores are on the host, where `Composite` makes label maps of them."""
+
+    def on_host(self, scores: np.ndarray) -> np.ndarray:
+        """Returns them: they are there."""
+        return scores
+
     def pipeline(self, batch_size: int) -> "OnnxNetwork":
         """Returns what batches of up to `batch_size` images are given to: this."""
         return self

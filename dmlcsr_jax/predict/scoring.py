@@ -58,6 +58,7 @@ class Views:
       part: a label whose probability is wanted too.
       num_close: how many of the views are close ones; 0: all.
       label: uint8 `[H, W]`, where the network labelled the photograph itself, without views.
+      is_complete: whether the only view shows all of the photograph.
       error: why it could not be loaded.
       composite: what the views' scores come to.
     """
@@ -70,6 +71,7 @@ class Views:
     part: int | None = None
     num_close: int = 0
     label: np.ndarray | None = None
+    is_complete: bool = False
     error: UserError | None = None
     composite: Composite | None = None
     added: list[concurrent.futures.Future] = dataclasses.field(default_factory=list)
@@ -124,8 +126,7 @@ class Scorer:
                 # Scores are large: no more than two batches of them wait.
                 if len(adding) >= 2 * batch_size:
                     adding.popleft().result()
-                arguments = (view + 1, row, views.matrices[view], self._network.are_logits)
-                adding.append(pool.submit(views.composite.add, *arguments))
+                adding.append(pool.submit(self._add, views, view, row))
                 views.added.append(adding[-1])
 
         def scored():
@@ -153,6 +154,17 @@ class Scorer:
         for batch in [*(start() if rows else ()), *pipeline.rest()]:
             give(*batch)
             yield from scored()
+
+    def _add(self, views: Views, view: int, scores: Any) -> None:
+        matrix, composite = views.matrices[view], views.composite
+        label = None
+        if views.is_complete and views.part is None:
+            label = self._network.label_of(scores, matrix, composite.label.shape)
+        if label is not None:
+            composite.set(label)
+        else:
+            scores = self._network.on_host(scores)
+            composite.add(view + 1, scores, matrix, self._network.are_logits)
 
     def input(self, image: np.ndarray, matrix: np.ndarray) -> np.ndarray:
         """Returns what the network is shown of a photograph, uint8 `[S, S, 3]`."""

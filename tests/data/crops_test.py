@@ -19,7 +19,7 @@ from dmlcsr_jax.data.warp import (
     warp_label,
 )
 from dmlcsr_jax.errors import UserError
-from dmlcsr_jax.evaluation.scores import label_from_scores
+from dmlcsr_jax.evaluation.label_tiles import label_from_scores
 
 
 def fit_alone(hw, size):
@@ -171,7 +171,7 @@ def test_evaluation_pastes_the_crop_back_and_leaves_background_around():
     label, matrix = batch["label"][0], batch["matrix"][0]
     seen = warp_label(label, matrix, 220, 255)
     scores = np.float32(seen[..., None] == np.arange(HELEN.num_classes))
-    back = label_from_scores(scores, matrix, label.shape)
+    back = label_from_scores(scores, matrix, label.shape, 220)
     # The longer side is 55: 5.5 pixels more; the square about (45, 47.5) has 66 pixels a side.
     shown = np.zeros((96, 96), bool)
     shown[15:81, 12:79] = True
@@ -184,7 +184,8 @@ def test_whole_images_are_shown_whole():
     scores = np.float32(np.random.default_rng(0).normal(size=(32, 32, 3)))
     scores[..., 0] = -9
     for hw in ((32, 32), (17, 40), (300, 211)):
-        assert (label_from_scores(scores, box_matrix(photograph_box(hw), 32), hw) > 0).all()
+        matrix = box_matrix(photograph_box(hw), 32)
+        assert (label_from_scores(scores, matrix, hw, 32) > 0).all()
 
 
 def test_a_set_without_boxes_cannot_be_cropped():

@@ -44,3 +44,5 @@ def test_the_rows_of_a_split_batch_are_in_order_and_once():
     split = sharding.put_batch(rows, mesh)
     np.testing.assert_array_equal(sharding.local_rows(split), rows)
     np.testing.assert_array_equal(sharding.local_rows(jax.device_put(rows)), rows)
+    for array in (split, jax.device_put(rows), jax.device_put(rows, sharding.replicated(mesh))):
+        np.testing.assert_array_equal(np.stack(sharding.local_row_arrays(array)), rows)

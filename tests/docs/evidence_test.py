@@ -10,6 +10,8 @@ from dmlcsr_jax.experiments.campaign import NAMES, open_experiment
 from dmlcsr_jax.experiments.record import read_record
 from docs import draw_evidence
 
+# That judge: FaceSynthetics' sample is small.
+NUM_IMAGES = {"fine_tuning": 50}
 DOCS = pathlib.Path(__file__).resolve().parents[2] / "docs"
 
 
@@ -17,7 +19,8 @@ DOCS = pathlib.Path(__file__).resolve().parents[2] / "docs"
 def test_every_record_is_of_a_run_whose_config_is_there(name):
     experiment = open_experiment(name)
     for path in (DOCS / "evidence" / name).glob("*.json"):
-        assert read_record(path, experiment.get_config(path.stem))["num_images"] == 400
+        record = read_record(path, experiment.get_config(path.stem))
+        assert record["num_images"] == NUM_IMAGES.get(name, 400)
 
 
 @pytest.mark.parametrize("name", NAMES)

@@ -4,11 +4,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-import scipy.ndimage
 import scipy.special
 
 from dmlcsr_jax.checkpoints.metadata import Metadata
-from dmlcsr_jax.data import label_sets, unwarp, warp
+from dmlcsr_jax.data import label_sets
 from dmlcsr_jax.distributed import sharding
 from dmlcsr_jax.errors import UserError
 from dmlcsr_jax.evaluation import scores as scores_lib
@@ -80,11 +79,15 @@ def normalized(images, metadata):
     return (pixels - MEAN) / STD
 
 
-def test_single_view_gives_logits_at_the_input_size(metadata, variables, images):
+def test_single_view_gives_the_networks_logits(metadata, variables, images):
     scores = scores_lib.make_predict_fn(StandIn(), metadata)(variables, images)
     assert scores.dtype == np.float32
+    assert scores.shape == (8, SIZE // 4, SIZE // 4, 11)
     np.testing.assert_allclose(
-        scores, reference_logits(variables, normalized(images, metadata)), rtol=1e-4, atol=1e-4
+        scores_lib.at_input_size(scores, SIZE),
+        reference_logits(variables, normalized(images, metadata)),
+        rtol=1e-4,
+        atol=1e-4,
     )
 
 
@@ -96,6 +99,7 @@ def test_flip_averages_with_left_and_right_exchanged(metadata, variables, images
     # Helen: brows are labels 2 and 3, eyes 4 and 5.
     mirrored = mirrored[:, :, ::-1][..., [0, 1, 3, 2, 5, 4, 6, 7, 8, 9, 10]]
     np.testing.assert_allclose(scores, (plain + mirrored) / 2, rtol=1e-4, atol=1e-5)
+    assert scores_lib.at_input_size(scores, SIZE).shape == scores.shape
 
 
 def test_scales_average_probabilities(metadata, variables, images):
@@ -146,38 +150,32 @@ def test_scores_are_split_as_the_images_whatever_xla_would_choose(metadata, vari
     np.testing.assert_allclose(split, as_xla_likes, rtol=1e-5, atol=1e-6)
 
 
-def test_look_ahead_starts_the_next_batch_before_it_waits_for_one():
+def test_look_ahead_starts_the_next_batch_before_it_gives_one():
     events = []
-
-    class Scores:
-        is_fully_addressable = True
-
-        def __init__(self, number):
-            self.number = number
-
-        def __array__(self, dtype=None, copy=None):
-            events.append(f"wait for {self.number}")
-            return np.full((2, 1), self.number)
 
     def predict(variables, number):
         assert variables == "variables"
         events.append(f"start {number}")
-        return Scores(number)
+        return jnp.full((2, 1), number)
+
+    def give(pairs):
+        for batch, rows in pairs:
+            events.append(f"give {batch}")
+            assert [int(row[0]) for row in rows] == [batch, batch]
 
     look_ahead = scores_lib.LookAhead(predict, "variables")
-    given = [pair for number in range(4) for pair in look_ahead.start(f"batch {number}", number)]
-    given += look_ahead.rest()
-    assert [batch for batch, _ in given] == [f"batch {number}" for number in range(4)]
-    assert [scores[0, 0] for _, scores in given] == list(range(4))
+    for number in range(4):
+        give(look_ahead.start(number, number))
+    give(look_ahead.rest())
     assert events == [
         "start 0",
         "start 1",
-        "wait for 0",
+        "give 0",
         "start 2",
-        "wait for 1",
+        "give 1",
         "start 3",
-        "wait for 2",
-        "wait for 3",
+        "give 2",
+        "give 3",
     ]
 
 
@@ -187,49 +185,3 @@ def test_look_ahead_starts_the_next_batch_before_it_waits_for_one():
 def test_impossible_scales_are_refused(metadata, scales):
     with pytest.raises(UserError, match="scales"):
         scores_lib.make_predict_fn(StandIn(), metadata, scales=scales)
-
-
-@pytest.mark.parametrize("hw", [(24, 24), (37, 61), (90, 40)])
-def test_label_from_scores_reads_bilinearly_at_the_original_pixels(hw):
-    scores = np.random.default_rng(2).normal(size=(SIZE, SIZE, 5)).astype(np.float32)
-    matrix = warp.box_matrix(warp.photograph_box(hw), SIZE)
-    label = scores_lib.label_from_scores(scores, matrix, hw)
-    rows, columns = np.mgrid[: hw[0], : hw[1]]
-    x, y = np.einsum("ij,jhw->ihw", matrix, np.stack([columns, rows, np.ones(hw)]))
-    read = np.stack(
-        [
-            scipy.ndimage.map_coordinates(scores[..., c], [y, x], order=1, mode="nearest")
-            for c in range(5)
-        ],
-        axis=-1,
-    )
-    assert label.shape == hw
-    assert label.dtype == np.uint8
-    # OpenCV reads at 1/32 of a pixel: where the two best classes are that close, either may win.
-    best = np.sort(read, axis=-1)
-    clear = best[..., -1] - best[..., -2] > 0.1
-    assert clear.mean() > 0.8
-    np.testing.assert_array_equal(label[clear], np.argmax(read, axis=-1)[clear])
-
-
-def test_large_photograph_in_strips_equals_one_piece(monkeypatch):
-    scores = np.random.default_rng(3).normal(size=(SIZE, SIZE, 5)).astype(np.float32)
-    hw = (301, 200)
-    matrix = warp.box_matrix(warp.photograph_box(hw), SIZE)
-    whole = scores_lib.label_from_scores(scores, matrix, hw)
-    monkeypatch.setattr(unwarp, "STRIP_SCORES", 7 * 200 * 5)
-    np.testing.assert_array_equal(scores_lib.label_from_scores(scores, matrix, hw), whole)
-
-
-def test_what_a_crop_does_not_show_is_background():
-    scores = np.random.default_rng(4).normal(size=(SIZE, SIZE, 5)).astype(np.float32)
-    scores[..., 0] = -100
-    for box in [(10, 5, 30, 25), (-20, 30, 12, 50), (-99, -99, 199, 199), (70, 0, 80, 9)]:
-        edges = np.array(box, np.float64) - 0.5
-        label = scores_lib.label_from_scores(scores, warp.box_matrix(edges, SIZE), (40, 60))
-        # A crop is a square about the box's centre.
-        side = max(box[2] - box[0], box[3] - box[1])
-        x, y = (box[0] + box[2]) / 2, (box[1] + box[3]) / 2
-        rows, columns = np.mgrid[:40, :60] + 0.5
-        shown = (abs(columns - x) < side / 2) & (abs(rows - y) < side / 2)
-        np.testing.assert_array_equal(label != 0, shown)

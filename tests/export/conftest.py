@@ -9,7 +9,7 @@ import small_checkpoints
 
 from dmlcsr_jax.checkpoints import model
 from dmlcsr_jax.data import synthetic, warp
-from dmlcsr_jax.evaluation.scores import make_predict_fn
+from dmlcsr_jax.evaluation.scores import at_input_size, make_predict_fn
 from dmlcsr_jax.export import program
 from dmlcsr_jax.models.dmlcsr import build_model
 
@@ -78,7 +78,7 @@ class Truth:
 
     def input_scores(self, images):
         """Returns float32 `[B, S, S, C]` of uint8 `[B, S, S, 3]`."""
-        return np.asarray(self._predict(self.variables, images))
+        return np.asarray(at_input_size(self._predict(self.variables, images), images.shape[1]))
 
     def scores(self, image):
         """Returns float32 `[H, W, C]` of a photograph."""
