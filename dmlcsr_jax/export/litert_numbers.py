@@ -10,7 +10,7 @@ _CONVOLUTION = qtyping.TFLOperationName.CONV_2D
 _DEPTHWISE = qtyping.TFLOperationName.DEPTHWISE_CONV_2D
 # Tensors are named after modules. As in `quantize`: all but the convolution that sees the
 # photograph and the one that says the logits; depthwise ones are operations of another kind.
-_INNER = r"^(?!.*(encoder/stem|parsing/logits)).*$"
+_INNER = r"^(?!.*(encoder/(stem_conv|conv1)/|parsing/logits/)).*$"
 _HALF = qtyping.OpQuantizationConfig(
     weight_tensor_config=qtyping.TensorQuantizationConfig(
         num_bits=16, dtype=qtyping.TensorDataType.FLOAT

@@ -58,9 +58,7 @@ class JaxNetwork:
         """Hexadecimal, the same for the same tensors."""
         return fingerprint.fingerprint(self.variables)
 
-    def label_of(
-        self, scores: jax.Array, matrix: np.ndarray, hw: tuple[int, int]
-    ) -> np.ndarray | None:
+    def label_of(self, scores: jax.Array, matrix: np.ndarray, hw: tuple[int, int]) -> np.ndarray:
         """Returns the label map, uint8 `hw`, of a view of a complete photograph.
 
         Args:

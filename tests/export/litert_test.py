@@ -89,8 +89,10 @@ def test_convolutions_in_8_bits_keep_the_scores(tiny_checkpoint, photographs, fa
     assert small.stat().st_size < 0.5 * plain.stat().st_size
     assert said(small)["quantized"] == "int8"
     tensors = interpreter.Interpreter(model_path=str(small)).get_tensor_details()
-    kernels = [tensor["dtype"] for tensor in tensors if len(tensor["shape"]) == 4]
-    assert np.int8 in kernels
+    kernels = [tensor for tensor in tensors if tuple(tensor["shape"][1:3]) == (3, 3)]
+    of_photograph = [kernel for kernel in kernels if kernel["shape"][3] == 3]
+    assert [kernel["dtype"] for kernel in of_photograph] == [np.float32]
+    assert np.int8 in {kernel["dtype"] for kernel in kernels}
     scores = run(plain, faces[0])
     error = np.abs(run(small, faces[0]) - scores)
     assert 0 < error.mean() < 0.2 * scores.std()
