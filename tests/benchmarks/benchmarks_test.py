@@ -40,6 +40,7 @@ def test_full_size():
     assert "0.97 M parameters" in finished.stdout
 
 
+@pytest.mark.slow
 def test_losses():
     rows = table(
         run("losses", "--shape", "2", "8", "8", "--classes=3", "--repeats=1", "--memory_size=17")
@@ -148,6 +149,7 @@ def test_predict():
     assert min(min(numbers) for numbers in rows.values()) > 0
 
 
+@pytest.mark.slow
 def test_decoupling():
     rows = table(run("decoupling", "--config=configs/synthetic.py", "--image_size=32"))
     assert list(rows) == ["without edges", "with edges", "fed back"]
