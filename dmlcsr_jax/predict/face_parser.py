@@ -72,7 +72,7 @@ class FaceParser:
           wide_margin: the same of a second view of each face that is found, which labels what no
             first view shows, such as hair and clothes; 0: there is none; None: 0.8, or 0 where the
             network was trained on crops or the margin is as wide.
-          dtype: of the computation, "float32" or "bfloat16".
+          dtype: of the computation, "float32" or, on JAX and OpenVINO, "bfloat16".
           backend: "jax", or for a `model.onnx` and for "default", which is there so too,
             "openvino" or "onnx"; None: the fastest that is installed and runs it.
 

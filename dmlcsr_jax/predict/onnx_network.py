@@ -37,14 +37,16 @@ class OnnxNetwork:
           UserError: where the runtime or the file is missing, it is no such file, or an option asks
             for another program than the one that is in the file.
         """
-        if tuple(scales) != (1.0,) or dtype != "float32":
+        if tuple(scales) != (1.0,):
             raise UserError(
-                f"{os.fspath(path)} runs at the size and in the numbers that it was exported with; "
-                "leave scales and dtype, or give the checkpoint."
+                f"{os.fspath(path)} runs at the size that it was exported with; leave scales, or "
+                "give the checkpoint."
             )
+        if dtype not in ("float32", "bfloat16"):
+            raise UserError(f"the dtype is {dtype!r}; it must be float32 or bfloat16.")
         self._path = path
         self._flip = flip
-        self._parser = OnnxParser(path, backend=backend)
+        self._parser = OnnxParser(path, backend=backend, dtype=dtype)
         self.metadata = self._parser.metadata
         self.runtime = self._parser.runtime
         self.are_logits = not flip

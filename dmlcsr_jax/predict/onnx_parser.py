@@ -22,7 +22,12 @@ class OnnxParser:
     """
 
     def __init__(
-        self, path: str | os.PathLike, *, backend: str | None = None, num_threads: int = 0
+        self,
+        path: str | os.PathLike,
+        *,
+        backend: str | None = None,
+        num_threads: int = 0,
+        dtype: str = "float32",
     ):
         """Loads the model.
 
@@ -30,15 +35,16 @@ class OnnxParser:
           path: the file.
           backend: as `open_model` takes it.
           num_threads: that compute; 0: one a core.
+          dtype: as `open_model` takes it.
 
         Raises:
-          UserError: where the runtime or the file is missing, or it is no model of this project.
+          UserError: as `open_model`, or where it is no model of this project.
         """
-        self._model = open_model(path, backend, num_threads)
+        self._model = open_model(path, backend, num_threads, dtype)
         self._lock = threading.Lock()
         self.metadata = from_properties(self._model.properties, os.fspath(path))
         self.label_set = self.metadata.label_set
-        numbers = "8 bits" if self._model.properties.get("quantized") else "float32"
+        numbers = "8 bits" if self._model.properties.get("quantized") else dtype
         self.runtime = f"{self._model.name}, {numbers}"
         if "labels" not in self._model.outputs:
             raise UserError(

@@ -49,11 +49,11 @@ class OnnxRuntime:
 
 
 class OpenVino:
-    """A model on OpenVINO, in float32; the attributes are those of `OnnxRuntime`."""
+    """A model on OpenVINO; the attributes are those of `OnnxRuntime`."""
 
     name = "OpenVINO"
 
-    def __init__(self, path: str, num_threads: int):
+    def __init__(self, path: str, num_threads: int, dtype: str):
         """Loads the model at `path` for `num_threads` threads; 0: one a core."""
         # OpenVINO reports to its makers that it is imported, unless it lacks this.
         sys.modules.setdefault("openvino_telemetry", None)
@@ -71,7 +71,8 @@ class OpenVino:
         self.hw = (shape[1].get_length(), shape[2].get_length()) if is_fixed else None
         self.outputs = [name for output in model.outputs for name in output.names]
         # Of itself it computes in bfloat16 where the processor can.
-        options = {"INFERENCE_PRECISION_HINT": "f32", "PERFORMANCE_HINT": "LATENCY"}
+        precision = {"float32": "f32", "bfloat16": "bf16"}[dtype]
+        options = {"INFERENCE_PRECISION_HINT": precision, "PERFORMANCE_HINT": "LATENCY"}
         if num_threads:
             options["INFERENCE_NUM_THREADS"] = num_threads
         self._compiled = core.compile_model(model, "CPU", options)
@@ -82,7 +83,10 @@ class OpenVino:
 
 
 def open_model(
-    path: str | os.PathLike, backend: str | None = None, num_threads: int = 0
+    path: str | os.PathLike,
+    backend: str | None = None,
+    num_threads: int = 0,
+    dtype: str = "float32",
 ) -> OnnxRuntime | OpenVino:
     """Loads an ONNX model.
 
@@ -90,9 +94,11 @@ def open_model(
       path: the file.
       backend: one of `BACKENDS`; None: the first that is installed.
       num_threads: that compute; 0: one a core.
+      dtype: of the computation, "float32" or, on OpenVINO alone, "bfloat16".
 
     Raises:
-      UserError: where the runtime or the file is missing, or it is no complete ONNX model.
+      UserError: where the runtime or the file is missing, it is no complete ONNX model, or the
+        runtime does not compute so.
     """
     name = os.fspath(path)
     if backend is not None and backend not in BACKENDS:
@@ -105,7 +111,11 @@ def open_model(
         )
     if not os.path.isfile(name):
         raise UserError(f"{name} is not a file; name one that `dmlcsr-export` wrote.")
-    return {"onnx": OnnxRuntime, "openvino": OpenVino}[found[0]](name, num_threads)
+    if found[0] == "openvino":
+        return OpenVino(name, num_threads, dtype)
+    if dtype != "float32":
+        raise UserError(f"ONNX Runtime computes in float32, not in {dtype}; OpenVINO does in both.")
+    return OnnxRuntime(name, num_threads)
 
 
 def installed() -> list[str]:

@@ -163,8 +163,9 @@ def test_predict_takes_it_as_its_checkpoint(exported, faces, tmp_path, capsys):
 @pytest.mark.parametrize(
     ("options", "sentence"),
     [
-        ({"scales": (0.5, 1.0)}, "runs at the size and in the numbers"),
-        ({"dtype": "bfloat16"}, "runs at the size and in the numbers"),
+        ({"scales": (0.5, 1.0)}, "runs at the size that it was exported with"),
+        ({"dtype": "float64"}, "'float64'; it must be float32 or bfloat16"),
+        ({"dtype": "bfloat16", "backend": "onnx"}, "computes in float32, not in bfloat16"),
         ({"backend": "jax"}, "does not run on JAX; give the checkpoint"),
         ({"backend": "tpu"}, "backend 'tpu' is unknown: choose one of jax, openvino, onnx"),
     ],
@@ -172,6 +173,21 @@ def test_predict_takes_it_as_its_checkpoint(exported, faces, tmp_path, capsys):
 def test_face_parser_refuses_what_a_file_cannot_do(exported, options, sentence):
     with pytest.raises(UserError, match=sentence):
         FaceParser(exported, **options)
+
+
+def test_openvino_computes_in_bfloat16_where_it_is_told(exported, faces):
+    pytest.importorskip("openvino", reason="needs pip install 'dmlcsr_jax[openvino]'")
+    exact, rounded = (
+        OnnxParser(exported, backend="openvino", dtype=dtype) for dtype in ("float32", "bfloat16")
+    )
+    assert rounded.runtime == "OpenVINO, bfloat16"
+    images = np.random.default_rng(0).integers(0, 256, (2, 32, 32, 3), np.uint8)
+    scores = exact.scores(images)
+    # Where the processor cannot, OpenVINO computes in float32 all the same.
+    assert np.abs(rounded.scores(images) - scores).max() < 0.1 * np.abs(scores).max()
+    parser = FaceParser(exported, backend="openvino", dtype="bfloat16")
+    agreeing = parser.parse(faces[0]) == exact.labels(faces[0])
+    assert agreeing.mean() > 0.9
 
 
 @pytest.mark.parametrize("backend", ["onnx", "openvino"])
