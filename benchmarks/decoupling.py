@@ -24,10 +24,11 @@ import tabulate
 from dmlcsr_jax.checkpoints.metadata import Metadata
 from dmlcsr_jax.models import build_model
 
+# Whether the edge branch runs beside, and whether it is fed back.
 NETWORKS = {
-    "without edges": {"edges": False},
-    "with edges": {"edges": True},
-    "fed back": {"edges": False, "edge_feedback": True},
+    "without edges": (False, False),
+    "with edges": (True, False),
+    "fed back": (False, True),
 }
 
 
@@ -43,7 +44,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     metadata = Metadata.from_config(config)
     images = jnp.zeros((1, metadata.image_size, metadata.image_size, 3))
     rows, runs = [], []
-    for edges, feedback in ((n["edges"], n.get("edge_feedback", False)) for n in NETWORKS.values()):
+    for edges, feedback in NETWORKS.values():
         model = build_model(dataclasses.replace(metadata, edge_feedback=feedback))
         init = functools.partial(model.init, train=False, edges=edges)
         variables = jax.jit(init)(jax.random.key(0), images)

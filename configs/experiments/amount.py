@@ -13,8 +13,7 @@ _STARTS = {"pretrained": {}, "scratch": {"model.pretrained": "", "optim.encoder_
 
 
 def _epochs(count: int) -> dict[str, int]:
-    epochs = max(1, round(_STEPS / (count // base.BATCH_SIZE)))
-    return dict.fromkeys(("train.num_epochs", "csr.start_epoch", "eval.every_epochs"), epochs)
+    return base.lasting(max(1, round(_STEPS / (count // base.BATCH_SIZE))))
 
 
 BASELINE = "{group}_708"

@@ -47,6 +47,12 @@ def get_config() -> ConfigDict:
     return config
 
 
+def lasting(num_epochs: int) -> dict[str, int]:
+    """Returns the fields of a run of so many epochs, without cycles and evaluated at its end."""
+    names = ("train.num_epochs", "csr.start_epoch", "eval.every_epochs")
+    return dict.fromkeys(names, num_epochs)
+
+
 def run_config(
     runs: Mapping[str, Mapping[str, Any]], name: str, config: ConfigDict | None = None
 ) -> ConfigDict:

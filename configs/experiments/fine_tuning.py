@@ -22,8 +22,7 @@ _STARTS = {"model": {}, "imagenet": _IMAGENET}
 
 def _epochs(count: int) -> dict[str, int]:
     epochs = _STEPS // (count // fine_tune.get_config().train.batch_size)
-    names = ("train.num_epochs", "csr.start_epoch", "eval.every_epochs", "log.panels_every_epochs")
-    return dict.fromkeys(names, epochs)
+    return base.lasting(epochs) | {"log.panels_every_epochs": epochs}
 
 
 BASELINE = "imagenet_{last}"

@@ -97,8 +97,7 @@ def local_rows(array: jax.Array) -> np.ndarray:
     """
     if array.is_fully_addressable:
         return np.asarray(array)
-    by_start = {shard.index[0].start or 0: shard for shard in array.addressable_shards}
-    return np.concatenate([np.asarray(by_start[start].data) for start in sorted(by_start)])
+    return np.concatenate([np.asarray(piece) for piece in _local_pieces(array)])
 
 
 def local_row_arrays(array: jax.Array) -> list[jax.Array]:
@@ -107,8 +106,13 @@ def local_row_arrays(array: jax.Array) -> list[jax.Array]:
     Args:
       array: as `local_rows` takes it.
     """
+    return [row for piece in _local_pieces(array) for row in piece]
+
+
+def _local_pieces(array: jax.Array) -> list[jax.Array]:
+    """Returns the parts of a batch on this process's devices, in order and each once."""
     by_start = {shard.index[0].start or 0: shard.data for shard in array.addressable_shards}
-    return [row for start in sorted(by_start) for row in by_start[start]]
+    return [by_start[start] for start in sorted(by_start)]
 
 
 def complete_array(array) -> np.ndarray:

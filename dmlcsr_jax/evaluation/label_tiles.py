@@ -37,11 +37,13 @@ def label_from_scores(
     left, top, right, bottom = unwarp.reach(matrix, size, hw)
     extent = max(right - left, bottom - top)
     side = next((side for side in SIDES if side >= extent), SIDES[-1])
+    # Of rows and columns: pixels of the input by the photograph's, and where the first one lies.
+    scale, start = matrix[[1, 0], [1, 0]], matrix[[1, 0], 2]
     tiles = []
     for y in range(top, bottom, side):
         for x in range(left, right, side):
-            lines = matrix[[1, 0], [1, 0]], matrix[[1, 0], 2] + matrix[[1, 0], [1, 0]] * (y, x)
-            tiles.append((y, x, _label_tile(scores, *map(np.float32, lines), size, side)))
+            lines = np.float32([scale, start + scale * (y, x)])
+            tiles.append((y, x, _label_tile(scores, *lines, size, side)))
     for y, x, tile in tiles:
         place = slice(y, min(y + side, bottom)), slice(x, min(x + side, right))
         label[place] = np.asarray(tile)[: place[0].stop - y, : place[1].stop - x]

@@ -117,7 +117,4 @@ def at_input_size(scores, size: int):
       scores: `[..., h, h, C]`, as `make_predict_fn`'s function returns them.
       size: side of the input.
     """
-    if scores.shape[-2] == size:
-        return scores
-    batch = resize(scores.reshape(-1, *scores.shape[-3:]), (size, size))
-    return batch.reshape(*scores.shape[:-3], *batch.shape[1:])
+    return resize(scores, (size, size))

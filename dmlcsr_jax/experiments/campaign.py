@@ -57,7 +57,8 @@ def run_campaign(
     experiment = open_experiment(name)
     runs = [run for run in run_names(experiment) if run.startswith(only)]
     if not runs:
-        raise UserError(f"no run of {name} begins with {only!r}; they are {_listed(experiment)}.")
+        names = ", ".join(experiment.RUNS)
+        raise UserError(f"no run of {name} begins with {only!r}; they are {names}.")
     records = {run: out / name / f"{run}.json" for run in runs}
     missing = [
         run for run, path in records.items() if not read_record(path, experiment.get_config(run))
@@ -82,10 +83,6 @@ def run_campaign(
             flush=True,
         )
     return 0
-
-
-def _listed(experiment: ModuleType) -> str:
-    return ", ".join(experiment.RUNS)
 
 
 def command(name: str, run: str, root: str, workdir: pathlib.Path) -> list[str]:

@@ -38,7 +38,8 @@ def read_record(path: pathlib.Path, config) -> dict[str, Any] | None:
         return None
     except (KeyError, TypeError, ValueError) as error:
         raise UserError(f"{path} is no record of a run; delete it to run again.") from error
-    if differing := differences(*_comparable(fields, fields_of(config))):
+    now = fields_of(config)
+    if differing := differences(_completed(fields, now), now):
         raise UserError(f"{path} is of another config: {differing}; delete it to run again.")
     return record
 
@@ -47,19 +48,16 @@ def find_same(out: pathlib.Path, config) -> pathlib.Path | None:
     """Returns the record, of any experiment in `out`, of a run by the same config."""
     fields = fields_of(config)
     for path in sorted(out.glob("*/*.json")):
-        recorded, now = _comparable(json.loads(path.read_text())["config"], fields)
-        if recorded == now:
+        recorded = json.loads(path.read_text()).get("config")
+        if recorded and _completed(recorded, fields) == fields:
             return path
     return None
 
 
-def _comparable(
-    recorded: dict[str, Any], fields: dict[str, Any]
-) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Returns both, the former with the defaults of the fields that are newer than the record."""
+def _completed(recorded: dict[str, Any], fields: dict[str, Any]) -> dict[str, Any]:
+    """Returns a record's fields with the defaults of those of `fields` that are newer than it."""
     defaults = config_lib.flatten(default.get_config())
-    newer = {name: defaults[name] for name in fields.keys() - recorded.keys()}
-    return recorded | newer, fields
+    return recorded | {name: defaults[name] for name in fields.keys() - recorded.keys()}
 
 
 def write_record(path: pathlib.Path, config, metrics: dict[str, Any]) -> None:

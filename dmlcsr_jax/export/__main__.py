@@ -19,10 +19,11 @@ web/ becomes a static page that parses photographs inside the browser, and that
 the package's own, the extra `onnx` or `openvino` is enough.
 """
 
+import contextlib
 import functools
 import json
 import pathlib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 from dmlcsr_jax.errors import UserError, exit_on_user_error
 from dmlcsr_jax.export.arguments import parse_arguments
@@ -70,13 +71,18 @@ def _load(arguments, *, plain: bool):
     return core, metadata.image_size, describe(metadata, fingerprint(variables))
 
 
-def _onnx(arguments):
+@contextlib.contextmanager
+def _needs_extra(extra: str, path: str) -> Iterator[None]:
+    """Says which extra `path` needs where an import within finds a package missing."""
     try:
-        from dmlcsr_jax.export.onnx_graph import make_onnx
+        yield
     except ModuleNotFoundError as error:
-        raise UserError(
-            f"{arguments.to} needs {error.name}: pip install 'dmlcsr_jax[export]'."
-        ) from error
+        raise UserError(f"{path} needs {error.name}: pip install 'dmlcsr_jax[{extra}]'.") from error
+
+
+def _onnx(arguments):
+    with _needs_extra("export", arguments.to):
+        from dmlcsr_jax.export.onnx_graph import make_onnx
     core, size, description = _load(arguments, plain=True)
     inputs = None
     if arguments.quantize:
@@ -99,12 +105,8 @@ def _onnx(arguments):
 
 
 def _litert(arguments):
-    try:
+    with _needs_extra("litert", arguments.to):
         from dmlcsr_jax.export import litert, litert_numbers
-    except ModuleNotFoundError as error:
-        raise UserError(
-            f"{arguments.to} needs {error.name}: pip install 'dmlcsr_jax[litert]'."
-        ) from error
     from dmlcsr_jax.export.program import make_program
 
     core, size, description = _load(arguments, plain=True)

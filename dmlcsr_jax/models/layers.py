@@ -43,22 +43,22 @@ def resize(x, hw):
     further from the exact numbers, and wrong at a side of one pixel.
 
     Args:
-      x: floating `[B, H, W, C]`.
+      x: floating `[..., H, W, C]`.
       hw: height and width of the result.
 
     Returns:
-      `[B, *hw, C]` of x's dtype; interpolated in float32 at least.
+      `[..., *hw, C]` of x's dtype; interpolated in float32 at least.
     """
     height, width = hw
-    if x.shape[1:3] == (height, width):
+    if x.shape[-3:-1] == (height, width):
         return x
     dtype = storage_dtype(x.dtype)
-    rows = jnp.asarray(interpolation_matrix(height, x.shape[1]), dtype)
-    columns = jnp.asarray(interpolation_matrix(width, x.shape[2]), dtype)
+    rows = jnp.asarray(interpolation_matrix(height, x.shape[-3]), dtype)
+    columns = jnp.asarray(interpolation_matrix(width, x.shape[-2]), dtype)
     # The smaller intermediate first; full precision, because positions are not bfloat16 numbers.
     einsum = functools.partial(jnp.einsum, precision=lax.Precision.HIGHEST)
-    y = einsum("pj,bijc->bipc", columns, x.astype(dtype))
-    return einsum("oi,bipc->bopc", rows, y).astype(x.dtype)
+    y = einsum("pj,...ijc->...ipc", columns, x.astype(dtype))
+    return einsum("oi,...ipc->...opc", rows, y).astype(x.dtype)
 
 
 def max_pool(x):
