@@ -20,7 +20,7 @@ from dmlcsr_jax.data.label_sets import LabelSet
 from dmlcsr_jax.distributed import sharding
 from dmlcsr_jax.distributed.progress import progress_bar
 from dmlcsr_jax.evaluation import metrics
-from dmlcsr_jax.evaluation.label_tiles import label_from_scores
+from dmlcsr_jax.evaluation.label_tiles import counts_from_scores, label_from_scores
 from dmlcsr_jax.evaluation.scores import LookAhead, PredictFn
 
 
@@ -209,6 +209,9 @@ def _closable(batches: Iterable[Mapping[str, Any]]) -> Generator[Mapping[str, An
             batches.close()
 
 
+_EVERY_LABEL = np.arange(256, dtype=np.uint8)
+
+
 class _Tally:
     """Counts of one process; images may be added from several threads, in any order."""
 
@@ -221,8 +224,8 @@ class _Tally:
     ):
         self._label_set = label_set
         self._num_worst = num_worst
-        self._label_table = label_table
-        self._prediction_table = prediction_table
+        self._label_table = _EVERY_LABEL if label_table is None else label_table
+        self._prediction_table = _EVERY_LABEL if prediction_table is None else prediction_table
         self._confusion = np.zeros((label_set.num_classes,) * 2, np.int64)
         self._boundary_confusion = np.zeros_like(self._confusion)
         self._num_images = 0
@@ -232,18 +235,16 @@ class _Tally:
 
     def add(self, batch: Mapping[str, Any], row: int, scores: jax.Array) -> None:
         """Counts one image of a batch, given its scores `[h, h, C]`."""
-        size = batch["image"].shape[1]
-        label, matrix = batch["label"][row], batch["matrix"][row]
-        prediction = label_from_scores(scores, matrix, label.shape, size)
-        if self._label_table is not None:
-            label = self._label_table[label]
-        if self._prediction_table is not None:
-            prediction = self._prediction_table[prediction]
-        classes = self._label_set.num_classes, self._label_set.ignore_label
-        confusion = metrics.confusion_matrix(label, prediction, *classes)
-        near = metrics.near_boundary(label, ignore_label=self._label_set.ignore_label)
-        boundary_confusion = metrics.confusion_matrix(label[near], prediction[near], *classes)
-        index, name = int(batch["index"][row]), str(batch["name"][row])
+        size, matrix = batch["image"].shape[1], batch["matrix"][row]
+        label = self._label_table[batch["label"][row]]
+        num_classes, ignore_label = self._label_set.num_classes, self._label_set.ignore_label
+        kinds = metrics.kinds_of_pixels(label, num_classes, ignore_label)
+        counts = counts_from_scores(scores, matrix, kinds, size, 2 * num_classes)
+        taken_for = self._prediction_table[: scores.shape[-1]]
+        counts = counts @ np.eye(num_classes, dtype=np.int64)[taken_for]
+        boundary_confusion = counts[num_classes:]
+        confusion = counts[:num_classes] + boundary_confusion
+        index = int(batch["index"][row])
         score = image_score(confusion, self._label_set)
         with self._lock:
             self._confusion += confusion
@@ -254,15 +255,16 @@ class _Tally:
             self._scores.append(score)
             if not self._is_among_worst(score, index):
                 return
-            ignore_label = self._label_set.ignore_label
-            record = ImageRecord(
-                index=index,
-                name=name,
-                score=score,
-                image=np.array(batch["image"][row]),
-                label=warp.warp_label(label, matrix, size, ignore_label),
-                prediction=warp.warp_label(prediction, matrix, size, ignore_label),
-            )
+        prediction = self._prediction_table[label_from_scores(scores, matrix, label.shape, size)]
+        record = ImageRecord(
+            index=index,
+            name=str(batch["name"][row]),
+            score=score,
+            image=np.array(batch["image"][row]),
+            label=warp.warp_label(label, matrix, size, ignore_label),
+            prediction=warp.warp_label(prediction, matrix, size, ignore_label),
+        )
+        with self._lock:
             self._worst = _worst_of([*self._worst, record], self._num_worst)
 
     def _is_among_worst(self, score: float, index: int) -> bool:

@@ -1,9 +1,10 @@
-"""From a view's scores to the photograph's label map, on the device, a tile at a time.
+"""From a view's scores to the photograph's label map or its counts, on the device, in tiles.
 
-One byte a pixel comes to the host instead of every class's score.
+One byte a pixel, or the counts alone, come to the host instead of every class's score.
 """
 
 import functools
+from collections.abc import Iterator
 
 import jax
 import jax.numpy as jnp
@@ -34,20 +35,62 @@ def label_from_scores(
       not reach.
     """
     label = np.zeros(hw, np.uint8)
+    # A list, so that all tiles are started before the first is waited for.
+    for place, tile in list(_tiles(scores, matrix, hw, size)):
+        height, width = label[place].shape
+        label[place] = np.asarray(tile)[:height, :width]
+    return label
+
+
+def counts_from_scores(
+    scores: jax.Array | np.ndarray,
+    matrix: np.ndarray,
+    kinds: np.ndarray,
+    size: int,
+    num_kinds: int,
+) -> np.ndarray:
+    """Counts the labels of the pixels of each kind; the label map stays where it is made.
+
+    Args:
+      scores: as of `label_from_scores`, whose labels are counted.
+      matrix: as of `label_from_scores`.
+      kinds: int16 `[H, W]`, of each original pixel, below `num_kinds`; -1: not counted.
+      size: as of `label_from_scores`.
+      num_kinds: K.
+
+    Returns:
+      int64 `[K, C]`, pixels by kind (row) and label.
+    """
+    started = []
+    for place, tile in _tiles(scores, matrix, kinds.shape, size):
+        inside = kinds[place]
+        missing = [
+            (0, side - length) for side, length in zip(tile.shape, inside.shape, strict=True)
+        ]
+        padded = np.pad(inside, missing, constant_values=-1)
+        started.append(_count_pairs(padded, tile, num_kinds, scores.shape[-1]))
+    counts = np.zeros((num_kinds, scores.shape[-1]), np.int64)
+    for pairs in started:
+        counts += np.asarray(pairs)
+    totals = np.bincount(kinds.ravel() + 1, minlength=num_kinds + 1)[1:]
+    counts[:, 0] += totals - counts.sum(axis=1)  # Where the input does not reach.
+    return counts
+
+
+def _tiles(
+    scores, matrix: np.ndarray, hw: tuple[int, int], size: int
+) -> Iterator[tuple[tuple[slice, slice], jax.Array]]:
+    """Yields places of the photograph, and uint8 `[side, side]` whose beginning is its labels."""
     left, top, right, bottom = unwarp.reach(matrix, size, hw)
     extent = max(right - left, bottom - top)
     side = next((side for side in SIDES if side >= extent), SIDES[-1])
     # Of rows and columns: pixels of the input by the photograph's, and where the first one lies.
     scale, start = matrix[[1, 0], [1, 0]], matrix[[1, 0], 2]
-    tiles = []
     for y in range(top, bottom, side):
         for x in range(left, right, side):
             lines = np.float32([scale, start + scale * (y, x)])
-            tiles.append((y, x, _label_tile(scores, *lines, size, side)))
-    for y, x, tile in tiles:
-        place = slice(y, min(y + side, bottom)), slice(x, min(x + side, right))
-        label[place] = np.asarray(tile)[: place[0].stop - y, : place[1].stop - x]
-    return label
+            place = slice(y, min(y + side, bottom)), slice(x, min(x + side, right))
+            yield place, _label_tile(scores, *lines, size, side)
 
 
 @functools.partial(jax.jit, static_argnames=("size", "side"))
@@ -69,3 +112,13 @@ def _label_tile(scores, scale, offset, size: int, side: int):
     rows, columns = product(jnp.maximum(1 - distance, 0), resize)
     by_class = jnp.transpose(scores, (2, 0, 1))
     return jnp.argmax(product(rows, product(by_class, columns.T)), axis=0).astype(jnp.uint8)
+
+
+@functools.partial(jax.jit, static_argnames=("num_kinds", "num_classes"))
+def _count_pairs(truth, label, num_kinds: int, num_classes: int):
+    """Returns int32 `[num_kinds, num_classes]`, pixels by kind (-1: none) and label."""
+    # A product of indicators is as fast on every device; additions one by one are not.
+    kinds = truth.ravel() == jnp.arange(num_kinds, dtype=truth.dtype)[:, None]
+    classes = label.ravel() == jnp.arange(num_classes, dtype=label.dtype)[:, None]
+    operands = kinds.astype(jnp.int8), classes.astype(jnp.int8)
+    return lax.dot_general(*operands, (((1,), (1,)), ((), ())), preferred_element_type=jnp.int32)

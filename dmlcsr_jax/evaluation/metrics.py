@@ -35,16 +35,39 @@ def confusion_matrix(label, prediction, num_classes, ignore_label=255):
     counted = label != ignore_label
     truth = label[counted].astype(np.int64)
     predicted = prediction[counted].astype(np.int64)
-    for name, values in (("label", truth), ("prediction", predicted)):
-        if values.size and not (values.min() >= 0 and values.max() < num_classes):
-            wrong = values.min() if values.min() < 0 else values.max()
-            raise UserError(
-                f"the {name} contains the value {wrong}; with {num_classes} classes values must be "
-                f"0 to {num_classes - 1}"
-                + (f" or the ignore label {ignore_label}." if name == "label" else ".")
-            )
+    _check_classes(truth, num_classes, "label", f" or the ignore label {ignore_label}")
+    _check_classes(predicted, num_classes, "prediction")
     counts = np.bincount(num_classes * truth + predicted, minlength=num_classes**2)
     return counts.reshape(num_classes, num_classes)
+
+
+def _check_classes(values, num_classes, name, others=""):
+    if values.size and not (values.min() >= 0 and values.max() < num_classes):
+        wrong = values.min() if values.min() < 0 else values.max()
+        raise UserError(
+            f"the {name} contains the value {wrong}; with {num_classes} classes values must be "
+            f"0 to {num_classes - 1}{others}."
+        )
+
+
+def kinds_of_pixels(label, num_classes, ignore_label=255):
+    """Tells pixels apart by class and by whether they are near a boundary.
+
+    Args:
+      label: uint8 `[H, W]`, 0 to `num_classes - 1`, and `ignore_label`.
+      num_classes: number of classes, C.
+      ignore_label: label of pixels that do not count.
+
+    Returns:
+      int16 `[H, W]`: the class, C more near a boundary (`near_boundary`), -1 where it is ignored.
+
+    Raises:
+      UserError: where a counted value is no class.
+    """
+    counted = label != ignore_label
+    _check_classes(label[counted], num_classes, "label", f" or the ignore label {ignore_label}")
+    near = near_boundary(label, ignore_label=ignore_label)
+    return np.where(counted, label + np.int16(num_classes) * near, np.int16(-1))
 
 
 def near_boundary(label, width=2, ignore_label=255):

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 import scipy.ndimage
+import sklearn.metrics
 
 from dmlcsr_jax.data import warp
 from dmlcsr_jax.evaluation import label_tiles
@@ -64,3 +65,28 @@ def test_what_a_crop_does_not_show_is_background():
         rows, columns = np.mgrid[:40, :60] + 0.5
         shown = (abs(columns - x) < side / 2) & (abs(rows - y) < side / 2)
         np.testing.assert_array_equal(label != 0, shown)
+
+
+@pytest.mark.parametrize("box", [(0, 0, 60, 40), (10, 5, 30, 25), (70, 0, 80, 9)])
+def test_counts_are_those_of_the_label_map(box, monkeypatch):
+    monkeypatch.setattr(label_tiles, "SIDES", (16,))
+    rng = np.random.default_rng(5)
+    scores = rng.normal(size=(SIZE, SIZE, 5)).astype(np.float32)
+    matrix = warp.box_matrix(np.array(box, np.float64) - 0.5, SIZE)
+    kinds = rng.integers(-1, 5, (40, 60)).astype(np.int16)
+    counts = label_tiles.counts_from_scores(scores, matrix, kinds, SIZE, num_kinds=5)
+    label = label_tiles.label_from_scores(scores, matrix, kinds.shape, SIZE)
+    expected = sklearn.metrics.confusion_matrix(
+        kinds[kinds >= 0], label[kinds >= 0], labels=range(5)
+    )
+    np.testing.assert_array_equal(counts, expected)
+    assert counts.dtype == np.int64
+
+
+def test_kinds_that_no_pixel_has_are_counted_as_none():
+    scores = np.zeros((SIZE, SIZE, 3), np.float32)
+    matrix = warp.box_matrix(warp.photograph_box((20, 20)), SIZE)
+    kinds = np.full((20, 20), -1, np.int16)
+    kinds[3, 4] = 2
+    counts = label_tiles.counts_from_scores(scores, matrix, kinds, SIZE, num_kinds=4)
+    np.testing.assert_array_equal(counts, [[0, 0, 0], [0, 0, 0], [1, 0, 0], [0, 0, 0]])
