@@ -29,16 +29,25 @@ _TAPS = """
 {axis}_second_weight = Cast<to=6>({axis}_second_long)
 """
 
+# Runtimes multiply lines of `3 size` numbers much faster than pixels of three.
+_WEIGHTS = """
+{side}_pixel_weight = Unsqueeze(column_{tap}_weight, last_axis)
+{side}_pixel_weights = Tile({side}_pixel_weight, by_channels)
+{side}_weight = Reshape({side}_pixel_weights, minus_one)
+"""
+
 _BLENDED = """
 {row}_strip = Gather<axis=1>(images, row_{row})
-{row}_left_bytes = Gather<axis=2>({row}_strip, column_first)
-{row}_right_bytes = Gather<axis=2>({row}_strip, column_second)
+{row}_left_pixels = Gather<axis=2>({row}_strip, column_first)
+{row}_right_pixels = Gather<axis=2>({row}_strip, column_second)
+{row}_left_bytes = Reshape({row}_left_pixels, lines_shape)
+{row}_right_bytes = Reshape({row}_right_pixels, lines_shape)
 {row}_left = Cast<to=6>({row}_left_bytes)
 {row}_right = Cast<to=6>({row}_right_bytes)
 {row}_left_part = Mul({row}_left, left_weight)
 {row}_right_part = Mul({row}_right, right_weight)
 {row}_row = Add({row}_left_part, {row}_right_part)
-{row}_row_weight = Unsqueeze(row_{row}_weight, last_axes)
+{row}_row_weight = Unsqueeze(row_{row}_weight, last_axis)
 {row}_part = Mul({row}_row, {row}_row_weight)
 """
 
@@ -87,7 +96,10 @@ def before(size: int, opset: int) -> str:
         "int64[1] size": _numbers([size]),
         "int64[1] twice": _numbers([2 * size]),
         "int64[1] last_axis": "{1}",
-        "int64[2] last_axes": "{1, 2}",
+        "int64[1] minus_one": "{-1}",
+        "int64[2] by_channels": "{1, 3}",
+        "int64[3] lines_shape": _numbers([-1, size, 3 * size]),
+        "int64[4] fitted_shape": _numbers([-1, size, size, 3]),
         "int32[1] half": _numbers([2 * size**2]),
         "int32[1] all": _numbers([4 * size**2]),
     }
@@ -97,14 +109,15 @@ def before(size: int, opset: int) -> str:
         "longer = Max(row_count, column_count)",
         _TAPS.format(axis="row"),
         _TAPS.format(axis="column"),
-        "left_weight = Unsqueeze(column_first_weight, last_axis)",
-        "right_weight = Unsqueeze(column_second_weight, last_axis)",
+        _WEIGHTS.format(side="left", tap="first"),
+        _WEIGHTS.format(side="right", tap="second"),
         _BLENDED.format(row="first"),
         _BLENDED.format(row="second"),
         "total = Add(first_part, second_part)",
         "raised = Add(total, half)",
         "levels = Div(raised, all)",
-        "fitted = Cast<to=1>(levels)",
+        "lines = Cast<to=1>(levels)",
+        "fitted = Reshape(lines, fitted_shape)",
     ]
     signature = (
         f"before (uint8[B,H,W,3] images) => (float[B,{size},{size},3] fitted, int64[1] row_count, "
@@ -129,6 +142,7 @@ def behind(size: int, side: int, num_classes: int, opset: int, *, scores: bool) 
         "int64[1] minus_one": "{-1}",
         "int64[1] size": _numbers([size]),
         "int64[1] size_less": _numbers([size - 1]),
+        "int64[1] side": _numbers([side]),
         "int64[1] strip": _numbers([STRIP_ROWS]),
         "int64[1] strip_less": _numbers([STRIP_ROWS - 1]),
         "int64[3] strips_shape": _numbers([-1, STRIP_ROWS, side]),
@@ -162,13 +176,30 @@ def behind(size: int, side: int, num_classes: int, opset: int, *, scores: bool) 
             "row_padded = Mul(num_strips, strip)",
             _MATRIX.format(axis="row", range="padded"),
             "strips = Reshape(row_matrix, strips_shape)",
+            # Few of the logits' rows have a part in a strip: as many for each, to have one shape.
+            "reach = ReduceMax<axes=[1], keepdims=0>(strips)",
+            "reached = Sign(reach)",
+            "first_reached = ArgMax<axis=1>(reached)",
+            "last_reached = ArgMax<axis=1, select_last_index=1>(reached)",
+            "further = Sub(last_reached, first_reached)",
+            "furthest = ReduceMax<axes=[0], keepdims=0>(further)",
+            "num_near = Add(furthest, one)",
+            "latest = Sub(side, num_near)",
+            "first_near = Min(first_reached, latest)",
             "trip_count = Squeeze(num_strips)",
+            # `compose.add_prefix` leaves a loop's constants to itself, so that they are its own.
             # OpenVINO knows a loop that reads what is about it, but no such scan.
             f"""labelled = Loop<body = one_strip (int64 strip_index, bool going_on)
             => (bool still_going_on, uint8[B,{STRIP_ROWS},W] strip_labels) {{
             still_going_on = Identity(going_on)
             rows = Gather<axis=0>(strips, strip_index)
-            strip_scores = MatMul(rows, columns)
+            first = Gather<axis=0>(first_near, strip_index)
+            end = Add(first, num_near)
+            row_axis = Constant<value_ints = [1]>()
+            column_axis = Constant<value_ints = [2]>()
+            near_rows = Slice(rows, first, end, row_axis)
+            near_columns = Slice(columns, first, end, column_axis)
+            strip_scores = MatMul(near_rows, near_columns)
             best = ArgMax<axis=1, keepdims=0>(strip_scores)
             strip_labels = Cast<to=2>(best)
             }}>(trip_count, always)""",
