@@ -107,7 +107,7 @@ def _onnx(arguments):
 def _litert(arguments):
     with _needs_extra("litert", arguments.to):
         from dmlcsr_jax.export import litert, litert_numbers
-    from dmlcsr_jax.export.program import make_program
+    from dmlcsr_jax.export.program import make_fixed_program, make_program
 
     core, size, description = _load(arguments, plain=True)
     hw = arguments.size or (size, size)
@@ -122,8 +122,11 @@ def _litert(arguments):
         description |= {"quantized": arguments.quantize}
     elif arguments.dtype == "float16":
         change = litert_numbers.halve_weights
-    program = make_program(core, size, scores=True)
-    data = litert.make_litert(program, hw, description, scores=arguments.scores, change=change)
+    if arguments.scores:
+        output, program = "scores", make_program(core, size, scores=True)
+    else:
+        output, program = "labels", make_fixed_program(core, size, hw)
+    data = litert.make_litert(program, hw, output, description, change=change)
     return data, description
 
 

@@ -18,31 +18,25 @@ _IDENTIFIER = b"TFL3"
 
 
 def make_litert(
-    score_program: Callable[[Any], jax.Array],
+    program: Callable[[Any], jax.Array],
     hw: tuple[int, int],
+    output: str,
     description: dict[str, Any],
     *,
-    scores: bool = False,
     change: Callable[[bytes], bytes] | None = None,
 ) -> bytes:
-    """Returns the file's bytes: one photograph, uint8 `[1, H, W, 3]` RGB, to labels or scores.
+    """Returns the file's bytes: one photograph, uint8 `[1, H, W, 3]` RGB, to the program's result.
 
-    Its signature `SIGNATURE` takes `images` and gives `labels`, uint8 `[1, H, W]`, the lowest of
-    equally good ones, or `scores`, float32 `[1, H, W, C]`. The converter is an interface of
+    Its signature `SIGNATURE` takes `images` and gives `output`. The converter is an interface of
     litert-converter that may change with its version.
 
     Args:
-      score_program: as `program.make_program` returns it with `scores`.
+      program: from a photograph to labels or scores, see `program`; without a loop.
       hw: height and width of the photographs.
+      output: name of the result.
       description: what the file says of itself, see `properties.describe`.
-      scores: whether it gives scores.
       change: makes another file of this one, with the same description.
     """
-
-    def program(images):
-        logits = score_program(images)
-        return logits if scores else jnp.argmax(logits, axis=-1).astype(jnp.uint8)
-
     images = jax.ShapeDtypeStruct((1, *hw, 3), jnp.uint8)
     exported = export.export(jax.jit(program), platforms=["cpu"])(images)
     with ir.Context() as context:
@@ -51,7 +45,6 @@ def make_litert(
         converter_api_ext.run_convert_to_tfl_passes(
             module, passmanager.PassManager(), converter_api_ext.ConvertToTFLConfig()
         )
-        output = "scores" if scores else "labels"
         converter_api_ext.set_signature(module.operation, SIGNATURE, ["images"], [output])
         data = converter_api_ext.export_flatbuffer_to_bytes(module.operation)
     data = _describe(data, description)

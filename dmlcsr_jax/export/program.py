@@ -22,6 +22,8 @@ from dmlcsr_jax.models.normalize import normalize
 # Rows of the label map that are made at a time: the scores of a large photograph would not fit a
 # memory, and those of a strip fit a cache.
 STRIP_ROWS = 16
+# As many where strips are steps of their own: their number is the program's length.
+_FIXED_STRIP_ROWS = 64
 # Four times the squared side times 255 must fit an int32.
 MAX_SIZE = 1450
 
@@ -152,5 +154,41 @@ def make_program(
         )
         labels = jnp.moveaxis(strips, 0, 1).reshape(images.shape[0], -1, width)
         return jnp.take(labels, jnp.arange(height), axis=1)
+
+    return program
+
+
+def make_fixed_program(
+    core: Callable[[Any], jax.Array], size: int, hw: tuple[int, int]
+) -> Callable[[Any], jax.Array]:
+    """Returns `make_program`'s function for photographs of one size, without a loop.
+
+    Each strip takes those rows of logits alone that reach it.
+
+    Args:
+      core: as of `make_program`.
+      size: side of the network's input.
+      hw: height and width of the photographs.
+    """
+    product = functools.partial(jnp.matmul, precision=lax.Precision.HIGHEST)
+
+    def program(images):
+        logits = jnp.transpose(core(fit(images, size)), (0, 3, 1, 2))
+        with jax.ensure_compile_time_eval():
+            rows, columns = (
+                np.asarray(back_matrix(count, count, max(hw), size, logits.shape[3]))
+                for count in hw
+            )
+        by_column = product(logits, columns.T)
+        strips = []
+        for first in range(0, hw[0], _FIXED_STRIP_ROWS):
+            strip = rows[first : first + _FIXED_STRIP_ROWS]
+            reached = np.flatnonzero(strip.any(axis=0))
+            near = slice(reached[0], reached[-1] + 1)
+            scores = product(strip[:, near], by_column[:, :, near])
+            # LiteRT finds the greatest of neighbours fastest.
+            scores = jnp.transpose(scores, (0, 2, 3, 1))
+            strips.append(jnp.argmax(scores, axis=-1).astype(jnp.uint8))
+        return jnp.concatenate(strips, axis=1)
 
     return program

@@ -44,6 +44,20 @@ def test_logits_go_back_as_resize_and_unwarp_bring_them(hw):
     np.testing.assert_allclose(found, expected, atol=2e-5)
 
 
+@pytest.mark.parametrize("hw", [(40, 40), (300, 130), (5, 9), (1, 33)])
+def test_a_program_of_one_size_gives_the_labels_of_the_one_of_all(hw):
+    def core(images):
+        logits = np.random.default_rng(1).normal(size=(9, 9, 4)).astype(np.float32)
+        return logits + images[:, ::4, ::4, :1] / 255
+
+    images = np.random.default_rng(0).integers(0, 256, (2, *hw, 3), np.uint8)
+    labels = jax.jit(program.make_program(core, 33))(images)
+    fixed = jax.jit(program.make_fixed_program(core, 33, hw))(images)
+    assert fixed.dtype == np.uint8
+    np.testing.assert_array_equal(fixed, labels)
+    assert len(np.unique(fixed)) > 1
+
+
 def test_an_input_that_32_bits_cannot_hold_is_refused():
     whole = np.full((1, 2, 2, 3), 255, np.uint8)
     assert np.asarray(jax.jit(program.fit, static_argnums=1)(whole, program.MAX_SIZE)).max() == 255
