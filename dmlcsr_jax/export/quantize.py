@@ -51,6 +51,8 @@ def quantize(network: onnx.ModelProto, inputs: Iterable[np.ndarray]) -> onnx.Mod
                 per_channel=True,
                 activation_type=QuantType.QUInt8,
                 weight_type=QuantType.QInt8,
+                # Ranges are means over the photographs: one alone widens none.
+                extra_options={"CalibMovingAverage": True},
             )
             return onnx.load(path)
     finally:
