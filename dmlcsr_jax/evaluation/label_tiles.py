@@ -63,11 +63,9 @@ def counts_from_scores(
     """
     started = []
     for place, tile in _tiles(scores, matrix, kinds.shape, size):
-        inside = kinds[place]
-        missing = [
-            (0, side - length) for side, length in zip(tile.shape, inside.shape, strict=True)
-        ]
-        padded = np.pad(inside, missing, constant_values=-1)
+        height, width = kinds[place].shape
+        padded = np.full(tile.shape, -1, np.int16)
+        padded[:height, :width] = kinds[place]
         started.append(_count_pairs(padded, tile, num_kinds, scores.shape[-1]))
     counts = np.zeros((num_kinds, scores.shape[-1]), np.int64)
     for pairs in started:
@@ -115,10 +113,10 @@ def _label_tile(scores, scale, offset, size: int, side: int):
 
 
 @functools.partial(jax.jit, static_argnames=("num_kinds", "num_classes"))
-def _count_pairs(truth, label, num_kinds: int, num_classes: int):
+def _count_pairs(kinds, label, num_kinds: int, num_classes: int):
     """Returns int32 `[num_kinds, num_classes]`, pixels by kind (-1: none) and label."""
-    # A product of indicators is as fast on every device; additions one by one are not.
-    kinds = truth.ravel() == jnp.arange(num_kinds, dtype=truth.dtype)[:, None]
-    classes = label.ravel() == jnp.arange(num_classes, dtype=label.dtype)[:, None]
-    operands = kinds.astype(jnp.int8), classes.astype(jnp.int8)
+    # Accelerators multiply matrices of zeros and ones faster than they add at indices.
+    is_kind = kinds.ravel() == jnp.arange(num_kinds, dtype=kinds.dtype)[:, None]
+    is_class = label.ravel() == jnp.arange(num_classes, dtype=label.dtype)[:, None]
+    operands = is_kind.astype(jnp.int8), is_class.astype(jnp.int8)
     return lax.dot_general(*operands, (((1,), (1,)), ((), ())), preferred_element_type=jnp.int32)
