@@ -1,0 +1,33 @@
+"""Cycles: where self-regulation pays (arXiv 2203.14448, section 3.4), beside annealing once.
+
+    python -m dmlcsr_jax.experiments cycles --root=FOLDER[,FOLDER...] --workdir=DIR
+
+`few`: 100 photographs, 40 % of their labels spoiled, for as many steps as the other experiments
+have; `long`: the same for four times as many, so that labels are learned by heart; `converged`:
+from the package's model, 708 photographs, clean labels.
+"""
+
+from dmlcsr_jax.configs.experiments import base
+
+_FEW = {"data.num_train_examples": 100, "data.label_noise": 0.4}
+_LONG = {"data.image_size": 97}
+_CONVERGED = {
+    "model.init_from": "default",
+    "model.pretrained": "",
+    "optim.base_rate": 5e-4,
+}
+
+BASELINE = "{group}_hard"
+RUNS = {
+    "few_hard": _FEW | base.lasting(60),
+    "few_csr": _FEW | base.lasting(60) | {"csr.start_epoch": 45, "csr.cycle_epochs": 5},
+    "long_hard": _FEW | _LONG | base.lasting(240),
+    "long_csr": _FEW | _LONG | base.lasting(240) | {"csr.start_epoch": 120, "csr.cycle_epochs": 20},
+    "long_clean": _FEW | _LONG | base.lasting(240) | {"data.label_noise": 0.0},
+    "converged_hard": _CONVERGED,
+    "converged_csr": _CONVERGED | {"csr.start_epoch": base.NUM_EPOCHS // 2},
+}
+
+
+def get_config(run: str = ""):
+    return base.run_config(RUNS, run)
