@@ -17,6 +17,7 @@ RUNS = {
     "csr": base.CYCLES,
     "csr_half": {"csr.start_epoch": base.NUM_EPOCHS // 2},
     "csr_low": base.CYCLES | {"csr.restart_factor": 0.1},
+    "csr_high": base.CYCLES | {"csr.restart_factor": 1.0},
 }
 
 
