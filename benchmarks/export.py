@@ -1,11 +1,12 @@
 """Time from a photograph to its label map by every way that there is, beside PyTorch.
 
-    python -m benchmarks.export
+    python -m benchmarks.export [--calibrate=FOLDER]
 
 PyTorch's network has the layers of the small network and is given its input ready made, eager, in
 both memory formats; the other rows have all that lies between a photograph's bytes and its labels.
 All take turns in one process. Wall time depends on who else uses the cores; the seconds of
-computing time, summed over the cores, hardly do. Needs the extras `export`, `openvino` and `torch`.
+computing time, summed over the cores, hardly do. With `FOLDER`, of photographs to calibrate by,
+networks in 8 bits take part. Needs the extras `export`, `openvino` and `torch`.
 """
 
 import argparse
@@ -43,13 +44,20 @@ def main():
     parser.add_argument("--checkpoint", default="default")
     parser.add_argument("--side", type=int, default=512, help="of the photograph")
     parser.add_argument("--rounds", type=int, default=20)
+    parser.add_argument("--calibrate", help="folder of photographs, for 8 bits")
     flags = parser.parse_args()
     ours = FaceParser(flags.checkpoint, backend="jax")
     size = ours.metadata.image_size
+    options = {"float32": []}
+    if flags.calibrate:
+        options["8 bits"] = ["--quantize=int8", f"--calibrate={flags.calibrate}"]
+    exported = {}
     with tempfile.TemporaryDirectory() as folder:
         path = pathlib.Path(folder) / "model.onnx"
-        export.main([f"--checkpoint={flags.checkpoint}", f"--to={path}"])
-        exported = {name: OnnxParser(path, backend=name) for name in BACKENDS}
+        for numbers, option in options.items():
+            export.main([f"--checkpoint={flags.checkpoint}", f"--to={path}", *option])
+            for backend in BACKENDS:
+                exported[f"{backend}, {numbers}"] = OnnxParser(path, backend=backend)
     image, _ = synthetic.draw_face(0, flags.side)
     runs = {
         f"PyTorch at {size}, contiguous": torch_network(size, torch.contiguous_format),

@@ -75,15 +75,18 @@ def test_small_step():
 
 
 @pytest.mark.slow
-def test_export():
+def test_export(folder):
     for module in ("jax2onnx", "openvino", "onnxruntime"):
         pytest.importorskip(module, reason="needs the extras export and openvino")
-    rows = table(run("export", "--side=64", "--rounds=1"))
+    calibrate = f"--calibrate={folder / 'images'}"
+    rows = table(run("export", "--side=64", "--rounds=1", calibrate))
     assert [name for name in rows if name.startswith("exported")] == [
-        "exported, openvino",
-        "exported, onnx",
+        "exported, openvino, float32",
+        "exported, onnx, float32",
+        "exported, openvino, 8 bits",
+        "exported, onnx, 8 bits",
     ]
-    assert len(rows) == 5
+    assert len(rows) == 7
     assert all(min(times) > 0 for times in rows.values())
 
 
