@@ -25,6 +25,9 @@ from dmlcsr_jax.predict.face_parser import FaceParser
 from dmlcsr_jax.predict.onnx_parser import OnnxParser
 from dmlcsr_jax.predict.onnx_runtimes import BACKENDS
 
+# Seconds before each run: the threads of the one before wait for more work for a while.
+_REST = 0.2
+
 
 def torch_network(size, memory_format):
     """Returns the small network in PyTorch on an input of `size`, up to its own logits."""
@@ -68,6 +71,7 @@ def main():
     times = {name: [] for name in runs}
     for number in range(flags.rounds + 2):
         for name, run in runs.items():
+            time.sleep(_REST)
             wall, cores = time.perf_counter(), time.process_time()
             run()
             if number > 1:  # The first compile and choose their kernels.
