@@ -27,6 +27,8 @@ _FIXED_STRIP_ROWS = 64
 # Four times the squared side times 255 must fit an int32.
 MAX_SIZE = 1450
 
+_product = functools.partial(jnp.matmul, precision=lax.Precision.HIGHEST)
+
 
 def check_size(metadata: Metadata) -> None:
     """Refuses a network whose input is too large to be fitted in 32 bits.
@@ -102,7 +104,7 @@ def back_matrix(count, padded, longer, size: int, num_logits: int):
     position = jnp.clip(position, 0, size - 1)
     distance = jnp.abs(position[:, None] - jnp.arange(size, dtype=jnp.float32))
     resize = jnp.asarray(interpolation_matrix(size, num_logits), jnp.float32)
-    return jnp.matmul(jnp.maximum(1 - distance, 0), resize, precision=lax.Precision.HIGHEST)
+    return _product(jnp.maximum(1 - distance, 0), resize)
 
 
 def make_core(model, metadata: Metadata, variables) -> Callable[[Any], jax.Array]:
@@ -135,21 +137,20 @@ def make_program(
       `program(images)`: uint8 `[B, H, W, 3]` RGB to labels uint8 `[B, H, W]`, the lowest of equally
       good ones; or to scores float32 `[B, H, W, C]`.
     """
-    product = functools.partial(jnp.matmul, precision=lax.Precision.HIGHEST)
 
     def program(images):
         height, width = images.shape[1:3]
         longer = jnp.maximum(jnp.asarray(height, jnp.int32), jnp.asarray(width, jnp.int32))
         logits = jnp.transpose(core(fit(images, size)), (0, 3, 1, 2))
         side = logits.shape[3]
-        columns = product(logits, back_matrix(width, width, longer, size, side).T)
+        columns = _product(logits, back_matrix(width, width, longer, size, side).T)
         if scores:
             rows = back_matrix(height, height, longer, size, side)
-            return jnp.transpose(product(rows, columns), (0, 2, 3, 1))
+            return jnp.transpose(_product(rows, columns), (0, 2, 3, 1))
         num_strips = (height + STRIP_ROWS - 1) // STRIP_ROWS
         rows = back_matrix(height, num_strips * STRIP_ROWS, longer, size, side)
         strips = lax.map(
-            lambda strip: jnp.argmax(product(strip, columns), axis=1).astype(jnp.uint8),
+            lambda strip: jnp.argmax(_product(strip, columns), axis=1).astype(jnp.uint8),
             rows.reshape(num_strips, STRIP_ROWS, side),
         )
         labels = jnp.moveaxis(strips, 0, 1).reshape(images.shape[0], -1, width)
@@ -170,7 +171,6 @@ def make_fixed_program(
       size: side of the network's input.
       hw: height and width of the photographs.
     """
-    product = functools.partial(jnp.matmul, precision=lax.Precision.HIGHEST)
 
     def program(images):
         logits = jnp.transpose(core(fit(images, size)), (0, 3, 1, 2))
@@ -179,13 +179,13 @@ def make_fixed_program(
                 np.asarray(back_matrix(count, count, max(hw), size, logits.shape[3]))
                 for count in hw
             )
-        by_column = product(logits, columns.T)
+        by_column = _product(logits, columns.T)
         strips = []
         for first in range(0, hw[0], _FIXED_STRIP_ROWS):
             strip = rows[first : first + _FIXED_STRIP_ROWS]
             reached = np.flatnonzero(strip.any(axis=0))
             near = slice(reached[0], reached[-1] + 1)
-            scores = product(strip[:, near], by_column[:, :, near])
+            scores = _product(strip[:, near], by_column[:, :, near])
             # LiteRT finds the greatest of neighbours fastest.
             scores = jnp.transpose(scores, (0, 2, 3, 1))
             strips.append(jnp.argmax(scores, axis=-1).astype(jnp.uint8))
