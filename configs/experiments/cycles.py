@@ -9,8 +9,9 @@ from the package's model, 708 photographs, clean labels.
 
 from dmlcsr_jax.configs.experiments import base
 
-_FEW = {"data.num_train_examples": 100, "data.label_noise": 0.4}
-_LONG = {"data.image_size": 97}
+_SPOILED = {"data.num_train_examples": 100, "data.label_noise": 0.4}
+_FEW = _SPOILED | base.lasting(60)
+_LONG = _SPOILED | base.lasting(240) | {"data.image_size": 97}
 _CONVERGED = {
     "model.init_from": "default",
     "model.pretrained": "",
@@ -19,11 +20,11 @@ _CONVERGED = {
 
 BASELINE = "{group}_hard"
 RUNS = {
-    "few_hard": _FEW | base.lasting(60),
-    "few_csr": _FEW | base.lasting(60) | {"csr.start_epoch": 45, "csr.cycle_epochs": 5},
-    "long_hard": _FEW | _LONG | base.lasting(240),
-    "long_csr": _FEW | _LONG | base.lasting(240) | {"csr.start_epoch": 120, "csr.cycle_epochs": 20},
-    "long_clean": _FEW | _LONG | base.lasting(240) | {"data.label_noise": 0.0},
+    "few_hard": _FEW,
+    "few_csr": _FEW | {"csr.start_epoch": 45, "csr.cycle_epochs": 5},
+    "long_hard": _LONG,
+    "long_csr": _LONG | {"csr.start_epoch": 120, "csr.cycle_epochs": 20},
+    "long_clean": _LONG | {"data.label_noise": 0.0},
     "converged_hard": _CONVERGED,
     "converged_csr": _CONVERGED | {"csr.start_epoch": base.NUM_EPOCHS // 2},
 }
