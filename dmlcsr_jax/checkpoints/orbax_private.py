@@ -82,7 +82,7 @@ def quiet_background_threads() -> None:
     if _is_not_orbax in logger.filters:
         return
     logger.addFilter(_is_not_orbax)
-    logging.getLogger("asyncio").addFilter(_is_not_of_orbax_task)
+    logging.getLogger("asyncio").addFilter(_is_not_of_a_save)
     shown = sys.unraisablehook
 
     def hook(unraisable):
@@ -97,8 +97,9 @@ def _is_not_orbax(record: logging.LogRecord) -> bool:
     return record.levelno < logging.ERROR or "/orbax/" not in record.pathname
 
 
-def _is_not_of_orbax_task(record: logging.LogRecord) -> bool:
+def _is_not_of_a_save(record: logging.LogRecord) -> bool:
     if not record.exc_info or "never retrieved" not in record.getMessage():
         return True
     frames = traceback.extract_tb(record.exc_info[2])
-    return not any("/orbax/" in frame.filename for frame in frames)
+    # TensorStore's futures are given errors that no line of Python has raised.
+    return bool(frames) and not any("/orbax/" in frame.filename for frame in frames)

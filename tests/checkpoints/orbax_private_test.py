@@ -1,5 +1,7 @@
 """That Orbax and TensorStore still have what is used of their private parts."""
 
+import asyncio
+import gc
 import importlib
 import logging
 import sys
@@ -94,3 +96,27 @@ def test_only_tasks_of_orbax_are_kept_off_stderr(monkeypatch, file, text, logged
     except ValueError:
         record = logging.LogRecord("asyncio", logging.ERROR, "", 1, text, None, sys.exc_info())
     assert bool(logging.getLogger("asyncio").filter(record)) is logged
+
+
+@pytest.mark.parametrize("raised", [False, True])
+def test_only_futures_that_nothing_in_python_has_failed_are_kept_off_stderr(
+    monkeypatch, caplog, raised
+):
+    """TensorStore's, of which the first alone is waited for."""
+    monkeypatch.setattr(logging.getLogger("absl"), "filters", [])
+    monkeypatch.setattr(logging.getLogger("asyncio"), "filters", [])
+    monkeypatch.setattr(sys, "unraisablehook", sys.unraisablehook)
+    orbax_private.quiet_background_threads()
+    error = OSError("No space left on device")
+    if raised:
+        try:
+            raise error
+        except OSError as caught:
+            error = caught
+    loop = asyncio.new_event_loop()
+    future = loop.create_future()
+    future.set_exception(error)
+    loop.close()
+    del future
+    gc.collect()
+    assert ("never retrieved" in caplog.text) is raised
