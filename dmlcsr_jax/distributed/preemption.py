@@ -17,6 +17,8 @@ _START_SECONDS = 300
 # JAX aborts where a process is silent for so long. `watchdog` notices sooner, and says who it is,
 # but for process 0, which holds its notes.
 _HEARTBEAT_TIMEOUT_SECONDS = 40
+# Nobody waits for a lone process: it may be suspended, by Ctrl-Z or with the machine, and go on.
+_LONE_TIMEOUT_SECONDS = 10**9
 
 
 class Preempted(Exception):
@@ -63,6 +65,7 @@ def start_distributed(
     """
     if coordinator_address is None and not detect_cluster:
         coordinator_address, num_processes, process_id = f"localhost:{_free_port()}", 1, 0
+    is_lone = num_processes == 1
     # Where one is missing JAX aborts, with a stack trace.
     missing = threading.Timer(_START_SECONDS, _end_for_missing_process, [num_processes])
     missing.start()
@@ -72,7 +75,9 @@ def start_distributed(
             num_processes,
             process_id,
             initialization_timeout=_START_SECONDS + 60,
-            heartbeat_timeout_seconds=_HEARTBEAT_TIMEOUT_SECONDS,
+            heartbeat_timeout_seconds=(
+                _LONE_TIMEOUT_SECONDS if is_lone else _HEARTBEAT_TIMEOUT_SECONDS
+            ),
             shutdown_timeout_seconds=shutdown_timeout_seconds,
         )
     except ValueError as error:

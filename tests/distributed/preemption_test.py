@@ -4,6 +4,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 
 import pytest
 
@@ -28,6 +29,15 @@ if int(sys.argv[1]) == signal.SIGINT:
     time.sleep(20)
 """
 
+SUSPENDED = """
+from dmlcsr_jax.distributed import preemption
+
+preemption._HEARTBEAT_TIMEOUT_SECONDS = 1
+preemption.start_distributed()
+print("started", flush=True)
+print(input(), flush=True)
+"""
+
 
 @pytest.mark.parametrize(
     ("number", "said", "status", "told"),
@@ -47,6 +57,25 @@ def test_sigterm_or_the_first_ctrl_c_asks_and_the_second_ends(number, said, stat
     assert result.returncode == status, result.stderr
     assert result.stdout == said
     assert (result.stderr.splitlines() or [""])[-1] == told
+
+
+def test_a_lone_process_that_was_suspended_goes_on():
+    """By Ctrl-Z, or with the machine, for longer than several processes would wait."""
+    with subprocess.Popen(
+        [sys.executable, "-c", SUSPENDED],
+        env=os.environ | {"JAX_PLATFORMS": "cpu", "TF_CPP_MIN_LOG_LEVEL": "2"},
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    ) as process:
+        assert process.stdout.readline() == "started\n"
+        for _ in range(3):  # Once is not enough where the heartbeat's thread is the first awake.
+            process.send_signal(signal.SIGSTOP)
+            time.sleep(2)
+            process.send_signal(signal.SIGCONT)
+            time.sleep(0.6)
+        assert process.communicate("on it goes\n", timeout=60)[0] == "on it goes\n"
+    assert process.returncode == 0
 
 
 def test_a_cluster_that_is_not_there_ends_in_a_sentence():
