@@ -6,7 +6,7 @@
 `FOLDER` holds `images/`, `labels/`, `train_list.txt` and `val_list.txt`; `LABEL_SET` is the name of
 one (celebamask_hq if none is given) or a text file with one class name a line, label 0 first.
 Classes that the package's model has under the same name, or in a set whose parts are known, start
-from what it knows of them. With 50 photographs 240 steps, about seven minutes of two CPU cores;
+from what it knows of them. With 50 photographs 240 steps, about eight minutes of two CPU cores;
 with more or fewer, let `train.num_epochs` and `csr.start_epoch` be such that some hundred steps are
 made. What it brings: docs/evidence.md.
 """

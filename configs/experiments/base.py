@@ -32,7 +32,6 @@ def get_config() -> ConfigDict:
     """Returns the config of the complete method without self-regulation."""
     config = celebamask_hq_small.get_config()
     config.model.pretrained = "efficientnet_lite0"
-    config.model.dtype = "float32"
     config.data.image_size = 129
     config.data.num_train_examples = NUM_TRAIN_EXAMPLES
     config.data.balance = 0.0

@@ -37,6 +37,5 @@ def get_config(run: str = ""):
     config = fine_tune.get_config()
     config.data.label_set = "face_synthetics"
     config.data.image_size = 193
-    config.model.dtype = "float32"
     config.checkpoint.every_epochs = 1000
     return base.run_config(RUNS, run, config)
