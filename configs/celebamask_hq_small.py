@@ -18,10 +18,10 @@ then with `DIR/321` and
         --config.csr.start_epoch=2
 
 and last with `DIR/385`, `init_from=DIR/321/checkpoints`, `image_size=385`, `base_rate=8e-4`,
-`seed=3` and the other fields of the part before; all with `--config.model.dtype=bfloat16`, which
-takes less memory, but longer where the processor has no matrix unit. Three and a quarter hours of
-two CPU cores in all; `GLIBC_TUNABLES=glibc.malloc.hugetlb=1` helps there. Mean F1 82.73 % on 400
-other photographs at 512x512, see docs/model_card.md.
+`seed=3` and the other fields of the part before; all with `--config.model.dtype=bfloat16`, slower
+on processors than float32 (benchmarks/README.md). Three and a quarter hours of two CPU cores in
+all; `GLIBC_TUNABLES=glibc.malloc.hugetlb=1` helps there. Mean F1 82.73 % on 400 other photographs
+at 512x512, see docs/model_card.md.
 """
 
 from dmlcsr_jax.configs import default
