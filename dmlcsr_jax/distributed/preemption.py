@@ -65,7 +65,7 @@ def start_distributed(
     """
     if coordinator_address is None and not detect_cluster:
         coordinator_address, num_processes, process_id = f"localhost:{_free_port()}", 1, 0
-    is_lone = num_processes == 1
+    timeout = _LONE_TIMEOUT_SECONDS if num_processes == 1 else _HEARTBEAT_TIMEOUT_SECONDS
     # Where one is missing JAX aborts, with a stack trace.
     missing = threading.Timer(_START_SECONDS, _end_for_missing_process, [num_processes])
     missing.start()
@@ -75,9 +75,7 @@ def start_distributed(
             num_processes,
             process_id,
             initialization_timeout=_START_SECONDS + 60,
-            heartbeat_timeout_seconds=(
-                _LONE_TIMEOUT_SECONDS if is_lone else _HEARTBEAT_TIMEOUT_SECONDS
-            ),
+            heartbeat_timeout_seconds=timeout,
             shutdown_timeout_seconds=shutdown_timeout_seconds,
         )
     except ValueError as error:

@@ -46,11 +46,17 @@ def test_a_failed_save_is_told_at_once(tmp_path, monkeypatch):
     assert failure in told, "ocp.CheckpointManager._wait_for_checkpointers is gone: never called"
 
 
-def test_only_what_is_raised_too_is_kept_off_stderr(monkeypatch):
-    shown = []
-    monkeypatch.setattr(sys, "unraisablehook", shown.append)
+@pytest.fixture
+def unquieted(monkeypatch):
+    """As before `quiet_background_threads`, and afterwards as it was."""
     for name in ("absl", "asyncio"):
         monkeypatch.setattr(logging.getLogger(name), "filters", [])
+    monkeypatch.setattr(sys, "unraisablehook", sys.unraisablehook)
+
+
+def test_only_what_is_raised_too_is_kept_off_stderr(unquieted):
+    shown = []
+    sys.unraisablehook = shown.append
     orbax_private.quiet_background_threads()
     once = sys.unraisablehook
     orbax_private.quiet_background_threads()
@@ -86,10 +92,7 @@ def test_only_what_is_raised_too_is_kept_off_stderr(monkeypatch):
         ("users/program.py", "Task exception was never retrieved", True),
     ],
 )
-def test_only_tasks_of_orbax_are_kept_off_stderr(monkeypatch, file, text, logged):
-    for name in ("absl", "asyncio"):
-        monkeypatch.setattr(logging.getLogger(name), "filters", [])
-    monkeypatch.setattr(sys, "unraisablehook", sys.unraisablehook)
+def test_only_tasks_of_orbax_are_kept_off_stderr(unquieted, file, text, logged):
     orbax_private.quiet_background_threads()
     try:
         exec(compile("raise ValueError", file, "exec"))
@@ -100,12 +103,9 @@ def test_only_tasks_of_orbax_are_kept_off_stderr(monkeypatch, file, text, logged
 
 @pytest.mark.parametrize("raised", [False, True])
 def test_only_futures_that_nothing_in_python_has_failed_are_kept_off_stderr(
-    monkeypatch, caplog, raised
+    unquieted, caplog, raised
 ):
     """TensorStore's, of which the first alone is waited for."""
-    monkeypatch.setattr(logging.getLogger("absl"), "filters", [])
-    monkeypatch.setattr(logging.getLogger("asyncio"), "filters", [])
-    monkeypatch.setattr(sys, "unraisablehook", sys.unraisablehook)
     orbax_private.quiet_background_threads()
     error = OSError("No space left on device")
     if raised:
