@@ -3,8 +3,9 @@
     python -m dmlcsr_jax.experiments cycles --root=FOLDER[,FOLDER...] --workdir=DIR
 
 `few`: 100 photographs, 40 % of their labels spoiled, for as many steps as the other experiments
-have; `long`: the same for four times as many, so that labels are learned by heart, `long_late` with
-the paper's proportions, five cycles in the last quarter; `converged`: from the package's model, 708
+have; `long`: the same for four times as many, so that labels are learned by heart, with cycles in
+the last half, `long_late` with the paper's proportions, five cycles in the last quarter,
+`long_early` before anything is learned by heart; `converged`: from the package's model, 708
 photographs, clean labels.
 """
 
@@ -25,6 +26,7 @@ RUNS = {
     "few_csr": _FEW | {"csr.start_epoch": 45, "csr.cycle_epochs": 5},
     "long_hard": _LONG,
     "long_csr": _LONG | {"csr.start_epoch": 120, "csr.cycle_epochs": 20},
+    "long_early": _LONG | {"csr.start_epoch": 60, "csr.cycle_epochs": 20},
     "long_late": _LONG | {"csr.start_epoch": 180, "csr.cycle_epochs": 12},
     "long_clean": _LONG | {"data.label_noise": 0.0},
     "converged_hard": _CONVERGED,
