@@ -26,6 +26,12 @@ SCORES = {
     "boundary_mean_f1": "boundary F1 %",
     "worst_tenth_mean_f1": "worst tenth %",
 }
+# Scores whose differences from the baseline have a column of their own.
+GAINS = {
+    "mean_f1": "gain in mean F1",
+    "boundary_mean_f1": "in boundary F1",
+    "worst_tenth_mean_f1": "in the worst tenth",
+}
 
 # Name of a run to its scores by seed, per cent.
 Figures = Mapping[str, Mapping[int, Mapping[str, float]]]
@@ -51,9 +57,9 @@ def spread(values: Sequence[float]) -> str:
     return f"{np.mean(values):.2f} ± {np.std(values, ddof=1):.2f}"
 
 
-def gains(run: Mapping, baseline: Mapping) -> list[float]:
-    """Returns the differences in mean F1 of runs of the same seed, in points."""
-    return [run[seed]["mean_f1"] - baseline[seed]["mean_f1"] for seed in run if seed in baseline]
+def gains(run: Mapping, baseline: Mapping, score: str) -> list[float]:
+    """Returns the differences in a score between runs of the same seed, in points."""
+    return [run[seed][score] - baseline[seed][score] for seed in run if seed in baseline]
 
 
 def baseline_of(experiment: ModuleType, run: str) -> str:
@@ -67,11 +73,12 @@ def table(figures: Figures, experiment: ModuleType) -> str:
     rows = []
     for run, by_seed in figures.items():
         scores = [spread([seed[name] for seed in by_seed.values()]) for name in SCORES]
-        baseline = baseline_of(experiment, run)
-        differences = gains(by_seed, figures.get(baseline, {})) if run != baseline else []
-        gain = spread(differences) if differences else ""
-        rows.append([f"`{run}`", len(by_seed), *scores, gain])
-    headers = ["run", "seeds", *SCORES.values(), "paired gain in mean F1, points"]
+        name = baseline_of(experiment, run)
+        baseline = figures.get(name, {}) if run != name else {}
+        differences = [gains(by_seed, baseline, score) for score in GAINS]
+        columns = [spread(values) if values else "" for values in differences]
+        rows.append([f"`{run}`", len(by_seed), *scores, *columns])
+    headers = ["run", "seeds", *SCORES.values(), *GAINS.values()]
     return tabulate(rows, headers, tablefmt="github", disable_numparse=True)
 
 

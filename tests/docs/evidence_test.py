@@ -42,7 +42,12 @@ def test_every_run_has_a_baseline_that_exists(name):
 
 def test_gains_are_paired_by_seed():
     def scores(*values):
-        return {seed: dict.fromkeys(draw_evidence.SCORES, value) for seed, value in values}
+        # Each score another multiple, so that a column of another score shows.
+        names = ("mean_f1", "miou", "boundary_mean_f1", "worst_tenth_mean_f1")
+        return {
+            seed: {name: factor * value for factor, name in enumerate(names, start=1)}
+            for seed, value in values
+        }
 
     # What the seeds bring, 1 to 30 points, is in both.
     figures = {
@@ -52,7 +57,8 @@ def test_gains_are_paired_by_seed():
     rows = draw_evidence.table(figures, open_experiment("decoupling")).splitlines()[2:]
     cells = [[cell.strip() for cell in row.split("|")[1:-1]] for row in rows]
     assert cells[0][:3] == ["`decoupled`", "3", "63.67 ± 14.84"]
-    assert cells[0][-1] == ""
+    assert cells[0][-3:] == ["", "", ""]
     assert cells[1][:2] == ["`fed_back`", "2"]
-    assert cells[1][-1] == f"1.25 ± {np.std([1.5, 1.0], ddof=1):.2f}"
+    spread = np.std([1.5, 1.0], ddof=1)
+    assert cells[1][-3:] == [f"{k * 1.25:.2f} ± {k * spread:.2f}" for k in (1, 3, 4)]
     assert len(base.SEEDS) == 3
