@@ -53,7 +53,7 @@ def check_sigterm(tmp_path, cache, uninterrupted, processes, points, seed):
         assert_same_bits(workdir, reference)
 
 
-# Not among the layouts: workers of pytest share no runs, and the next test needs the same two.
+# Not among the layouts: workers of pytest share no runs, and the tests below need the same two.
 def test_two_processes_do_what_one_does(uninterrupted):
     one, two = uninterrupted(1)[0], uninterrupted(2)[0]
     assert_close(two, one, 1e-3)
@@ -61,6 +61,7 @@ def test_two_processes_do_what_one_does(uninterrupted):
         assert json.loads((workdir / "metrics.json").read_text())["num_images"] == 5
 
 
+@pytest.mark.slow
 def test_sigterm_to_one_of_two_processes_loses_nothing(tmp_path, cache, uninterrupted):
     callers = uninterrupted(2)[1]
     # Within the re-estimation of a teacher's statistics: nothing of it is in the state yet.
