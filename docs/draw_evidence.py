@@ -73,9 +73,9 @@ def table(figures: Figures, experiment: ModuleType) -> str:
     rows = []
     for run, by_seed in figures.items():
         scores = [spread([seed[name] for seed in by_seed.values()]) for name in SCORES]
-        name = baseline_of(experiment, run)
-        baseline = figures.get(name, {}) if run != name else {}
-        differences = [gains(by_seed, baseline, score) for score in GAINS]
+        baseline = baseline_of(experiment, run)
+        reference = figures.get(baseline, {}) if run != baseline else {}
+        differences = [gains(by_seed, reference, score) for score in GAINS]
         columns = [spread(values) if values else "" for values in differences]
         rows.append([f"`{run}`", len(by_seed), *scores, *columns])
     headers = ["run", "seeds", *SCORES.values(), *GAINS.values()]
