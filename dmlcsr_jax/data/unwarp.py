@@ -1,71 +1,186 @@
-"""The way back: scores on the input grid, read at the original pixels a strip of rows at a time."""
+"""The way back: from the scores on a view's grid to the photograph's pixels.
 
+A network says its scores on a grid `[h, h, C]` whose corners lie on the corners of its input; what
+lies between is interpolated linearly. `grid_matrix` turns the matrix that made the view
+(`warp.box_matrix`) into one from the photograph's pixels to the grid's.
+"""
+
+import functools
+import math
 from collections.abc import Iterator
 
+import cv2
 import numpy as np
 
-from dmlcsr_jax.data.warp import unwarp_logits
+# Side of the tiles in which label maps are made, cells of the grid: few classes reach into one.
+_TILE_CELLS = 12
+# Of strips of scores: 24 megapixels of 19 classes would be 1.8 GB at once.
+_STRIP_SCORES = 2**24
 
-# Scores of a large photograph are made a strip of rows at a time: 24 megapixels of 19 classes
-# would be 1.8 GB at once.
-STRIP_SCORES = 2**24
-
-Strip = tuple[tuple[slice, slice], np.ndarray, np.ndarray | bool]
+Place = tuple[slice, slice]
 
 
-def strips(scores: np.ndarray, matrix: np.ndarray, hw: tuple[int, int]) -> Iterator[Strip]:
-    """Yields one view's scores at the original pixels that the view shows.
+@functools.lru_cache
+def interpolation_matrix(num_out: int, num_in: int) -> np.ndarray:
+    """Returns float64 `[num_out, num_in]`, the linear interpolation with both ends aligned."""
+    position = np.arange(num_out) * ((num_in - 1) / max(num_out - 1, 1))
+    distance = np.abs(position[:, None] - np.arange(num_in)[None, :])
+    return np.maximum(1.0 - distance, 0.0)
+
+
+def grid_matrix(matrix: np.ndarray, size: int, num_cells: int) -> np.ndarray:
+    """Returns float64 `[2, 3]`: photograph pixel to grid point.
 
     Args:
-      scores: float32 `[S, S, C]` on the input grid.
-      matrix: float64 `[2, 3]`, original pixel to input pixel (`warp.box_matrix`).
-      hw: original height and width, pixels.
+      matrix: float64 `[2, 3]`, photograph pixel to input pixel.
+      size: side of the input, pixels.
+      num_cells: side of the grid, h.
+    """
+    return matrix * ((num_cells - 1) / max(size - 1, 1))
+
+
+def between(to_source: np.ndarray, to_target: np.ndarray) -> np.ndarray:
+    """Returns float64 `[2, 3]`, target point to source point, of two matrices of one photograph."""
+    linear = to_source[:, :2] @ np.linalg.inv(to_target[:, :2])
+    return np.column_stack([linear, to_source[:, 2] - linear @ to_target[:, 2]])
+
+
+def sample(scores: np.ndarray, matrix: np.ndarray, hw: tuple[int, int]) -> np.ndarray:
+    """Reads scores bilinearly; beyond the grid its nearest border goes on.
+
+    Args:
+      scores: float32 `[h, w, C]`.
+      matrix: float64 `[2, 3]`, target pixel to grid point.
+      hw: the target's height and width.
 
     Returns:
-      Iterator of the strip's place, two slices of the original rows and columns; its scores,
-      float32 `[h, w, C]`; and which of its pixels the view shows, bool `[h, w]`, or True for all.
+      float32 `[*hw, C]`.
     """
-    size = scores.shape[0]
-    is_turned = bool(matrix[0, 1] or matrix[1, 0])
-    left, top, right, bottom = (_reach_turned if is_turned else reach)(matrix, size, hw)
-    width = right - left
-    rows = max(1, STRIP_SCORES // max(1, width * scores.shape[-1]))
-    for first in range(top, bottom if width > 0 else top, rows):
-        last = min(first + rows, bottom)
-        from_strip = matrix @ np.array([[1, 0, left], [0, 1, first], [0, 0, 1]], np.float64)
-        hw_strip = (last - first, width)
-        shown = _is_shown(from_strip, size, hw_strip) if is_turned else True
-        strip_scores = unwarp_logits(scores, from_strip, hw_strip)
-        yield (slice(first, last), slice(left, right)), strip_scores, shown
+    channels = scores.shape[2]
+    sampled = np.empty((*hw, channels), np.float32)
+    # OpenCV interpolates one, three or four channels exactly, others at steps of 1/32 pixel only.
+    width = 4 if channels >= 4 else 1
+    for start in range(0, channels, width):
+        part = slice(min(start, channels - width), min(start + width, channels))
+        sampled[..., part] = _warp(scores[..., part], matrix, hw).reshape(*hw, width)
+    return sampled
 
 
-def reach(matrix: np.ndarray, size: int, hw: tuple[int, int]) -> tuple[int, int, int, int]:
-    """Returns left, top, right, bottom of the original pixels whose centres the input shows.
+def region(matrix: np.ndarray, num_cells: int, hw: tuple[int, int], edge: float = 0.0) -> Place:
+    """Returns the rows and columns of the photograph about what a grid shows.
 
     Args:
-      matrix: float64 `[2, 3]`, original pixel to input pixel, not turned.
-      size: side of the input.
-      hw: original height and width.
+      matrix: float64 `[2, 3]`, photograph pixel to grid point.
+      num_cells: side of the grid.
+      hw: the photograph's height and width.
+      edge: what is shown beyond the grid's outer points, cells.
     """
-    scale, offset = np.diag(matrix[:, :2]), matrix[:, 2]
-    left, top = np.maximum(np.ceil((-0.5 - offset) / scale), 0).astype(int)
-    right, bottom = np.floor((size - 0.5 - offset) / scale).astype(int) + 1
-    return int(left), int(top), min(int(right), hw[1]), min(int(bottom), hw[0])
-
-
-def _reach_turned(matrix: np.ndarray, size: int, hw: tuple[int, int]) -> tuple[int, int, int, int]:
-    """Returns the pixels about a turned input, of which `_is_shown` tells those that it shows."""
-    edges = np.array([-0.5, size - 0.5])
-    corners = np.stack(np.meshgrid(edges, edges)).reshape(2, 4)
+    ends = np.array([-edge, num_cells - 1 + edge])
+    corners = np.stack(np.meshgrid(ends, ends)).reshape(2, 4)
     x, y = np.linalg.solve(matrix[:, :2], corners - matrix[:, 2:])
-    left, top = max(int(np.ceil(x.min())), 0), max(int(np.ceil(y.min())), 0)
-    return left, top, min(int(x.max()) + 1, hw[1]), min(int(y.max()) + 1, hw[0])
+    rows, columns = (
+        slice(max(math.ceil(c.min() - 1e-9), 0), max(min(math.floor(c.max() + 1e-9) + 1, side), 0))
+        for c, side in ((y, hw[0]), (x, hw[1]))
+    )
+    return rows, columns
 
 
-def _is_shown(matrix: np.ndarray, size: int, hw: tuple[int, int]) -> np.ndarray:
-    """Returns bool `hw`: which pixels' centres lie in the input."""
-    shown = np.ones(hw, bool)
+def is_shown(matrix: np.ndarray, num_cells: int, place: Place, edge: float = 0.0) -> np.ndarray:
+    """Returns bool `[h, w]`: which pixels of a place lie in the grid; the arguments as above."""
+    rows, columns = (np.arange(part.start, part.stop) for part in place)
+    shown = np.ones((rows.size, columns.size), bool)
     for of_x, of_y, offset in matrix:
-        place = of_x * np.arange(hw[1]) + (of_y * np.arange(hw[0]) + offset)[:, None]
-        shown &= (place >= -0.5) & (place <= size - 0.5)
+        point = of_x * columns + (of_y * rows + offset)[:, None]
+        shown &= (point >= -edge - 1e-9) & (point <= num_cells - 1 + edge + 1e-9)
     return shown
+
+
+def strips(
+    scores: np.ndarray, matrix: np.ndarray, place: Place
+) -> Iterator[tuple[Place, np.ndarray]]:
+    """Yields the scores at a place of the photograph, a strip of rows at a time.
+
+    Args:
+      scores: float32 `[h, h, C]`.
+      matrix: float64 `[2, 3]`, photograph pixel to grid point.
+      place: rows and columns of the photograph.
+
+    Returns:
+      Iterator of the strip's place and its scores, float32 `[rows, columns, C]`.
+    """
+    rows, columns = place
+    width = columns.stop - columns.start
+    step = max(1, _STRIP_SCORES // max(1, width * scores.shape[2]))
+    for top in range(rows.start, rows.stop, step):
+        bottom = min(top + step, rows.stop)
+        moved = _moved(matrix, columns.start, top)
+        yield (slice(top, bottom), columns), sample(scores, moved, (bottom - top, width))
+
+
+def label_map(scores: np.ndarray, matrix: np.ndarray, place: Place) -> np.ndarray:
+    """Returns the class of the highest score at each pixel; of equal ones the lowest class.
+
+    Bilinear interpolation stays between what the grid's points say, so that in a tile only those
+    classes are looked at whose highest score there reaches the lowest one of some class.
+
+    Args:
+      scores: float32 `[h, h, C]`.
+      matrix: float64 `[2, 3]`, photograph pixel to grid point.
+      place: rows and columns of the photograph.
+
+    Returns:
+      uint8 `[rows, columns]`.
+    """
+    rows, columns = place
+    label = np.empty(
+        (max(rows.stop - rows.start, 0), max(columns.stop - columns.start, 0)), np.uint8
+    )
+    step = max(1, round(_TILE_CELLS / max(np.abs(matrix[:, :2]).sum(axis=1).max(), 1e-9)))
+    planes = np.ascontiguousarray(scores.transpose(2, 0, 1))
+    last = scores.shape[0] - 1, scores.shape[1] - 1
+    for top in range(0, label.shape[0], step):
+        for left in range(0, label.shape[1], step):
+            tile = label[top : top + step, left : left + step]
+            moved = _moved(matrix, columns.start + left, rows.start + top)
+            ends = np.array([[0, tile.shape[1] - 1], [0, tile.shape[0] - 1]])
+            corners = np.stack(np.meshgrid(*ends)).reshape(2, 4)
+            x, y = moved[:, :2] @ corners + moved[:, 2:]
+            near_x, near_y = (
+                slice(
+                    min(max(math.floor(c.min()), 0), end), min(max(math.ceil(c.max()), 0), end) + 1
+                )
+                for c, end in ((x, last[1]), (y, last[0]))
+            )
+            block = planes[:, near_y, near_x]
+            reach = block.max(axis=(1, 2))
+            classes = np.flatnonzero(reach >= block.min(axis=(1, 2)).max())
+            tile[:] = classes[0]
+            if classes.size == 1:
+                continue
+            inside = _moved_source(moved, near_x.start, near_y.start)
+            best = _warp(block[classes[0]], inside, tile.shape)
+            for number in classes[1:]:
+                score = _warp(block[number], inside, tile.shape)
+                cv2.copyTo(np.full_like(tile, number), (score > best).view(np.uint8), tile)
+                best = cv2.max(best, score)
+    return label
+
+
+def _warp(scores: np.ndarray, matrix: np.ndarray, hw: tuple[int, int]) -> np.ndarray:
+    return cv2.warpAffine(
+        np.ascontiguousarray(scores),
+        matrix,
+        (hw[1], hw[0]),
+        flags=cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP,
+        borderMode=cv2.BORDER_REPLICATE,
+    )
+
+
+def _moved(matrix: np.ndarray, x: float, y: float) -> np.ndarray:
+    """Returns the matrix for pixels counted from (x, y)."""
+    return np.column_stack([matrix[:, :2], matrix @ (x, y, 1.0)])
+
+
+def _moved_source(matrix: np.ndarray, x: float, y: float) -> np.ndarray:
+    """Returns the matrix to points counted from (x, y)."""
+    return np.column_stack([matrix[:, :2], matrix[:, 2] - (x, y)])

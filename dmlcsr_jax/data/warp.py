@@ -272,30 +272,3 @@ def augment(
     changes = (augmentation.brightness, augmentation.contrast, augmentation.saturation)
     image = jitter(warp_image(image, matrix, size), rng, *changes)
     return {"image": image, "label": label}
-
-
-def unwarp_logits(logits: np.ndarray, matrix: np.ndarray, hw: tuple[int, int]) -> np.ndarray:
-    """Returns logits at the original pixels, read bilinearly from logits on the input grid.
-
-    Args:
-      logits: float32 `[S, S, C]` on the input grid.
-      matrix: float64 `[2, 3]`, original pixel to input pixel.
-      hw: original height and width, pixels.
-
-    Returns:
-      float32 `[h, w, C]`; original pixels that lie outside the input take its nearest border.
-    """
-    channels = logits.shape[2]
-    unwarped = np.empty((*hw, channels), np.float32)
-    # OpenCV interpolates one, three or four channels exactly, others at steps of 1/32 pixel only.
-    width = 4 if channels >= 4 else 1
-    for start in range(0, channels, width):
-        part = slice(min(start, channels - width), min(start + width, channels))
-        unwarped[..., part] = cv2.warpAffine(
-            np.ascontiguousarray(logits[..., part]),
-            matrix,
-            (hw[1], hw[0]),
-            flags=cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP,
-            borderMode=cv2.BORDER_REPLICATE,
-        ).reshape(*hw, width)
-    return unwarped

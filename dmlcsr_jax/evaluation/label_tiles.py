@@ -12,7 +12,7 @@ import numpy as np
 from jax import lax
 
 from dmlcsr_jax.data import unwarp
-from dmlcsr_jax.data.interpolation import interpolation_matrix
+from dmlcsr_jax.data.unwarp import interpolation_matrix
 
 # Few, for each is a program of its own; the scores of a large photograph would fit no memory.
 SIDES = (128, 256, 512)
@@ -79,7 +79,8 @@ def _tiles(
     scores, matrix: np.ndarray, hw: tuple[int, int], size: int
 ) -> Iterator[tuple[tuple[slice, slice], jax.Array]]:
     """Yields places of the photograph, and uint8 `[side, side]` whose beginning is its labels."""
-    left, top, right, bottom = unwarp.reach(matrix, size, hw)
+    rows, columns = unwarp.region(matrix, size, hw, edge=0.5)
+    top, bottom, left, right = rows.start, rows.stop, columns.start, columns.stop
     extent = max(right - left, bottom - top)
     side = next((side for side in SIDES if side >= extent), SIDES[-1])
     # Of rows and columns: pixels of the input by the photograph's, and where the first one lies.

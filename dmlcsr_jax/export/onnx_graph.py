@@ -13,7 +13,7 @@ from jax2onnx import to_onnx
 from onnx import compose, helper, numpy_helper, parser
 
 from dmlcsr_jax.checkpoints.properties import to_properties
-from dmlcsr_jax.data.interpolation import interpolation_matrix
+from dmlcsr_jax.data.unwarp import interpolation_matrix
 from dmlcsr_jax.export import onnx_text
 from dmlcsr_jax.export.half_weights import halve_weights
 from dmlcsr_jax.export.quantize import quantize

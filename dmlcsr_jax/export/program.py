@@ -15,7 +15,7 @@ import numpy as np
 from jax import lax
 
 from dmlcsr_jax.checkpoints.metadata import Metadata
-from dmlcsr_jax.data.interpolation import interpolation_matrix
+from dmlcsr_jax.data.unwarp import interpolation_matrix
 from dmlcsr_jax.errors import UserError
 from dmlcsr_jax.models.normalize import normalize
 
@@ -90,7 +90,7 @@ def _taps(count, longer, size):
 def back_matrix(count, padded, longer, size: int, num_logits: int):
     """Returns float32 `[padded, num_logits]`: logits along an axis to the photograph's pixels.
 
-    It joins `layers.resize` from the logits to the input with `data.warp.unwarp_logits`.
+    It joins `layers.resize` from the logits to the input with `data.unwarp.sample`.
 
     Args:
       count: the photograph's pixels along the axis.

@@ -19,7 +19,7 @@ import jax.numpy as jnp
 from flax import linen as nn
 from jax import lax
 
-from dmlcsr_jax.data.interpolation import interpolation_matrix
+from dmlcsr_jax.data.unwarp import interpolation_matrix
 from dmlcsr_jax.models.depthwise import depthwise_conv
 from dmlcsr_jax.models.initial import INITIALIZERS
 

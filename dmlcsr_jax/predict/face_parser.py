@@ -1,40 +1,81 @@
-"""A trained network as something that takes photographs and gives what is in them."""
+"""A trained network as something that takes photographs and gives what is in them.
 
+The way of a photograph: it is loaded and its faces are found; `views.plan` decides what the network
+is shown; batches of views go through the network; `composite` makes one label map of what it says.
+Loading and making label maps happen in threads beside the network.
+"""
+
+import collections
 import concurrent.futures
+import dataclasses
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
-import PIL.Image
 from etils import epath
 
-from dmlcsr_jax.data import warp
 from dmlcsr_jax.errors import UserError
-from dmlcsr_jax.predict.as_image import as_image
-from dmlcsr_jax.predict.check_image import check_image
-from dmlcsr_jax.predict.faces import Box, Detector, Face, as_face, detector_of, find
-from dmlcsr_jax.predict.margins import margins
+from dmlcsr_jax.predict import composite, verdict, views
+from dmlcsr_jax.predict.as_image import as_image, as_list, check_image
+from dmlcsr_jax.predict.faces import (
+    Box,
+    Detector,
+    Face,
+    check_choice,
+    checked,
+    choose,
+    detector_of,
+    find,
+)
 from dmlcsr_jax.predict.networks import open_network
 from dmlcsr_jax.predict.result import Result
-from dmlcsr_jax.predict.scoring import Photograph, Scorer, Views, in_order
-
-# By the figures in docs/results.md: more of cloth and hair against finer parts.
-# Of a photograph that may not wait, all views wait.
-_MOST_FACES = 1000
+from dmlcsr_jax.predict.views import View
 
 __all__ = ["FaceParser", "Photograph"]
+
+
+@dataclasses.dataclass
+class Photograph:
+    """A photograph to parse, and how far it has come.
+
+    Attributes:
+      image: uint8 `[H, W, 3]` RGB.
+      faces: faces to look at, each `(x0, y0, x1, y1)`: left, top, right and bottom edge in pixels
+        from the photograph's top left corner; or a `Face`, whose views are levelled by its roll.
+        None: all of the photograph.
+      name: what the photograph is called.
+      are_found: whether a detector found the faces: they are looked at in wider views too, a single
+        one that fills the photograph is not cropped, and false ones are dropped. Of faces that are
+        given, crops alone are parsed; what lies in none of them becomes background.
+      is_searched: whether a detector looked for faces: where it found none, and the map shows no
+        person either, all is background.
+      is_kept: whether the result has the pixels, which wait for it in memory; else it has zeros.
+      views: what the network is shown of it.
+      item: what it was loaded from.
+      error: why it could not be loaded.
+    """
+
+    image: np.ndarray
+    faces: Sequence[Box | Face] = ()
+    name: str = ""
+    are_found: bool = False
+    is_searched: bool = False
+    is_kept: bool = True
+    views: list[View] = dataclasses.field(default_factory=list)
+    item: Any = None
+    error: UserError | None = None
 
 
 class FaceParser:
     """Parses photographs with a checkpoint's network, with the preprocessing of evaluation.
 
     Photographs of any size, or the faces in them, are fitted into the network's input, parsed in
-    batches of one static shape, split over this process's devices, and their scores are mapped back
-    to the original size, where the best class of each pixel is taken.
+    batches of few static shapes, split over this process's devices, and their scores are mapped
+    back to the original size, where the best class of each pixel is taken.
 
     Attributes:
-      network: what gives scores.
+      network: what gives scores; see `networks.Network`.
       metadata: what the network says of itself: input size, normalisation, label set.
       label_set: meaning of the labels.
       margin: what is shown beyond a face's box on each side, as a share of its longer side.
@@ -47,6 +88,7 @@ class FaceParser:
         checkpoint: epath.PathLike = "default",
         *,
         faces: str | Detector = "auto",
+        face: str | int = "all",
         batch_size: int = 8,
         flip: bool = False,
         scales: Sequence[float] = (1.0,),
@@ -64,14 +106,17 @@ class FaceParser:
           faces: which faces calling the parser looks at: "auto" for those that the detector of the
             extra `faces` finds, where it is installed; "whole" for none, photographs are parsed
             complete; or a function from uint8 `[H, W, 3]` RGB to boxes or `Face`s.
+          face: which of them are labelled: "all"; "largest"; "central", the one nearest to the
+            photograph's middle; or a number, 0 for the largest. The others are background.
           batch_size: photographs (or faces) that go to the devices together.
           flip: averages with the mirrored photograph.
           scales: averages over these multiples of the input size.
           margin: what is shown beyond a face's box on each side, as a share of its longer side;
             None: as the network was trained, or 0.4 where it was trained on uncropped images.
-          wide_margin: the same of a second view of each face that is found, which labels what no
-            first view shows, such as hair and clothes; 0: there is none; None: 0.8, or 0 where the
-            network was trained on crops or the margin is as wide.
+          wide_margin: the same of a second view of each face that is found, around which there is
+            one of the complete person or photograph; they label what no first view shows, such as
+            hair and clothes; 0: there are none; None: 1.5, or 0 where the network was trained on
+            crops or the margin is as wide.
           dtype: of the computation, "float32" or, on JAX and OpenVINO, "bfloat16".
           backend: "jax", or for a `model.onnx` and for "default", which is there so too,
             "openvino" or "onnx"; None: the fastest that is installed and runs it.
@@ -82,6 +127,7 @@ class FaceParser:
         if batch_size < 1:
             raise UserError(f"the batch size is {batch_size}; it must be 1 or more.")
         self._detector = detector_of(faces)
+        self._face = check_choice(face)
         self.network = open_network(
             checkpoint,
             backend=backend,
@@ -93,14 +139,13 @@ class FaceParser:
         self.metadata = self.network.metadata
         self.label_set = self.metadata.label_set
         self._batch_size = batch_size
-        self.margin, self.wide_margin = margins(self.metadata, margin, wide_margin)
-        self._scorer = Scorer(self.network, self.metadata.image_size)
+        self.margin, self.wide_margin = views.margins(self.metadata, margin, wide_margin)
         self._num_threads = max(2, os.cpu_count() or 1)
 
     @property
     def num_at_a_time(self) -> int:
-        """How many photographs `stream` holds at most: being read, scored and finished."""
-        return 4 * self._batch_size + 2 * self._num_threads + 2
+        """How many photographs `results` holds at most: being read, scored and finished."""
+        return 4 * self._batch_size + 4 * self._num_threads + 2
 
     @property
     def finds_faces(self) -> bool:
@@ -111,8 +156,9 @@ class FaceParser:
         """Parses one photograph, or several, which may differ in size.
 
         Args:
-          photographs: a photograph or a list of them, each as `as_image` takes it: a path, a
-            picture of Pillow, or uint8 `[H, W, 3]` RGB.
+          photographs: a photograph or a list of them, each as `as_image` takes it: a path, encoded
+            bytes, a binary file object, a picture of Pillow, or uint8 `[H, W, 3]` RGB of NumPy, JAX
+            or PyTorch; or an array `[N, H, W, 3]`.
           faces: as `FaceParser` takes it, for this call; or the boxes of the faces, as in
             `Photograph`, one list of them a photograph. None: as the parser was told.
 
@@ -123,8 +169,7 @@ class FaceParser:
           UserError: where a photograph cannot be read, the list is empty, or the detector fails;
             `results` goes on with the others.
         """
-        is_one = isinstance(photographs, str | os.PathLike | np.ndarray | PIL.Image.Image)
-        given = [photographs] if is_one else _as_list(photographs)
+        given, is_one = as_list(photographs)
         is_way = faces is None or isinstance(faces, str) or callable(faces)
         detector = self._detector if faces is None else detector_of(faces) if is_way else None
         boxes = [None] * len(given) if is_way else [faces] if is_one else list(faces)
@@ -138,80 +183,41 @@ class FaceParser:
             image, name = as_image(pair[0])
             if pair[1] is not None:
                 return Photograph(image, pair[1], name)
-            return self._found(image, name, detector)
+            return self.found(image, name, detector)
 
-        items = list(zip(given, boxes, strict=True))
-        if is_one:
-            # One face needs no batch of many.
-            photograph = load(items[0])
-            is_single = photograph.complete or len(photograph.boxes) <= 1
-            batch_size = 1 if is_single else self._batch_size
-            return _values(self._results([photograph], lambda item: item, batch_size))[0]
-        return _values(self._results(items, load, self._batch_size))
+        found = []
+        for _, result in self.results(zip(given, boxes, strict=True), load):
+            if isinstance(result, UserError):
+                raise result
+            found.append(result)
+        return found[0] if is_one else found
 
-    def found(self, image: np.ndarray, name: str = "") -> Photograph:
-        """Returns the photograph with the faces that the parser's detector finds in it.
-
-        Where there is no detector, or it finds none, all of the photograph is parsed; and so is one
-        that a single face fills, unless the network was trained on crops.
+    def found(
+        self, image: np.ndarray, name: str = "", detector: Detector | None = None
+    ) -> Photograph:
+        """Returns the photograph with the faces that a detector finds in it, the largest first.
 
         Args:
           image: uint8 `[H, W, 3]` RGB.
           name: the photograph's.
+          detector: None: the parser's; where it has none either, all of the photograph is parsed.
 
         Raises:
           UserError: where `image` is no such array, or the detector fails.
         """
-        return self._found(image, name, self._detector)
-
-    def _found(self, image: np.ndarray, name: str, detector: Detector | None) -> Photograph:
         check_image(image)
-        faces = [] if detector is None else find(detector, image, name)
-        fills = len(faces) == 1 and faces[0].fills(image.shape[:2], self.margin)
-        is_complete = fills and self.metadata.crop_margin is None
-        return Photograph(image, faces, name, is_complete, is_wide=bool(faces and self.wide_margin))
+        detector = detector or self._detector
+        if detector is None:
+            return Photograph(image, name=name)
+        faces = find(detector, image, name)
+        return Photograph(image, faces, name, are_found=bool(faces), is_searched=True)
 
-    def parse(self, image: np.ndarray, boxes: Sequence[Box | Face] = ()) -> np.ndarray:
-        """Returns uint8 `[H, W]`, the label of each pixel of one photograph, in a batch of one.
-
-        Args:
-          image: uint8 `[H, W, 3]` RGB.
-          boxes: as in `Photograph`.
-
-        Raises:
-          UserError: where `image` is no such array or a box is empty.
-        """
-        return self._parse([Photograph(image, boxes)], batch_size=1)[0]
-
-    def parse_batch(
-        self, images: Iterable[np.ndarray], boxes: Iterable[Sequence[Box | Face]] | None = None
-    ) -> list[np.ndarray]:
-        """Returns the label maps of several photographs, which may differ in size.
-
-        Args:
-          images: uint8 `[H, W, 3]` RGB each.
-          boxes: those of each photograph, as in `Photograph`; None: no boxes.
-
-        Returns:
-          uint8 `[H, W]` for each photograph, in order.
-
-        Raises:
-          UserError: where an image is no such array or a box is empty.
-        """
-        images = list(images)
-        boxes = [()] * len(images) if boxes is None else list(boxes)
-        photographs = [Photograph(*pair) for pair in zip(images, boxes, strict=True)]
-        return self._parse(photographs, self._batch_size)
-
-    def _parse(self, photographs: list[Photograph], batch_size: int) -> list[np.ndarray]:
-        label = lambda views: views.composite.label  # noqa: E731
-        return _values(self._stream(photographs, lambda item: item, label, batch_size))
-
-    def stream(
+    def results(
         self,
         items: Iterable[Any],
         load: Callable[[Any], Photograph],
-        finish: Callable[[Any, Photograph, np.ndarray], Any],
+        finish: Callable[[Any, Result], Any] = lambda item, result: result,
+        steady: Any = None,
     ) -> Iterator[tuple[Any, Any]]:
         """Parses photographs one after the other while others are read and written.
 
@@ -219,130 +225,150 @@ class FaceParser:
 
         Args:
           items: what `load` makes photographs of.
-          load: called in a thread; a `UserError` it raises becomes the item's result.
-          finish: called in a thread with item, photograph and label uint8 `[H, W]`.
+          load: called in a thread; `found` makes a photograph of an image. A `UserError` it raises
+            becomes the item's result.
+          finish: called in a thread with item and `Result`; by default returns the result.
+          steady: of frames, what holds their faces and scores steady; see `steady.Steady`.
 
         Returns:
           Iterator of item and result, in the order of `items`: what `finish` returned, or the
           `UserError` that `load` raised. Other errors, and those of `finish`, are raised.
         """
 
-        def finish_views(views: Views):
-            return finish(views.item, views.photograph, views.composite.label)
-
-        return self._stream(items, load, finish_views, self._batch_size)
-
-    def results(
-        self,
-        items: Iterable[Any],
-        load: Callable[[Any], Photograph],
-        finish: Callable[[Any, Result], Any] = lambda item, result: result,
-    ) -> Iterator[tuple[Any, Any]]:
-        """Like `stream`, with all that is known of a photograph.
-
-        Args:
-          items: as in `stream`.
-          load: as in `stream`; `found` makes a photograph of an image.
-          finish: called in a thread with item and `Result`; by default returns the result.
-
-        Returns:
-          As `stream`.
-        """
-        return self._results(items, load, self._batch_size, finish)
-
-    def _results(self, items, load, batch_size, finish=lambda item, result: result):
-        def finish_views(views: Views):
-            photograph, composite = views.photograph, views.composite
-            result = Result(
-                photograph.image,
-                composite.label,
-                composite.owner,
-                views.faces,
-                self.label_set,
-                name=photograph.name,
-                probabilities=lambda part: self._probabilities(photograph, part),
-            )
-            return finish(views.item, result)
-
-        return self._stream(items, load, finish_views, batch_size)
-
-    def _probabilities(self, photograph: Photograph, part: int) -> np.ndarray:
-        probability = lambda views: views.composite.probability  # noqa: E731
-        return _values(self._stream([photograph], lambda item: item, probability, 1, part))[0]
-
-    def _stream(
-        self, items, load, finish: Callable[[Views], Any], batch_size: int, part: int | None = None
-    ) -> Iterator[tuple[Any, Any]]:
-        def views_of(item) -> Views:
+        def loaded(item) -> Photograph:
             try:
-                return self._views(item, load(item), batch_size, part)
+                photograph = load(item)
+                check_image(photograph.image)
+                faces = checked(photograph.faces, photograph.name)
+                return dataclasses.replace(photograph, faces=faces, item=item)
             except UserError as error:
-                return Views(item, error=error)
+                return Photograph(np.empty((0, 0, 3), np.uint8), item=item, error=error)
 
-        def finish_views(views: Views):
-            if views.error is not None:
-                return views.error
-            views.wait()
-            return finish(views)
+        def finished(photograph: Photograph) -> tuple[Any, Any]:
+            if photograph.error is not None:
+                return photograph.item, photograph.error
+            return photograph.item, finish(photograph.item, self._result(photograph))
 
         with concurrent.futures.ThreadPoolExecutor(self._num_threads) as pool:
-            ahead = batch_size + self._num_threads
-            loaded = (views for _, views in in_order(views_of, items, pool, ahead))
-            scored = self._scorer.score(loaded, batch_size, pool)
             try:
-                for done, result in in_order(finish_views, scored, pool, self._num_threads):
-                    yield done.item, result
+                read = _in_order(loaded, items, pool, self._batch_size + self._num_threads)
+                if steady is not None:
+                    read = map(steady.follow, read)
+                planned = _in_order(self._planned, read, pool, self._num_threads)
+                scored = self._scored(planned)
+                if steady is not None:
+                    scored = map(steady.average, scored)
+                yield from _in_order(finished, scored, pool, self._num_threads)
             except BaseException:
                 pool.shutdown(wait=False, cancel_futures=True)
                 raise
 
-    def _views(self, item, photograph: Photograph, ahead: int, part: int | None) -> Views:
-        """Decides what the network is shown, and fits the first `ahead` views into its input."""
-        image, size = photograph.image, self.metadata.image_size
-        check_image(image)
-        if len(photograph.boxes) > _MOST_FACES:
-            raise UserError(
-                f"{photograph.name or 'the photograph'} has {len(photograph.boxes):,} faces, more "
-                f"than the limit of {_MOST_FACES:,}; give fewer boxes."
+    def _planned(self, photograph: Photograph) -> tuple[Photograph, list[np.ndarray]]:
+        """Decides what the network is shown, and makes the views of a first batch."""
+        if photograph.error is not None:
+            return photograph, []
+        hw, size, faces = photograph.image.shape[:2], self.metadata.image_size, photograph.faces
+        chosen = choose(faces, hw, self._face)
+        is_filled = len(faces) == 1 and faces[0].fills(hw, self.margin)
+        is_filled &= photograph.are_found and self.metadata.crop_margin is None
+        if not faces or is_filled:
+            photograph.views = [views.complete(hw, size, faces, tuple(range(len(faces))))]
+        else:
+            photograph.views = views.plan(
+                hw,
+                faces,
+                chosen,
+                size,
+                margin=self.margin,
+                wide_margin=self.wide_margin if photograph.are_found else 0.0,
             )
-        faces = [as_face(box) for box in photograph.boxes]
-        is_complete = photograph.complete or not faces
-        if is_complete and part is None and self.network.label:
-            return Views(item, photograph.for_finish(), faces, label=self.network.label(image))
-        # From edges counted from the corner to coordinates with pixel centres at integers.
-        shown = [self.margin, self.wide_margin] if photograph.is_wide else [self.margin]
-        matrices = [
-            warp.box_matrix(np.array(face.box) - 0.5, size, margin=margin, angle=-face.roll)
-            for margin in shown
-            for face in faces
-            if not is_complete
-        ] or [warp.box_matrix(warp.photograph_box(image.shape[:2]), size)]
-        # Where the photograph may not wait, its views do; else only the first of them.
-        num_made = ahead if photograph.is_kept else len(matrices)
-        inputs = [self._scorer.input(image, matrix) for matrix in matrices[:num_made]]
-        photograph = photograph.for_finish()
-        known = {"num_close": len(faces), "is_complete": is_complete}
-        return Views(item, photograph, faces, matrices, inputs, part, **known)
+        first = photograph.views[: self._batch_size]
+        return photograph, [views.shown(photograph.image, view.matrix, size) for view in first]
+
+    def _scored(
+        self, planned: Iterable[tuple[Photograph, list[np.ndarray]]]
+    ) -> Iterator[Photograph]:
+        """Yields photographs in order, each when the scores of all its views are there."""
+        waiting: collections.deque[Photograph] = collections.deque()
+        started: collections.deque[tuple[list[View], Any]] = collections.deque()
+        rows: list[tuple[View, np.ndarray]] = []
+
+        def start() -> None:
+            started.append(
+                ([view for view, _ in rows], self.network.scores(np.stack([i for _, i in rows])))
+            )
+            rows.clear()
+
+        def take(most_left: int) -> Iterator[Photograph]:
+            while len(started) > most_left:
+                batch, scores = started.popleft()
+                for view, row in zip(batch, np.asarray(scores), strict=False):
+                    view.scores = row
+            while waiting and all(view.scores is not None for view in waiting[0].views):
+                yield waiting.popleft()
+
+        for photograph, inputs in planned:
+            waiting.append(photograph)
+            for number, view in enumerate(photograph.views):
+                is_made = number < len(inputs)
+                rows.append(
+                    (
+                        view,
+                        inputs[number]
+                        if is_made
+                        else views.shown(photograph.image, view.matrix, view.size),
+                    )
+                )
+                if len(rows) == self._batch_size:
+                    start()
+                    # One batch is computed while the scores of the one before are taken.
+                    yield from take(1)
+            yield from take(len(started))
+        if rows:
+            start()
+        yield from take(0)
+
+    def _result(self, photograph: Photograph) -> Result:
+        """Makes the label map of what the network says of a photograph's views."""
+        image, hw = photograph.image, photograph.image.shape[:2]
+        faces, seen = photograph.faces, photograph.views
+        if photograph.are_found:
+            faces, seen = verdict.true_faces(faces, seen, self.label_set)
+        if not faces and photograph.faces:
+            view = views.complete(hw, self.metadata.image_size)
+            shown = views.shown(image, view.matrix, view.size)
+            view.scores = np.asarray(self.network.scores(shown[None]))[0]
+            seen = [view]
+        if not faces and photograph.is_searched:
+            seen = [verdict.person_alone(seen[0], self.label_set)]
+        layers = composite.blend(seen, faces, self.label_set)
+        label = composite.label_map(layers, hw)
+        owner = composite.owner_map(layers, hw, faces)
+        chosen = choose(faces, hw, self._face)
+        if len(chosen) < len(faces):
+            label[~np.isin(owner, np.array(chosen, int) + 1)] = 0
+        if not photograph.is_kept:
+            image = np.broadcast_to(np.uint8(0), image.shape)
+        return Result(
+            image,
+            label,
+            owner,
+            verdict.judged(faces, seen, hw, self.label_set),
+            self.label_set,
+            name=photograph.name,
+            layers=layers,
+            is_searched=photograph.is_searched,
+        )
 
 
-def _as_list(photographs: Any) -> list[Any]:
-    try:
-        given = list(photographs)
-    except TypeError as error:
-        raise UserError(
-            f"{type(photographs).__name__} is no photograph; give a path, a picture of Pillow, a "
-            "uint8 array [H, W, 3], or a list of these."
-        ) from error
-    if not given:
-        raise UserError("the list of photographs is empty; give one or more.")
-    return given
-
-
-def _values(done: Iterator[tuple[Any, Any]]) -> list[Any]:
-    """Returns the results alone; raises the first error among them."""
-    values = []
-    for _, value in done:
-        if isinstance(value, UserError):
-            raise value
-        values.append(value)
-    return values
+def _in_order(
+    function: Callable[[Any], Any], items: Iterable[Any], pool, ahead: int
+) -> Iterator[Any]:
+    """Yields `function(item)` of each item, in order, computed in threads up to `ahead` early."""
+    pending: collections.deque[concurrent.futures.Future] = collections.deque()
+    for item in items:
+        pending.append(pool.submit(function, item))
+        if len(pending) > ahead:
+            yield pending.popleft().result()
+    while pending:
+        yield pending.popleft().result()

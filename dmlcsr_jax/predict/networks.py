@@ -3,21 +3,46 @@
 import os
 import pathlib
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import Any, Protocol
 
+import numpy as np
 from etils import epath
 
+from dmlcsr_jax.checkpoints.metadata import Metadata
 from dmlcsr_jax.distributed.accelerators import may_have_accelerator
 from dmlcsr_jax.errors import UserError
 from dmlcsr_jax.predict import onnx_runtimes
 from dmlcsr_jax.predict.onnx_network import OnnxNetwork
 
-if TYPE_CHECKING:
-    from dmlcsr_jax.predict.jax_network import JaxNetwork
-
 BACKENDS = ("jax", *onnx_runtimes.BACKENDS)
-# The graph of the model in the box, exported with --shared: the kernels are in the other file.
+# The graph of the package's model, exported with --shared: the kernels are in the other file.
 EXPORTED_DEFAULT = pathlib.Path(__file__).parents[1] / "weights" / "celebamask_hq_small.onnx"
+
+
+class Network(Protocol):
+    """What `FaceParser` runs.
+
+    Attributes:
+      metadata: what the network says of itself: input size, normalisation, label set.
+      runtime: what runs it, in words.
+      fingerprint: hexadecimal, the same for the same network.
+    """
+
+    metadata: Metadata
+    runtime: str
+    fingerprint: str
+
+    def scores(self, images: np.ndarray) -> Any:
+        """Starts views on their way through the network.
+
+        Args:
+          images: uint8 `[B, S, S, 3]` RGB.
+
+        Returns:
+          What `np.asarray` waits for and makes float32 `[>=B, h, h, C]` of: log-probabilities on a
+          grid whose corners lie on the input's and whose linear interpolation has the highest value
+          at the label; rows beyond B mean nothing.
+        """
 
 
 def open_network(
@@ -28,10 +53,10 @@ def open_network(
     flip: bool = False,
     scales: Sequence[float] = (1.0,),
     dtype: str = "float32",
-) -> "JaxNetwork | OnnxNetwork":
+) -> Network:
     """Loads a network; the arguments are those of `FaceParser`.
 
-    The model in the box runs on an ONNX runtime where one is installed and JAX could find no
+    The package's model runs on an ONNX runtime where one is installed and JAX could find no
     accelerator, unless the options ask for what only JAX does.
 
     Raises:

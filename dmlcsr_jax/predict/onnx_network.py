@@ -1,37 +1,40 @@
-"""An exported network as `FaceParser` runs it, without JAX."""
+"""An exported network without JAX: ONNX Runtime or OpenVINO gives scores and label maps."""
 
 import hashlib
 import os
+import threading
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 
+from dmlcsr_jax.checkpoints.properties import from_properties
+from dmlcsr_jax.data.unwarp import interpolation_matrix
 from dmlcsr_jax.errors import UserError
-from dmlcsr_jax.predict.onnx_parser import OnnxParser
+from dmlcsr_jax.predict.as_image import check_image
+from dmlcsr_jax.predict.onnx_runtimes import open_model
 
 
 class OnnxNetwork:
-    """A network in a file that `python -m dmlcsr_jax.export --to=model.onnx` wrote.
+    """A file that `python -m dmlcsr_jax.export --to=model.onnx` wrote; see `networks.Network`.
 
     Attributes:
       metadata: what the file says of its network.
       runtime: what runs it, in words.
-      are_logits: whether its scores are logits, or mean probabilities of two views.
-      label: from uint8 `[H, W, 3]` RGB to the label map uint8 `[H, W]` of a complete photograph,
-        without scores in between; None where two views are averaged.
     """
 
     def __init__(
         self,
         path: str | os.PathLike,
         *,
-        backend: str | None,
-        flip: bool,
-        scales: Sequence[float],
-        dtype: str,
+        backend: str | None = None,
+        flip: bool = False,
+        scales: Sequence[float] = (1.0,),
+        dtype: str = "float32",
+        num_threads: int = 0,
     ):
         """Loads the model; the arguments are those of `FaceParser`.
+
+        `num_threads` compute; 0: one a core.
 
         Raises:
           UserError: where the runtime or the file is missing, it is no such file, or an option asks
@@ -46,11 +49,15 @@ class OnnxNetwork:
             raise UserError(f"the dtype is {dtype!r}; it must be float32 or bfloat16.")
         self._path = path
         self._flip = flip
-        self._parser = OnnxParser(path, backend=backend, dtype=dtype)
-        self.metadata = self._parser.metadata
-        self.runtime = self._parser.runtime
-        self.are_logits = not flip
-        self.label = None if flip else self._parser.labels
+        self._model = open_model(path, backend, num_threads, dtype)
+        self._lock = threading.Lock()
+        self.metadata = from_properties(self._model.properties, os.fspath(path))
+        numbers = "8 bits" if self._model.properties.get("quantized") else dtype
+        self.runtime = f"{self._model.name}, {numbers}"
+        if "labels" not in self._model.outputs:
+            raise UserError(
+                f"{os.fspath(path)} gives scores; export it without --scores for label maps."
+            )
 
     @property
     def fingerprint(self) -> str:
@@ -58,32 +65,56 @@ class OnnxNetwork:
         with open(self._path, "rb") as file:
             return hashlib.file_digest(file, "sha256").hexdigest()
 
-    def label_of(self, scores: np.ndarray, matrix: np.ndarray, hw: tuple[int, int]) -> None:
-        """Returns None: the scores are on the host, where `Composite` makes label maps of them."""
-
-    def on_host(self, scores: np.ndarray) -> np.ndarray:
-        """Returns them: they are there."""
-        return scores
-
-    def pipeline(self, batch_size: int) -> "OnnxNetwork":
-        """Returns what batches of up to `batch_size` images are given to: this."""
-        return self
-
-    def start(self, batch: Any, images: np.ndarray) -> list[tuple[Any, np.ndarray]]:
-        """Returns `batch` with the scores, float32 `[B, S, S, C]`, of uint8 `[B, S, S, 3]`."""
-        scores = self._parser.scores(images)
+    def scores(self, images: np.ndarray) -> np.ndarray:
+        """As `networks.Network.scores`."""
+        scores = log_softmax(self.logits(images))
         if self._flip:
-            mirrored = self._parser.scores(np.ascontiguousarray(images[:, :, ::-1]))
+            mirrored = log_softmax(self.logits(np.ascontiguousarray(images[:, :, ::-1])))
             label_set = self.metadata.label_set
             channels = label_set.mirror_table()[: label_set.num_classes]
-            scores = (_softmax(scores) + _softmax(mirrored[:, :, ::-1, channels])) / 2
-        return [(batch, scores)]
+            scores = np.logaddexp(scores, mirrored[:, :, ::-1, channels]) - np.float32(np.log(2))
+        return scores
 
-    def rest(self) -> Sequence[Any]:
-        """Returns the batches whose scores are still to come: none."""
-        return ()
+    def logits(self, images: np.ndarray) -> np.ndarray:
+        """Returns float32 `[B, h, h, C]` of views, uint8 `[B, S, S, 3]` RGB, on the grid of scores.
+
+        Raises:
+          UserError: where the file was made for photographs of another size.
+        """
+        size = self.metadata.image_size
+        logits = self._run("logits", images)
+        if (size - 1) % max(logits.shape[1] - 1, 1):
+            # What is linear between the network's points is not between those of the grid.
+            matrix = interpolation_matrix(size, logits.shape[1]).astype(np.float32)
+            columns = np.einsum("pj,bijc->bipc", matrix, logits, optimize=True)
+            logits = np.einsum("oi,bipc->bopc", matrix, columns, optimize=True)
+        return logits
+
+    def labels(self, image: np.ndarray) -> np.ndarray:
+        """Returns uint8 `[H, W]`: what the file itself says of a complete photograph.
+
+        Args:
+          image: uint8 `[H, W, 3]` RGB.
+
+        Raises:
+          UserError: where `image` is no such array, or not of the size that the file was made for.
+        """
+        check_image(image)
+        return self._run("labels", image[None])[0]
+
+    def _run(self, output: str, images: np.ndarray) -> np.ndarray:
+        if self._model.hw not in (None, images.shape[1:3]):
+            expected, found = (f"{hw[0]}x{hw[1]}" for hw in (self._model.hw, images.shape[1:3]))
+            raise UserError(
+                f"the model takes photographs of {expected} pixels, not of {found}; export it "
+                "without --size."
+            )
+        # One at a time: OpenVINO's request, which holds the memory, is no more than one.
+        with self._lock:
+            return self._model.run(output, images)
 
 
-def _softmax(logits: np.ndarray) -> np.ndarray:
-    exponentials = np.exp(logits - logits.max(axis=-1, keepdims=True))
-    return exponentials / exponentials.sum(axis=-1, keepdims=True)
+def log_softmax(logits: np.ndarray) -> np.ndarray:
+    """Returns float32 `[..., C]`, the logarithms of the classes' probabilities."""
+    logits = logits - logits.max(axis=-1, keepdims=True)
+    return logits - np.log(np.exp(logits).sum(axis=-1, keepdims=True))

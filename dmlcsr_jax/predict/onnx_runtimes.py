@@ -34,6 +34,8 @@ class OnnxRuntime:
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = num_threads
         options.log_severity_level = 3
+        self._run_options = onnxruntime.RunOptions()
+        self._run_options.only_execute_path_to_fetches = True
         with _sentence_of_a_damaged_file(path):
             self._session = onnxruntime.InferenceSession(
                 path, options, providers=["CPUExecutionProvider"]
@@ -45,7 +47,7 @@ class OnnxRuntime:
 
     def run(self, output: str, images: np.ndarray) -> np.ndarray:
         """Returns one of the outputs for uint8 `[B, H, W, 3]`."""
-        return self._session.run([output], {"images": images})[0]
+        return self._session.run([output], {"images": images}, self._run_options)[0]
 
 
 class OpenVino:
@@ -75,11 +77,20 @@ class OpenVino:
         options = {"INFERENCE_PRECISION_HINT": precision, "PERFORMANCE_HINT": "LATENCY"}
         if num_threads:
             options["INFERENCE_NUM_THREADS"] = num_threads
-        self._compiled = core.compile_model(model, "CPU", options)
+        self._compile = lambda model: core.compile_model(model, "CPU", options)
+        self._model = model
+        self._compiled = {}
 
     def run(self, output: str, images: np.ndarray) -> np.ndarray:
         """Returns one of the outputs for uint8 `[B, H, W, 3]`."""
-        return self._compiled(images)[output].copy()
+        if output not in self._compiled:
+            # Of a program with several outputs, all are computed at every call.
+            model = self._model.clone()
+            for result in model.get_results():
+                if output not in result.input_value(0).names:
+                    model.remove_result(result)
+            self._compiled[output] = self._compile(model)
+        return self._compiled[output](images)[0].copy()
 
 
 def open_model(

@@ -1,10 +1,11 @@
 """What is known of a parsed photograph, whatever ran the network: it needs no JAX."""
 
+import dataclasses
 import functools
 import json
 import os
 import pathlib
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -12,8 +13,9 @@ import numpy as np
 from dmlcsr_jax import visualization
 from dmlcsr_jax.data.label_sets import LabelSet
 from dmlcsr_jax.errors import UserError
-from dmlcsr_jax.predict import outputs
+from dmlcsr_jax.predict import composite, outputs
 from dmlcsr_jax.predict.faces import Face
+from dmlcsr_jax.predict.views import View
 
 
 class Result:
@@ -24,10 +26,12 @@ class Result:
       label: uint8 `[H, W]`, the label of each pixel.
       instances: unsigned integers `[H, W]`, uint8 up to 255 faces: 0 where there is no face, 1
         where a part of the first one is, and so on.
-      faces: a `ParsedFace` each, in the order of their numbers in `instances`; empty where the
-        photograph was parsed complete because none was looked for or found.
+      faces: a `Face` each, in the order of their numbers in `instances`: those that were found by
+        their size, the largest first, those that were given in their order; empty where none was
+        looked for or found.
       label_set: meaning of the labels: names, palette, whose left.
       name: what the photograph is called; "" for an array.
+      is_searched: whether a detector looked for faces.
     """
 
     def __init__(
@@ -39,7 +43,8 @@ class Result:
         label_set: LabelSet,
         *,
         name: str = "",
-        probabilities: Callable[[int], np.ndarray] | None = None,
+        layers: Sequence[View] = (),
+        is_searched: bool = False,
     ):
         """Takes what a network has made of a photograph.
 
@@ -51,17 +56,22 @@ class Result:
           faces: the faces; empty where none was looked for or found.
           label_set: as the attribute.
           name: as the attribute.
-          probabilities: called with a label, returns float32 `[H, W]`.
+          layers: what the label map was made of, for probabilities.
+          is_searched: as the attribute.
         """
         self.image = image
         self.label = label
         self.instances = np.where(label != 0, owner, 0).astype(owner.dtype)
         if not faces:
             self.instances[:] = 0
-        self.faces = tuple(ParsedFace(self, number, face) for number, face in enumerate(faces))
+        self.faces = tuple(
+            dataclasses.replace(face, result=self, number=number)
+            for number, face in enumerate(faces)
+        )
         self.label_set = label_set
         self.name = name
-        self._probabilities = probabilities
+        self.is_searched = is_searched
+        self._layers = layers
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -71,7 +81,17 @@ class Result:
     @functools.cached_property
     def area(self) -> dict[str, int]:
         """Pixels a class."""
-        return self._area(self.label)
+        return self.count(self.label)
+
+    @property
+    def main_face(self) -> Face | None:
+        """The largest face; None where there is none."""
+        return max(self.faces, key=lambda face: face.side, default=None)
+
+    @property
+    def quality(self) -> float | None:
+        """The lowest quality of its faces, 0 to 1; None where there is none."""
+        return min((face.quality for face in self.faces if face.quality is not None), default=None)
 
     def mask(self, part: str, face: int | None = None) -> np.ndarray:
         """Returns bool `[H, W]`: where a part is.
@@ -93,19 +113,16 @@ class Result:
     def probabilities(self, part: str) -> np.ndarray:
         """Returns float32 `[H, W]`, 0 to 1: how sure the network is that a pixel is of a part.
 
-        The photograph is parsed once more for it. Where views of several faces show a pixel, it is
-        that of the view which labelled the pixel; where none does, the pixel is background.
+        Where views overlap, it is what they come to, as the label is; where none shows a pixel, it
+        is background.
 
         Args:
           part: one of `names`.
 
         Raises:
-          UserError: where there is no such part, or the network is no longer at hand.
+          UserError: where there is no such part.
         """
-        label = self._label_of(part)
-        if self._probabilities is None:
-            raise UserError("this result was made without its network; parse the photograph again.")
-        return self._probabilities(label)
+        return composite.probability_map(self._layers, self.label.shape, self._label_of(part))
 
     def overlay(self, alpha: float = 0.5) -> np.ndarray:
         """Returns uint8 `[H, W, 3]` RGB: the photograph with its parts tinted.
@@ -167,49 +184,7 @@ class Result:
             raise UserError(f"there is no part {part!r}; there are {', '.join(self.names)}.")
         return self.names.index(part)
 
-    def _area(self, label: np.ndarray) -> dict[str, int]:
+    def count(self, label: np.ndarray) -> dict[str, int]:
+        """Returns the pixels a class among some labels, uint8 of any shape."""
         counts = np.bincount(label.ravel(), minlength=len(self.names))
         return {name: int(count) for name, count in zip(self.names, counts, strict=False)}
-
-
-class ParsedFace:
-    """One face of a photograph.
-
-    Attributes:
-      box: as in `Face`.
-      landmarks: as in `Face`.
-      score: as in `Face`.
-    """
-
-    def __init__(self, result: Result, number: int, face: Face):
-        """Takes the face's number, from 0, and what was found of it."""
-        self._result = result
-        self._number = number
-        self.box = face.box
-        self.landmarks = face.landmarks
-        self.score = face.score
-
-    @property
-    def label(self) -> np.ndarray:
-        """uint8 `[H, W]`: the photograph's label map where this face is, 0 elsewhere."""
-        return np.where(self._result.instances == self._number + 1, self._result.label, 0)
-
-    @functools.cached_property
-    def area(self) -> dict[str, int]:
-        """Pixels a class, without those of the background."""
-        own = self._result.instances == self._number + 1
-        return self._result._area(self._result.label[own])
-
-    def to_json(self) -> dict[str, Any]:
-        """Returns box, score, landmarks and area, JSON-serialisable."""
-        landmarks = None if self.landmarks is None else self.landmarks.round(2).tolist()
-        return {
-            "box": [round(float(edge), 2) for edge in self.box],
-            "score": self.score,
-            "landmarks": landmarks,
-            "pixels": self.area,
-        }
-
-    def __repr__(self) -> str:
-        """Says where it is."""
-        return f"<ParsedFace {self._number}: box {[round(float(e), 1) for e in self.box]}>"
