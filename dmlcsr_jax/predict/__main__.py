@@ -51,9 +51,11 @@ def main(argv: Sequence[str] | None = None) -> None:
     options = parse_arguments(argv, __doc__)
     try:
         # Imported here so that a wrong argument is said at once.
-        from dmlcsr_jax.predict.classes import class_table
+        from dmlcsr_jax.predict.folder import label_folder
         from dmlcsr_jax.predict.networks import open_network
+        from dmlcsr_jax.predict.report import class_table
         from dmlcsr_jax.predict.run import Run
+        from dmlcsr_jax.predict.shards import label_shards
 
         watched = contextlib.nullcontext()
         if options.distributed:
@@ -73,7 +75,8 @@ def main(argv: Sequence[str] | None = None) -> None:
             lines = sys.stdout
             if options.json:
                 stack.enter_context(contextlib.redirect_stdout(sys.stderr))
-            all_read = Run(options, lines).label()
+            run = Run(options, lines)
+            all_read = run.finish(label_shards if run.is_sharded else label_folder)
     except KeyboardInterrupt:
         print("stopped; the same command goes on from here", file=sys.stderr)
         sys.exit(130)

@@ -1,7 +1,6 @@
 """Label maps and overlays as a file a photograph."""
 
 import functools
-import typing
 from collections.abc import Iterator
 
 import numpy as np
@@ -21,13 +20,11 @@ from dmlcsr_jax.predict.outputs import (
 from dmlcsr_jax.predict.photographs import Picture
 from dmlcsr_jax.predict.report import AlreadyLabelled, Labelled
 from dmlcsr_jax.predict.result import Result
+from dmlcsr_jax.predict.run import Run
 from dmlcsr_jax.predict.video import FIRST_FRAME, fingerprint_of, parse_video
 
-if typing.TYPE_CHECKING:
-    from dmlcsr_jax.predict.run import Run
 
-
-def label_folder(run: "Run") -> None:
+def label_folder(run: Run) -> None:
     """Labels a run's own photographs, then its videos.
 
     Raises:
@@ -50,7 +47,8 @@ def label_folder(run: "Run") -> None:
             if output.is_finished(picture, found):
                 raise AlreadyLabelled(picture.name)
 
-        image, made_of[picture.index] = run.reader.photograph(picture, check)
+        read = run.source.read(picture)
+        image, made_of[picture.index] = run.reader.photograph(read, check)
         is_kept = run.alpha is not None and run.reader.may_wait(image)
         return run.photograph(picture.name, image, is_kept)
 
@@ -77,7 +75,7 @@ def label_folder(run: "Run") -> None:
             bar.update()
 
 
-def _label_video(run: "Run", video: Picture, output: "FileOutput") -> Labelled | UserError:
+def _label_video(run: Run, video: Picture, output: "FileOutput") -> Labelled | UserError:
     path = video.source
     try:
         reader, made_of = run.reader, None

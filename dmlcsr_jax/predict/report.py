@@ -1,16 +1,19 @@
-"""What has become of the pictures, for the terminal and `failed.txt`."""
+"""What the terminal says: what has become of the pictures, and what the classes are."""
 
 import collections
 import dataclasses
 import sys
 from collections.abc import Mapping
 
+import tabulate
 from etils import epath
 
+from dmlcsr_jax.data.label_sets import LabelSet
 from dmlcsr_jax.errors import UserError, one_line
 from dmlcsr_jax.predict.arguments import Options
 from dmlcsr_jax.predict.outputs import write
 
+_LEFT_OF = {"subject": "the subject's left or right", "image": "the image's left or right"}
 # Failures beyond these are in failed.txt alone.
 _MAX_PRINTED = 20
 
@@ -118,3 +121,23 @@ def _some(names: list[str]) -> str:
     if len(names) == 1:
         return one_line(names[0])
     return f"{len(names)} pictures, the first {one_line(names[0])}"
+
+
+def class_table(label_set: LabelSet) -> str:
+    """Returns a line a class: index, name, colour, and whose left or right its name means.
+
+    Args:
+      label_set: the classes.
+    """
+    paired = {label for pair in label_set.mirror_pairs for label in pair}
+    rows = [
+        (
+            index,
+            name,
+            f"#{bytes(label_set.palette[index]).hex()}",
+            _LEFT_OF[label_set.left_is] if index in paired else "",
+        )
+        for index, name in enumerate(label_set.classes)
+    ]
+    table = tabulate.tabulate(rows, ["index", "name", "colour", "side"], disable_numparse=True)
+    return f"{table}\n{label_set.convention}"

@@ -5,6 +5,7 @@ import json
 import sys
 import time
 import zlib
+from collections.abc import Callable
 from typing import TextIO
 
 import numpy as np
@@ -17,13 +18,11 @@ from dmlcsr_jax.predict.arguments import Options
 from dmlcsr_jax.predict.boxes import read_boxes
 from dmlcsr_jax.predict.face_parser import FaceParser, Photograph
 from dmlcsr_jax.predict.faces import DETECTOR, INSTALL_DETECTOR
-from dmlcsr_jax.predict.folder import label_folder
 from dmlcsr_jax.predict.outputs import open_folder
 from dmlcsr_jax.predict.photographs import PhotoFiles, Picture
 from dmlcsr_jax.predict.reader import Reader
 from dmlcsr_jax.predict.report import Labelled, Report
 from dmlcsr_jax.predict.result import Result
-from dmlcsr_jax.predict.shards import label_shards
 from dmlcsr_jax.predict.sources import open_source
 
 
@@ -38,6 +37,7 @@ class Run:
       report: what has become of them.
       out: folder of the outputs.
       alpha: share of the overlays' tint, 0 to 1; None: no overlays.
+      is_sharded: whether label maps go to shards instead of a file each.
       num_pictures: of all processes.
     """
 
@@ -70,8 +70,8 @@ class Run:
             dtype=options.dtype,
             backend=options.backend,
         )
-        self._is_sharded = options.shards or not isinstance(self.source, PhotoFiles)
-        has_overlay = not (options.no_overlay or self._is_sharded)
+        self.is_sharded = options.shards or not isinstance(self.source, PhotoFiles)
+        has_overlay = not (options.no_overlay or self.is_sharded)
         self.alpha = options.overlay_alpha if has_overlay else None
         self.num_pictures = self._num_own = names_checksum = 0
         for picture in self.source:
@@ -85,18 +85,18 @@ class Run:
         self.report = Report()
         self.reader = Reader(self._pool, options.read_ahead_bytes, self.parser.num_at_a_time)
 
-    def label(self) -> bool:
+    def finish(self, label: Callable[["Run"], None]) -> bool:
         """Labels the share and reports what became of it; returns whether all could be read.
+
+        Args:
+          label: `folder.label_folder` or `shards.label_shards`.
 
         Raises:
           OutputError: where an output cannot be written.
         """
         started = time.perf_counter()
         try:
-            if self._is_sharded:
-                label_shards(self)
-            else:
-                label_folder(self)
+            label(self)
         finally:
             self._pool.close()
         seconds = time.perf_counter() - started
@@ -108,7 +108,7 @@ class Run:
         """Returns whether this process labels a picture, as one of its files or of its shards."""
         # Files go by their names, as other files may come and go meanwhile.
         number = zlib.crc32(_bytes(picture.name))
-        if self._is_sharded:
+        if self.is_sharded:
             number = picture.index // self.options.records_per_shard
         return number % self.options.process_count == self.options.process_index
 
@@ -160,9 +160,9 @@ class Run:
             "margin": parser.margin if has_faces else None,
             "wide_margin": parser.wide_margin if parser.finds_faces else None,
             "steady": not options.no_steady,
-            "shards_of": options.records_per_shard if self._is_sharded else None,
+            "shards_of": options.records_per_shard if self.is_sharded else None,
             # Which record is which picture's depends on all names.
-            "pictures": [self.num_pictures, names_checksum] if self._is_sharded else None,
+            "pictures": [self.num_pictures, names_checksum] if self.is_sharded else None,
         }
         return open_folder(options.out, parser.label_set, settings, str(options.checkpoint))
 

@@ -4,7 +4,6 @@ import itertools
 import os
 import pathlib
 import tempfile
-import typing
 from collections.abc import Iterator, Sequence
 
 from array_record.python.array_record_module import ArrayRecordReader, ArrayRecordWriter
@@ -16,13 +15,11 @@ from dmlcsr_jax.predict.outputs import label_png, made_of_in, write
 from dmlcsr_jax.predict.photographs import Picture
 from dmlcsr_jax.predict.report import AlreadyLabelled, Labelled
 from dmlcsr_jax.predict.result import Result
+from dmlcsr_jax.predict.run import Run
 from dmlcsr_jax.predict.sources import named_if_damaged
 
-if typing.TYPE_CHECKING:
-    from dmlcsr_jax.predict.run import Run
 
-
-def label_shards(run: "Run") -> None:
+def label_shards(run: Run) -> None:
     """Labels the photographs of a run's own shards.
 
     Raises:
@@ -75,7 +72,7 @@ def label_shards(run: "Run") -> None:
             bar.update()
 
 
-def _are_as_before(run: "Run", pictures: Sequence[Picture], made_of: Sequence[str | None]) -> bool:
+def _are_as_before(run: Run, pictures: Sequence[Picture], made_of: Sequence[str | None]) -> bool:
     """Returns whether what a shard was made of is unchanged."""
     try:
         return all(
