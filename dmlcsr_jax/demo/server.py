@@ -15,7 +15,8 @@ from dmlcsr_jax.data.decoder_pool import DecoderPool
 from dmlcsr_jax.demo import page, pictures
 from dmlcsr_jax.errors import UserError, first_line
 from dmlcsr_jax.predict.face_parser import FaceParser
-from dmlcsr_jax.predict.reader import Encoded, Reader
+from dmlcsr_jax.predict.photographs import Picture
+from dmlcsr_jax.predict.reader import Reader
 from dmlcsr_jax.predict.result import Result
 
 _MEMORY_BYTES = 2**31
@@ -63,7 +64,7 @@ def serve(arguments: argparse.Namespace, folder: str) -> None:
 
         def parse(path: str) -> Result:
             name = pathlib.PurePath(path).name
-            image, _ = reader.photograph(Encoded(name, name, epath.Path(path)))
+            image, _ = reader.photograph(Picture(0, name, source=epath.Path(path), title=name))
             result = parser(image)
             result.name = name
             return result

@@ -48,15 +48,17 @@ def main(argv: Sequence[str] | None = None) -> None:
     Args:
       argv: the arguments; None: the process's.
     """
-    arguments = parse_arguments(argv, __doc__)
+    options = parse_arguments(argv, __doc__)
     try:
         # Imported here so that a wrong argument is said at once.
-        from dmlcsr_jax.predict.classes import class_table
+        from dmlcsr_jax.predict.folder import label_folder
         from dmlcsr_jax.predict.networks import open_network
+        from dmlcsr_jax.predict.report import class_table
         from dmlcsr_jax.predict.run import Run
+        from dmlcsr_jax.predict.shards import label_shards
 
         watched = contextlib.nullcontext()
-        if arguments.distributed:
+        if options.distributed:
             from dmlcsr_jax.distributed import preemption, watchdog
 
             preemption.start_distributed(
@@ -66,14 +68,15 @@ def main(argv: Sequence[str] | None = None) -> None:
             signal.signal(signal.SIGTERM, signal.SIG_DFL)
             signal.signal(signal.SIGINT, signal.default_int_handler)
             watched = watchdog.watched()
-        if arguments.classes:
-            print(class_table(open_network(arguments.checkpoint).metadata.label_set))
+        if options.classes:
+            print(class_table(open_network(options.checkpoint).metadata.label_set))
             return
         with watched, contextlib.ExitStack() as stack:
             lines = sys.stdout
-            if arguments.json:
+            if options.json:
                 stack.enter_context(contextlib.redirect_stdout(sys.stderr))
-            all_read = Run(arguments, lines).label()
+            run = Run(options, lines)
+            all_read = run.finish(label_shards if run.is_sharded else label_folder)
     except KeyboardInterrupt:
         print("stopped; the same command goes on from here", file=sys.stderr)
         sys.exit(130)

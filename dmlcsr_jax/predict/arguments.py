@@ -1,15 +1,49 @@
 """The arguments of the command line."""
 
 import argparse
+import dataclasses
 from collections.abc import Sequence
 
 from dmlcsr_jax.data import limits as limits_lib
 from dmlcsr_jax.data.limits import Limits
 from dmlcsr_jax.errors import UserError
+from dmlcsr_jax.predict.faces import check_choice
 from dmlcsr_jax.predict.onnx_runtimes import BACKENDS
 
 
-def parse_arguments(argv: Sequence[str] | None, description: str) -> argparse.Namespace:
+@dataclasses.dataclass(frozen=True)
+class Options:
+    """What the command line says; `--help` explains each."""
+
+    inputs: tuple[str, ...]
+    checkpoint: str
+    backend: str | None
+    out: str
+    classes: bool
+    json: bool
+    faces: str
+    face: str | int
+    batch_size: int
+    flip: bool
+    scales: tuple[float, ...]
+    dtype: str
+    overlay_alpha: float
+    no_overlay: bool
+    no_steady: bool
+    boxes: str | None
+    margin: float | None
+    wide_margin: float | None
+    limits: Limits
+    read_ahead_bytes: int
+    split: str
+    shards: bool
+    records_per_shard: int
+    process_index: int | None
+    process_count: int | None
+    distributed: bool
+
+
+def parse_arguments(argv: Sequence[str] | None, description: str) -> Options:
     """Parses the command line.
 
     Args:
@@ -60,6 +94,12 @@ def parse_arguments(argv: Sequence[str] | None, description: str) -> argparse.Na
         help="auto: faces are found by the detector of the extra 'faces', where it is installed; "
         "whole: photographs are parsed complete (default: auto)",
     )
+    add(
+        "--face",
+        default="all",
+        help="which faces are labelled: all, largest, central, or a number, 0 for the largest; all "
+        "else is background (default: all)",
+    )
     add("--batch_size", type=int, default=8, help="photographs parsed together (default: 8)")
     add("--flip", action="store_true", help="average with the mirrored photograph")
     add(
@@ -72,6 +112,7 @@ def parse_arguments(argv: Sequence[str] | None, description: str) -> argparse.Na
     add("--dtype", default="float32", help="of the computation: float32 or bfloat16")
     add("--overlay_alpha", type=float, default=0.5, help="share of the tint (default: 0.5)")
     add("--no_overlay", action="store_true", help="label maps alone")
+    add("--no_steady", action="store_true", help="label each frame of a video by itself")
     add(
         "--boxes",
         metavar="CSV",
@@ -87,8 +128,9 @@ def parse_arguments(argv: Sequence[str] | None, description: str) -> argparse.Na
     add(
         "--wide_margin",
         type=float,
-        help="the same of a second view of each face that is found, which labels hair and clothes "
-        "beyond the first; 0: none (default: 0.8, or 0 where the network was trained on crops)",
+        help="the same of a second view of each face that is found, around which there is one of "
+        "the complete person or photograph; they label hair and clothes beyond the first; 0: none "
+        "(default: 1.5, or 0 where the network was trained on crops)",
     )
     limits = limits_lib.DEFAULT
     add(
@@ -140,14 +182,12 @@ def parse_arguments(argv: Sequence[str] | None, description: str) -> argparse.Na
         raise UserError(
             f"--read_ahead_bytes is {arguments.read_ahead_bytes}; it must be 1 or more."
         )
-    arguments.limits = Limits(
-        file_bytes=arguments.max_file_bytes,
-        pixels=arguments.max_pixels,
-        frames=arguments.max_frames,
-        seconds=arguments.max_seconds,
-    )
     _check_processes(arguments)
-    return arguments
+    given = vars(arguments)
+    of_limits = ("file_bytes", "pixels", "frames", "seconds")
+    limits = Limits(**{name: given.pop(f"max_{name}") for name in of_limits})
+    given |= {"inputs": tuple(arguments.inputs), "face": check_choice(arguments.face)}
+    return Options(**given, limits=limits)
 
 
 def _numbers(text: str) -> tuple[float, ...]:

@@ -1,6 +1,5 @@
 """What a caller hands over as a photograph, as an array."""
 
-import io
 import os
 import sys
 from typing import Any

@@ -77,7 +77,9 @@ def owner_map(layers: Sequence[View], hw: tuple[int, int], faces: Sequence[Face]
     0 where no layer is.
     """
     owner = np.zeros(hw, np.min_scalar_type(max(len(faces), 1)))
-    of_level = {layer.level: [l for l in layers if l.level == layer.level] for layer in layers}
+    of_level = {
+        layer.level: [one for one in layers if one.level == layer.level] for layer in layers
+    }
     for layer, place, shown in _places(layers, hw):
         near = sorted(
             {

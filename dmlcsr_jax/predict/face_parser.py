@@ -5,7 +5,6 @@ is shown; batches of views go through the network; `composite` makes one label m
 Loading and making label maps happen in threads beside the network.
 """
 
-import collections
 import concurrent.futures
 import dataclasses
 import os
@@ -19,9 +18,7 @@ from dmlcsr_jax.errors import UserError
 from dmlcsr_jax.predict import composite, verdict, views
 from dmlcsr_jax.predict.as_image import as_image, as_list, check_image
 from dmlcsr_jax.predict.faces import (
-    Box,
     Detector,
-    Face,
     check_choice,
     checked,
     choose,
@@ -29,42 +26,10 @@ from dmlcsr_jax.predict.faces import (
     find,
 )
 from dmlcsr_jax.predict.networks import open_network
+from dmlcsr_jax.predict.pipeline import Photograph, in_order, scored
 from dmlcsr_jax.predict.result import Result
-from dmlcsr_jax.predict.views import View
 
 __all__ = ["FaceParser", "Photograph"]
-
-
-@dataclasses.dataclass
-class Photograph:
-    """A photograph to parse, and how far it has come.
-
-    Attributes:
-      image: uint8 `[H, W, 3]` RGB.
-      faces: faces to look at, each `(x0, y0, x1, y1)`: left, top, right and bottom edge in pixels
-        from the photograph's top left corner; or a `Face`, whose views are levelled by its roll.
-        None: all of the photograph.
-      name: what the photograph is called.
-      are_found: whether a detector found the faces: they are looked at in wider views too, a single
-        one that fills the photograph is not cropped, and false ones are dropped. Of faces that are
-        given, crops alone are parsed; what lies in none of them becomes background.
-      is_searched: whether a detector looked for faces: where it found none, and the map shows no
-        person either, all is background.
-      is_kept: whether the result has the pixels, which wait for it in memory; else it has zeros.
-      views: what the network is shown of it.
-      item: what it was loaded from.
-      error: why it could not be loaded.
-    """
-
-    image: np.ndarray
-    faces: Sequence[Box | Face] = ()
-    name: str = ""
-    are_found: bool = False
-    is_searched: bool = False
-    is_kept: bool = True
-    views: list[View] = dataclasses.field(default_factory=list)
-    item: Any = None
-    error: UserError | None = None
 
 
 class FaceParser:
@@ -251,14 +216,14 @@ class FaceParser:
 
         with concurrent.futures.ThreadPoolExecutor(self._num_threads) as pool:
             try:
-                read = _in_order(loaded, items, pool, self._batch_size + self._num_threads)
+                read = in_order(loaded, items, pool, self._batch_size + self._num_threads)
                 if steady is not None:
                     read = map(steady.follow, read)
-                planned = _in_order(self._planned, read, pool, self._num_threads)
-                scored = self._scored(planned)
+                planned = in_order(self._planned, read, pool, self._num_threads)
+                done = scored(self.network, planned, self._batch_size)
                 if steady is not None:
-                    scored = map(steady.average, scored)
-                yield from _in_order(finished, scored, pool, self._num_threads)
+                    done = map(steady.average, done)
+                yield from in_order(finished, done, pool, self._num_threads)
             except BaseException:
                 pool.shutdown(wait=False, cancel_futures=True)
                 raise
@@ -284,49 +249,6 @@ class FaceParser:
             )
         first = photograph.views[: self._batch_size]
         return photograph, [views.shown(photograph.image, view.matrix, size) for view in first]
-
-    def _scored(
-        self, planned: Iterable[tuple[Photograph, list[np.ndarray]]]
-    ) -> Iterator[Photograph]:
-        """Yields photographs in order, each when the scores of all its views are there."""
-        waiting: collections.deque[Photograph] = collections.deque()
-        started: collections.deque[tuple[list[View], Any]] = collections.deque()
-        rows: list[tuple[View, np.ndarray]] = []
-
-        def start() -> None:
-            started.append(
-                ([view for view, _ in rows], self.network.scores(np.stack([i for _, i in rows])))
-            )
-            rows.clear()
-
-        def take(most_left: int) -> Iterator[Photograph]:
-            while len(started) > most_left:
-                batch, scores = started.popleft()
-                for view, row in zip(batch, np.asarray(scores), strict=False):
-                    view.scores = row
-            while waiting and all(view.scores is not None for view in waiting[0].views):
-                yield waiting.popleft()
-
-        for photograph, inputs in planned:
-            waiting.append(photograph)
-            for number, view in enumerate(photograph.views):
-                is_made = number < len(inputs)
-                rows.append(
-                    (
-                        view,
-                        inputs[number]
-                        if is_made
-                        else views.shown(photograph.image, view.matrix, view.size),
-                    )
-                )
-                if len(rows) == self._batch_size:
-                    start()
-                    # One batch is computed while the scores of the one before are taken.
-                    yield from take(1)
-            yield from take(len(started))
-        if rows:
-            start()
-        yield from take(0)
 
     def _result(self, photograph: Photograph) -> Result:
         """Makes the label map of what the network says of a photograph's views."""
@@ -359,16 +281,3 @@ class FaceParser:
             layers=layers,
             is_searched=photograph.is_searched,
         )
-
-
-def _in_order(
-    function: Callable[[Any], Any], items: Iterable[Any], pool, ahead: int
-) -> Iterator[Any]:
-    """Yields `function(item)` of each item, in order, computed in threads up to `ahead` early."""
-    pending: collections.deque[concurrent.futures.Future] = collections.deque()
-    for item in items:
-        pending.append(pool.submit(function, item))
-        if len(pending) > ahead:
-            yield pending.popleft().result()
-    while pending:
-        yield pending.popleft().result()

@@ -161,7 +161,7 @@ def default_detector() -> Detector | None:
 
 
 def find(detector: Detector, image: np.ndarray, name: str = "") -> list[Face]:
-    """Returns the faces that a detector finds in a photograph and that lie in it, the largest first.
+    """Returns the faces that a detector finds in a photograph, those in it, the largest first.
 
     Args:
       detector: `image -> boxes`, as `Detector`.

@@ -2,7 +2,9 @@
 
 import errno
 import io
+import itertools
 import json
+import pathlib
 from collections.abc import Mapping
 from typing import Any
 
@@ -15,12 +17,9 @@ from etils import epath
 from dmlcsr_jax import atomic_file, visualization
 from dmlcsr_jax.data.label_sets import LabelSet
 from dmlcsr_jax.errors import UserError, differences
-from dmlcsr_jax.predict.photographs import MARKER, OUTPUT_FOLDERS, Picture
+from dmlcsr_jax.predict.photographs import MARKER, OUTPUT_FOLDERS
 
 _JPEG_QUALITY = 95
-# Of a video.
-FIRST_FRAME = "000000.png"
-
 
 # Something else has a file's place, which etils says without a number, or the name is not allowed.
 _PLACE_TYPES = (FileExistsError, IsADirectoryError, NotADirectoryError)
@@ -54,8 +53,7 @@ def label_png(
     picture = PIL.Image.fromarray(label)
     picture.putpalette(visualization.colour_table(label_set).tobytes())
     info = PIL.PngImagePlugin.PngInfo()
-    # File names may be bytes that no text has.
-    info.add_text("name", name.encode(errors="replace").decode())
+    info.add_text("name", _text(name))
     if made_of is not None:
         info.add_text("made_of", made_of)
     data = io.BytesIO()
@@ -65,9 +63,37 @@ def label_png(
 
 def made_of_in(data: bytes) -> str | None:
     """Returns the `made_of` that `label_png` has kept in a PNG; None for none."""
+    return _text_in(io.BytesIO(data), "made_of")
+
+
+def free_name(folder: pathlib.Path, photograph: str) -> str:
+    """Returns what to call a photograph's files in a folder, without suffix.
+
+    Args:
+      folder: where `label_png` of other photographs may lie.
+      photograph: its name; "" for one without.
+
+    Returns:
+      The name's last part without suffix, or "photograph"; with a number where a PNG of that name
+      is another photograph's.
+    """
+    stem = pathlib.PurePath(photograph).stem or "photograph"
+    for number in itertools.count(1):
+        name = stem if number == 1 else f"{stem}_{number}"
+        place = folder / f"{name}.png"
+        if not place.exists() or (photograph and _text_in(place, "name") == _text(photograph)):
+            return name
+
+
+def _text(name: str) -> str:
+    """Returns a name as a PNG can keep it: file names may be bytes that no text has."""
+    return name.encode(errors="replace").decode()
+
+
+def _text_in(file: pathlib.Path | io.BytesIO, key: str) -> str | None:
     try:
-        with PIL.Image.open(io.BytesIO(data)) as picture:
-            return picture.info.get("made_of")
+        with PIL.Image.open(file, formats=["PNG"]) as picture:
+            return picture.info.get(key)
     # Of a file that is not ours, or damaged, Pillow raises what it likes.
     except Exception:
         return None
@@ -167,70 +193,3 @@ def _require_same(out: epath.Path, settings: Mapping[str, Any]) -> None:
             f"{out} holds predictions of other settings: {differing}; give another --out, or "
             "remove that one."
         )
-
-
-class FileOutput:
-    """A label map in `labels/` and an overlay in `overlays/` for each photograph and video."""
-
-    def __init__(self, out: epath.Path, label_set: LabelSet, overlay_alpha: float | None):
-        """Writes nothing yet.
-
-        Args:
-          out: from `open_folder`.
-          label_set: gives the palette.
-          overlay_alpha: share of the tint, 0 to 1; None: no overlays.
-        """
-        self._out = epath.Path(out)
-        self._label_set = label_set
-        self._alpha = overlay_alpha
-
-    def paths(self, picture: Picture) -> tuple[epath.Path, epath.Path | None]:
-        """Returns the PNG of a photograph's labels and the JPEG of its overlay, None for none.
-
-        Of a video, the folder of its frames' PNGs and the mp4. That folder keeps the suffix: a
-        folder of photographs may have the name without it.
-        """
-        label, overlay = f"{picture.stem}.png", f"{picture.stem}.jpg"
-        if picture.is_video:
-            label, overlay = picture.name, f"{picture.stem}.mp4"
-        has_overlay = self._alpha is not None
-        return (
-            self._out / "labels" / label,
-            self._out / "overlays" / overlay if has_overlay else None,
-        )
-
-    def is_finished(self, picture: Picture, source: epath.PathLike, made_of: str) -> bool:
-        """Returns whether a picture's outputs are there and of what its file holds now.
-
-        Args:
-          picture: the photograph or video.
-          source: its file, which must not be newer.
-          made_of: the fingerprint of its content.
-        """
-        label, overlay = self.paths(picture)
-        first = label / FIRST_FRAME if picture.is_video else label
-        try:
-            changed = epath.Path(source).stat().mtime
-            are_newer = all(path.stat().mtime >= changed for path in (label, overlay) if path)
-            if not are_newer:
-                return False
-            return made_of_in(first.read_bytes()) == made_of
-        except OSError:
-            return False
-
-    def write(self, picture: Picture, image: np.ndarray, label: np.ndarray, made_of: str) -> None:
-        """Writes a photograph's files, the label map last.
-
-        Args:
-          picture: the photograph.
-          image: uint8 `[H, W, 3]` RGB.
-          label: uint8 `[H, W]`.
-          made_of: the fingerprint of the photograph's file.
-
-        Raises:
-          OutputError: as `write`.
-        """
-        label_path, overlay_path = self.paths(picture)
-        if overlay_path is not None:
-            write(overlay_path, overlay_jpeg(image, label, self._label_set, self._alpha))
-        write(label_path, label_png(label, self._label_set, picture.name, made_of))

@@ -9,10 +9,10 @@ import numpy as np
 from etils import epath
 
 from dmlcsr_jax.data import animation, heic
-from dmlcsr_jax.data.decode import decode_image, read_bytes
+from dmlcsr_jax.data.decode import decode_image, fingerprint, read_bytes
+from dmlcsr_jax.data.limits import Limits
 from dmlcsr_jax.errors import UserError
 from dmlcsr_jax.predict.camera import is_camera
-from dmlcsr_jax.predict.reader import Encoded
 
 PHOTO_SUFFIXES = (
     *(".avif", ".bmp", ".gif", ".jp2", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp"),
@@ -34,17 +34,30 @@ class Picture:
       stem: what the files written for it are named, without suffix; differs between any two. None
         for a record, whose label map is a record too.
       moves: whether it is a picture of several frames, or a webcam.
+      source: its file, or its bytes; None for a record that is not read yet.
+      title: what errors call it; "": its file.
     """
 
     index: int
     name: str
     stem: str | None = None
     moves: bool = False
+    source: epath.Path | bytes | None = None
+    title: str = ""
 
     @property
     def is_video(self) -> bool:
         """Whether there are several frames: a video by its suffix, or what `moves`."""
         return self.moves or self.name.lower().endswith(VIDEO_SUFFIXES)
+
+    def fingerprint(self, limits: Limits) -> str:
+        """Returns the fingerprint of its bytes, of a file no more than `limits` allow.
+
+        Raises:
+          UserError: where its file cannot be read.
+        """
+        data = self.source if isinstance(self.source, bytes) else read_bytes(self.source, limits)
+        return fingerprint(data)
 
 
 def read_photograph(path: epath.PathLike) -> np.ndarray:
@@ -110,22 +123,18 @@ class PhotoFiles:
             for name in names:
                 relative = (folder / name).relative_to(self.base).as_posix()
                 stem = (folder / stems[name]).relative_to(self.base).as_posix()
-                moves = is_camera(folder / name) or animation.is_animated(folder / name)
-                yield Picture(index, relative, stem, moves)
+                path = folder / name
+                moves = is_camera(path) or animation.is_animated(path)
+                yield Picture(index, relative, stem, moves, path, os.fspath(path))
                 index += 1
 
     def names(self) -> Iterator[str]:
         """Yields the names of all pictures."""
         return (picture.name for picture in self)
 
-    def path(self, picture: Picture) -> epath.Path:
-        """Returns the picture's file."""
-        return self.base / picture.name
-
-    def encoded(self, picture: Picture) -> Encoded:
-        """Returns the picture's name and file."""
-        path = self.path(picture)
-        return Encoded(picture.name, os.fspath(path), path)
+    def read(self, picture: Picture) -> Picture:
+        """Returns the picture: its file is known."""
+        return picture
 
     def _by_folder(self) -> Iterator[tuple[epath.Path, list[str], dict[str, str]]]:
         for root in self._folders:

@@ -1,4 +1,4 @@
-"""How far from a face each part of its person may lie: wide views see faces too small to be sure."""
+"""How far from a face the parts of its person may lie."""
 
 import math
 from collections.abc import Sequence

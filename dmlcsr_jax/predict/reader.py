@@ -1,7 +1,6 @@
 """Photographs and videos read in decoder processes, within a budget of memory."""
 
 import contextlib
-import dataclasses
 import math
 import threading
 import weakref
@@ -10,44 +9,19 @@ from collections.abc import Callable, Iterator
 import numpy as np
 from etils import epath
 
-from dmlcsr_jax.data.decode import fingerprint, read_bytes
 from dmlcsr_jax.data.decode_in_worker import photograph_steps
 from dmlcsr_jax.data.decode_video import VideoInfo, video_steps
 from dmlcsr_jax.data.decoder_pool import DecoderPool
-from dmlcsr_jax.data.limits import Limits
 from dmlcsr_jax.errors import UserError
+from dmlcsr_jax.predict.photographs import Picture
 
 # A decoded photograph, and what its decoder or its overlay take beside it.
 _BYTES_PER_PIXEL = 3
 _WORKING_BYTES_PER_PIXEL = 18
 
 
-@dataclasses.dataclass(frozen=True)
-class Encoded:
-    """A photograph as it is found.
-
-    Attributes:
-      name: what it is called, as below the input folder or in its set.
-      title: what errors call it.
-      source: its file, or its bytes.
-    """
-
-    name: str
-    title: str
-    source: epath.Path | bytes
-
-    def fingerprint(self, limits: Limits) -> str:
-        """Returns the fingerprint of its bytes, of a file no more than `limits` allow.
-
-        Raises:
-          UserError: where its file cannot be read.
-        """
-        data = self.source if isinstance(self.source, bytes) else read_bytes(self.source, limits)
-        return fingerprint(data)
-
-
 class Memory:
-    """Bytes that threads take and give back; who finds too few left waits.
+    """Bytes that threads take and give back; a thread that finds too few left waits.
 
     One who wants more than there is gets it once nobody else has any.
     """
@@ -101,19 +75,19 @@ class Reader:
         return image.nbytes <= self._most_bytes
 
     def photograph(
-        self, encoded: Encoded, check: Callable[[str], None] = lambda made_of: None
+        self, picture: Picture, check: Callable[[str], None] = lambda made_of: None
     ) -> tuple[np.ndarray, str]:
         """Returns a photograph, uint8 `[H, W, 3]` RGB, and its content's fingerprint.
 
         Args:
-          encoded: the photograph.
+          picture: the photograph.
           check: called with the fingerprint before the photograph is decoded; may raise.
 
         Raises:
           UserError: where it cannot be read, or what `check` raises.
         """
-        arguments = (encoded.source, encoded.title, self._limits)
-        with self._pool.steps(encoded.title, photograph_steps, *arguments) as advance:
+        arguments = (picture.source, picture.title, self._limits)
+        with self._pool.steps(picture.title, photograph_steps, *arguments) as advance:
             made_of, hw = advance()
             check(made_of)
             give_back = self._memory.take(math.prod(hw) * _WORKING_BYTES_PER_PIXEL)
@@ -131,12 +105,12 @@ class Reader:
 
     @contextlib.contextmanager
     def kept_or_read_again(
-        self, encoded: Encoded, image: np.ndarray, made_of: str
+        self, picture: Picture, image: np.ndarray, made_of: str
     ) -> Iterator[np.ndarray]:
         """Gives a photograph for its overlay, as it waited or, where it might not, read again.
 
         Args:
-          encoded: the photograph.
+          picture: the photograph.
           image: it, or something of its shape.
           made_of: its fingerprint.
 
@@ -148,10 +122,10 @@ class Reader:
             def check(found: str) -> None:
                 if found != made_of:
                     raise UserError(
-                        f"{encoded.title} has changed while it was labelled; run again."
+                        f"{picture.title} has changed while it was labelled; run again."
                     )
 
-            yield self.photograph(encoded, check)[0]
+            yield self.photograph(picture, check)[0]
             return
         give_back = self._memory.take(math.prod(image.shape[:2]) * _WORKING_BYTES_PER_PIXEL)
         try:

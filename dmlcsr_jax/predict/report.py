@@ -1,16 +1,19 @@
-"""What has become of the pictures, for the terminal and `failed.txt`."""
+"""What the terminal says: what has become of the pictures, and what the classes are."""
 
-import argparse
 import collections
+import dataclasses
 import sys
 from collections.abc import Mapping
-from typing import Any
 
+import tabulate
 from etils import epath
 
+from dmlcsr_jax.data.label_sets import LabelSet
 from dmlcsr_jax.errors import UserError, one_line
+from dmlcsr_jax.predict.arguments import Options
 from dmlcsr_jax.predict.outputs import write
 
+_LEFT_OF = {"subject": "the subject's left or right", "image": "the image's left or right"}
 # Failures beyond these are in failed.txt alone.
 _MAX_PRINTED = 20
 
@@ -19,12 +22,32 @@ class AlreadyLabelled(UserError):
     """The outputs of a picture are there and newer than it."""
 
 
+@dataclasses.dataclass(frozen=True)
+class Labelled:
+    """A picture that was labelled.
+
+    Attributes:
+      name: what it is called.
+      is_faceless: whether faces were looked for and none was found.
+      doubts: why not to trust the labels of its faces, in words.
+      line: its line of JSON; None for none.
+    """
+
+    name: str
+    is_faceless: bool = False
+    doubts: tuple[str, ...] = ()
+    line: str | None = None
+
+
 class Report:
     """Counts what becomes of this process's pictures."""
 
     def __init__(self):
         """Starts with none."""
         self._num_labelled = 0
+        self._faceless: list[str] = []
+        self._doubtful: list[str] = []
+        self._doubts: collections.Counter[str] = collections.Counter()
         self._num_skipped = 0
         self._failed: list[str] = []
 
@@ -33,7 +56,7 @@ class Report:
         """Whether no picture has failed."""
         return not self._failed
 
-    def add(self, result: Any) -> None:
+    def add(self, result: Labelled | UserError) -> None:
         """Counts a picture by its result: labelled, or the `UserError` that says why not."""
         if isinstance(result, AlreadyLabelled):
             self._num_skipped += 1
@@ -41,13 +64,18 @@ class Report:
             self._failed.append(one_line(str(result)))
         else:
             self._num_labelled += 1
+            if result.is_faceless:
+                self._faceless.append(result.name)
+            if result.doubts:
+                self._doubtful.append(result.name)
+                self._doubts.update(set(result.doubts))
 
     def finish(
         self,
         out: epath.Path,
         seconds: float,
         ignored: Mapping[str, int],
-        arguments: argparse.Namespace,
+        options: Options,
     ) -> None:
         """Prints the counts and the first failures, and writes all failures to `failed.txt`.
 
@@ -55,9 +83,9 @@ class Report:
           out: the folder of the outputs.
           seconds: what the labelling took.
           ignored: files that were left alone, by suffix.
-          arguments: of the command line.
+          options: of the command line.
         """
-        index, count = arguments.process_index, arguments.process_count
+        index, count = options.process_index, options.process_count
         share, name = "", "failed.txt"
         if count > 1:
             share, name = f"process {index} of {count}: ", f"failed-{index:05d}-of-{count:05d}.txt"
@@ -66,6 +94,14 @@ class Report:
             f"({self._num_labelled / seconds:.1f} images/s), {self._num_skipped} were labelled "
             f"before, {len(self._failed)} failed; see {one_line(str(out))}"
         )
+        if self._faceless:
+            print(
+                f"no face was found in {_some(self._faceless)}: all is background there, but for "
+                "what the map shows of a person"
+            )
+        if self._doubtful:
+            reasons = ", ".join(f"{doubt} {n}" for doubt, n in self._doubts.most_common())
+            print(f"do not trust without a look: {_some(self._doubtful)} ({reasons})")
         if ignored:
             counts = collections.Counter(ignored).most_common(5)
             sentence = ", ".join(f"{number} {suffix}" for suffix, number in counts)
@@ -78,3 +114,30 @@ class Report:
         if (more := len(self._failed) - _MAX_PRINTED) > 0:
             print(f"error: {more} more are in {one_line(str(out / name))}", file=sys.stderr)
         write(out / name, ("\n".join(self._failed) + "\n").encode())
+
+
+def _some(names: list[str]) -> str:
+    """Returns how many pictures these are, and the first of them."""
+    if len(names) == 1:
+        return one_line(names[0])
+    return f"{len(names)} pictures, the first {one_line(names[0])}"
+
+
+def class_table(label_set: LabelSet) -> str:
+    """Returns a line a class: index, name, colour, and whose left or right its name means.
+
+    Args:
+      label_set: the classes.
+    """
+    paired = {label for pair in label_set.mirror_pairs for label in pair}
+    rows = [
+        (
+            index,
+            name,
+            f"#{bytes(label_set.palette[index]).hex()}",
+            _LEFT_OF[label_set.left_is] if index in paired else "",
+        )
+        for index, name in enumerate(label_set.classes)
+    ]
+    table = tabulate.tabulate(rows, ["index", "name", "colour", "side"], disable_numparse=True)
+    return f"{table}\n{label_set.convention}"

@@ -145,12 +145,14 @@ class Result:
             "faces": [face.to_json() for face in self.faces],
         }
 
-    def save(self, folder: str | os.PathLike) -> tuple[pathlib.Path, ...]:
+    def save(self, folder: str | os.PathLike, name: str | None = None) -> tuple[pathlib.Path, ...]:
         """Writes NAME.png, the label map; NAME_overlay.jpg; NAME.json, what `to_json` returns.
 
         Args:
-          folder: made where it is missing. NAME is the photograph's without folder and suffix, or
-            "photograph". Files of these names are replaced.
+          folder: made where it is missing.
+          name: NAME, whose files are replaced; None: the photograph's without folder and suffix, or
+            "photograph". Where the folder has that name's files of another photograph, or of one
+            without a name, a number is added: NAME_2.
 
         Returns:
           The files' paths.
@@ -159,7 +161,7 @@ class Result:
           UserError: where a file cannot be written.
         """
         folder = pathlib.Path(folder)
-        name = pathlib.PurePath(self.name).stem or "photograph"
+        name = name or outputs.free_name(folder, self.name)
         text = json.dumps(self.to_json(), indent=2) + "\n"
         overlay = outputs.overlay_jpeg(self.image, self.label, self.label_set, alpha=0.5)
         files = {

@@ -1,14 +1,86 @@
-"""ArrayRecord shards of label maps."""
+"""Label maps as ArrayRecord shards."""
 
+import itertools
 import os
 import pathlib
 import tempfile
+from collections.abc import Iterator, Sequence
 
 from array_record.python.array_record_module import ArrayRecordReader, ArrayRecordWriter
 from etils import epath
 
-from dmlcsr_jax.predict.outputs import made_of_in, write
-from dmlcsr_jax.predict.records import named_if_damaged
+from dmlcsr_jax.errors import UserError
+from dmlcsr_jax.predict.face_parser import Photograph
+from dmlcsr_jax.predict.outputs import label_png, made_of_in, write
+from dmlcsr_jax.predict.photographs import Picture
+from dmlcsr_jax.predict.report import AlreadyLabelled, Labelled
+from dmlcsr_jax.predict.result import Result
+from dmlcsr_jax.predict.run import Run
+from dmlcsr_jax.predict.sources import named_if_damaged
+
+
+def label_shards(run: Run) -> None:
+    """Labels the photographs of a run's own shards.
+
+    Raises:
+      OutputError: where a shard cannot be written.
+    """
+    output = ShardOutput(run.out, run.num_pictures, run.options.records_per_shard)
+    made_of: dict[int, str] = {}
+
+    def pictures() -> Iterator[Picture]:
+        own = filter(run.is_own, run.source)
+        for shard, group in itertools.groupby(own, lambda picture: output.shard_of(picture.index)):
+            group = list(group)
+            before = output.made_of(shard)
+            if before is None or not _are_as_before(run, group, before):
+                yield from group
+                continue
+            for picture, made in zip(group, before, strict=True):
+                result = AlreadyLabelled(picture.name)
+                if made is None:
+                    result = UserError(
+                        f"{picture.name} could not be read when {output.path(shard)} was "
+                        "written; remove that shard to try again."
+                    )
+                run.count(result)
+                bar.update()
+
+    def load(picture: Picture) -> Photograph:
+        if picture.is_video:
+            raise UserError(f"{picture.name} is a video; shards are of photographs alone.")
+        read = run.source.read(picture)
+        # There are no overlays.
+        image, made_of[picture.index] = run.reader.photograph(read)
+        return run.photograph(read.name, image, is_kept=False)
+
+    def finish(picture: Picture, result: Result) -> tuple[bytes, Labelled]:
+        found = made_of.pop(picture.index)
+        png = label_png(result.label, run.parser.label_set, result.name, found)
+        return png, run.labelled(result)
+
+    records: list[bytes] = []
+    with run.progress_bar() as bar:
+        for picture, result in run.parser.results(pictures(), load, finish):
+            png, labelled = (b"", result) if isinstance(result, UserError) else result
+            run.count(labelled)
+            records.append(png)
+            shard = output.shard_of(picture.index)
+            if len(records) == output.length(shard):
+                output.write(shard, records)
+                records = []
+            bar.update()
+
+
+def _are_as_before(run: Run, pictures: Sequence[Picture], made_of: Sequence[str | None]) -> bool:
+    """Returns whether what a shard was made of is unchanged."""
+    try:
+        return all(
+            made is None or made == run.source.read(picture).fingerprint(run.options.limits)
+            for picture, made in zip(pictures, made_of, strict=True)
+        )
+    except UserError:
+        return False
 
 
 class ShardOutput:

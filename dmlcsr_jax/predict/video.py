@@ -19,6 +19,9 @@ from dmlcsr_jax.predict.camera import Camera
 from dmlcsr_jax.predict.face_parser import FaceParser, Photograph
 from dmlcsr_jax.predict.reader import Reader
 
+# Of a video.
+FIRST_FRAME = "000000.png"
+
 
 def fingerprint_of(path: epath.PathLike) -> str:
     """Returns the fingerprint of a video's content.

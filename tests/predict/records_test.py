@@ -8,7 +8,7 @@ from prediction_files import encoded, read_shards, write_records
 
 from dmlcsr_jax.data.decode import decode_image
 from dmlcsr_jax.errors import UserError
-from dmlcsr_jax.predict.records import RecordFiles, record_files
+from dmlcsr_jax.predict.sources import RecordFiles, record_files
 
 
 def png(value):
@@ -24,11 +24,11 @@ def test_records_of_several_files_follow_each_other(tmp_path):
     items = list(source)
     assert [picture.index for picture in items] == list(range(5))
     for value in range(4):
-        encoded_ = source.encoded(items[value])
+        encoded_ = source.read(items[value])
         assert (decode_image(encoded_.source, encoded_.title) == value).all()
         assert encoded_.name == items[value].name
     assert items[3].name == "b.array_record-00001-of-00002:0"
-    broken = source.encoded(items[4])
+    broken = source.read(items[4])
     with pytest.raises(UserError, match="00001-of-00002:1"):
         decode_image(broken.source, broken.title)
 
