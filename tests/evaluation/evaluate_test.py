@@ -64,9 +64,7 @@ def table():
 
 def predicted(source, index):
     hw = source.labels[index].shape
-    unwarped = unwarp.sample(
-        scores_of(index), warp.box_matrix(warp.photograph_box(hw), SIZE), hw
-    )
+    unwarped = unwarp.sample(scores_of(index), warp.box_matrix(warp.photograph_box(hw), SIZE), hw)
     return unwarped.argmax(axis=-1)
 
 
