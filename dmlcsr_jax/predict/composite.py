@@ -83,17 +83,17 @@ def probability_map(layers: Sequence[View], hw: tuple[int, int], part: int) -> n
 def owner_map(layers: Sequence[View], hw: tuple[int, int], faces: Sequence[Face]) -> np.ndarray:
     """Returns unsigned integers `hw`: number of the face that a pixel is nearest to, from 1.
 
-    Near is what lies few face sizes from its middle, among the faces whose views show the pixel;
-    0 where no layer is.
+    Near is what lies few face sizes from its middle; 0 where no layer is.
     """
     owner = np.zeros(hw, np.min_scalar_type(max(len(faces), 1)))
-    near = {}
-    for level in {layer.level for layer in layers}:
-        same = [layer for layer in layers if layer.level == level]
-        for layer, others in zip(same, _near(same, same), strict=True):
-            near[id(layer)] = sorted({n for one in (layer, *others) for n in one.faces})
+    middles = np.array([face.middle - 0.5 for face in faces]).reshape(-1, 2)
+    sides = np.array([face.side for face in faces])
     for layer, place, shown in _places(layers, hw):
-        numbers = near[id(layer)]
+        distance = np.hypot(*(middles - layer.middle).T)
+        near = np.flatnonzero(distance < layer.side / 2**0.5 + sides)
+        if layer.level == CLOSE:
+            near = near[np.argsort(distance[near], kind="stable")][:_MOST_BLENDED]
+        numbers = sorted({*near.tolist(), *layer.faces})
         if len(numbers) <= 1:
             number = numbers[0] + 1 if numbers else 1
             np.copyto(owner[place], number, where=shown, casting="unsafe")
