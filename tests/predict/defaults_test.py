@@ -46,12 +46,12 @@ def test_a_photograph_is_all_it_needs(command, tmp_path, one_face):
     assert status == 0
     assert {"labels/a.png", "overlays/a.jpg"} <= set(files_below(tmp_path / "parsed"))
     label = read_label(tmp_path / "parsed/labels/a.png")
-    # Features lie about the face of 16 pixels about (24, 24) alone; hair is nowhere near it.
+    # Features lie about the face of 16 pixels about (24, 24) alone, hair further.
     near = np.zeros((48, 64), bool)
     near[13:35, 13:35] = True
     inside = interior(CELLS) & near
     np.testing.assert_array_equal(label[inside], truth(CELLS)[inside])
-    assert not label[:, 42:].any()
+    assert set(np.unique(label[:, 42:])) <= {0, 10}
     # What decides the labels must be the same to go on.
     status, _, errors = command("a.png", "--faces=whole")
     assert status == 1
