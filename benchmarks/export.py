@@ -22,7 +22,7 @@ from benchmarks.small_step import WIDTHS, TorchNetwork
 from dmlcsr_jax.data import synthetic
 from dmlcsr_jax.export import __main__ as export
 from dmlcsr_jax.predict.face_parser import FaceParser
-from dmlcsr_jax.predict.onnx_parser import OnnxParser
+from dmlcsr_jax.predict.onnx_network import OnnxNetwork
 from dmlcsr_jax.predict.onnx_runtimes import BACKENDS
 
 # Seconds before each run: the threads of the one before wait for more work for a while.
@@ -49,7 +49,7 @@ def main():
     parser.add_argument("--rounds", type=int, default=20)
     parser.add_argument("--calibrate", help="folder of photographs, for 8 bits")
     flags = parser.parse_args()
-    ours = FaceParser(flags.checkpoint, backend="jax")
+    ours = FaceParser(flags.checkpoint, faces="whole", backend="jax")
     size = ours.metadata.image_size
     options = {"float32": []}
     if flags.calibrate:
@@ -60,12 +60,12 @@ def main():
         for numbers, option in options.items():
             export.main([f"--checkpoint={flags.checkpoint}", f"--to={path}", *option])
             for backend in BACKENDS:
-                exported[f"{backend}, {numbers}"] = OnnxParser(path, backend=backend)
+                exported[f"{backend}, {numbers}"] = OnnxNetwork(path, backend=backend)
     image, _ = synthetic.draw_face(0, flags.side)
     runs = {
         f"PyTorch at {size}, contiguous": torch_network(size, torch.contiguous_format),
         f"PyTorch at {size}, channels last": torch_network(size, torch.channels_last),
-        "FaceParser (XLA)": lambda: ours.parse(image),
+        "FaceParser (XLA)": lambda: ours(image),
         **{f"exported, {name}": lambda p=p: p.labels(image) for name, p in exported.items()},
     }
     times = {name: [] for name in runs}

@@ -20,11 +20,11 @@ SIDE = 256
 
 def main(workdir: str) -> None:
     """Writes the picture beside this file."""
-    parser = FaceParser(workdir)
+    parser = FaceParser(workdir, faces="whole")
     tiles = []
     for index in range(2):
         image, _ = draw_face(index, SIDE, SERIES)
-        label = parser.parse(image)
+        label = parser(image).label
         painted = visualization.paint(label, parser.label_set)
         tiles += [image, painted, visualization.overlay(image, label, parser.label_set)]
     sheet = visualization.grid(

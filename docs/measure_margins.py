@@ -3,7 +3,7 @@
     python -m docs.measure_margins --root=FOLDER [--checkpoint=DIR]
 
 from the repository's root, with the extra `faces`; `FOLDER` holds `NAME.png` and `NAME_seg.png` as
-the set is shipped. Faces are found once, then parsed with several margins of the first and the wide
+the set is shipped. Faces are found once, then parsed with several margins of the close and the wide
 view; labels are compared in the classes that both label sets have. Prints a table.
 """
 
@@ -20,7 +20,7 @@ from dmlcsr_jax.data.decode import decode_image, decode_label, read_bytes
 from dmlcsr_jax.data.label_sets import FACE_SYNTHETICS
 from dmlcsr_jax.evaluation.metrics import confusion_matrix, summarize
 
-MARGINS = ((0.3, 0.0), (0.4, 0.0), (0.5, 0.0), (0.4, 0.6), (0.4, 0.8), (0.4, 1.0), (0.4, 1.5))
+MARGINS = ((0.3, 0.0), (0.4, 0.0), (0.5, 0.0), (0.4, 0.8), (0.4, 1.0), (0.4, 1.5), (0.4, 2.0))
 SHOWN = ("skin", "hair", "neck", "cloth", "hat")
 
 
@@ -42,7 +42,7 @@ def main() -> None:
     given = arguments.parse_args()
     examples = list(read(given.root))
     finder = FaceParser(given.checkpoint)
-    faces = [list(finder.found(image).boxes) for image, _ in examples]
+    faces = [list(finder.found(image).faces) for image, _ in examples]
     compared = label_maps.shared_label_set(FACE_SYNTHETICS, finder.label_set)
     truth = label_maps.label_map(FACE_SYNTHETICS, compared).labels
     ours = label_maps.label_map(finder.label_set, compared).predictions

@@ -147,7 +147,7 @@ def measure(parser: FaceParser, roots: Sequence[str]) -> list[list[str]]:
         while batch := list(itertools.islice(examples, _BATCH_SIZE)):
             for name, change in CHANGES.items():
                 changed, back = zip(*(change(example["image"]) for example in batch), strict=True)
-                predictions = parser.parse_batch(changed)
+                predictions = [result.label for result in parser(list(changed))]
                 for example, prediction, way in zip(batch, predictions, back, strict=True):
                     label, prediction = example["label"], way(prediction)
                     tallies[name].add(label, prediction)
@@ -174,7 +174,11 @@ def main() -> None:
     arguments.add_argument("--backend", default="jax", help="what runs it (default: %(default)s)")
     given = arguments.parse_args()
     parser = FaceParser(
-        given.checkpoint, batch_size=_BATCH_SIZE, flip=given.flip, backend=given.backend
+        given.checkpoint,
+        faces="whole",
+        batch_size=_BATCH_SIZE,
+        flip=given.flip,
+        backend=given.backend,
     )
     rows = measure(parser, given.root.split(","))
     headers = ["photograph", "images", "mean F1", "mIoU", "mean over images", *SHOWN]

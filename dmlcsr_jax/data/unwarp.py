@@ -7,13 +7,15 @@ lies between is interpolated linearly. `grid_matrix` turns the matrix that made 
 
 import functools
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import cv2
 import numpy as np
 
 # Side of the tiles in which label maps are made, cells of the grid: few classes reach into one.
-_TILE_CELLS = 12
+_TILE_CELLS = 5
+# And pixels: each tile has its costs.
+_LEAST_TILE = 40
 # Of strips of scores: 24 megapixels of 19 classes would be 1.8 GB at once.
 _STRIP_SCORES = 2**24
 
@@ -117,7 +119,9 @@ def strips(
         yield (slice(top, bottom), columns), sample(scores, moved, (bottom - top, width))
 
 
-def label_map(scores: np.ndarray, matrix: np.ndarray, place: Place) -> np.ndarray:
+def label_map(
+    scores: np.ndarray, matrix: np.ndarray, place: Place, hidden: Sequence[Place] = ()
+) -> np.ndarray:
     """Returns the class of the highest score at each pixel; of equal ones the lowest class.
 
     Bilinear interpolation stays between what the grid's points say, so that in a tile only those
@@ -127,43 +131,58 @@ def label_map(scores: np.ndarray, matrix: np.ndarray, place: Place) -> np.ndarra
       scores: float32 `[h, h, C]`.
       matrix: float64 `[2, 3]`, photograph pixel to grid point.
       place: rows and columns of the photograph.
+      hidden: other places, whose labels do not matter: some classes are not looked at there.
 
     Returns:
       uint8 `[rows, columns]`.
     """
-    rows, columns = place
-    label = np.empty(
-        (max(rows.stop - rows.start, 0), max(columns.stop - columns.start, 0)), np.uint8
-    )
-    step = max(1, round(_TILE_CELLS / max(np.abs(matrix[:, :2]).sum(axis=1).max(), 1e-9)))
+    rows, columns = (np.arange(part.start, part.stop) for part in place)
+    if not rows.size or not columns.size:
+        return np.zeros((rows.size, columns.size), np.uint8)
+    step = max(_LEAST_TILE, round(_TILE_CELLS / max(np.abs(matrix[:, :2]).sum(axis=1).max(), 1e-9)))
+    tops, lefts = np.arange(0, rows.size, step), np.arange(0, columns.size, step)
+    may_be = _classes_in_tiles(scores, matrix, rows[0] + tops, columns[0] + lefts, step)
+    count = may_be.sum(axis=-1)
+    for hidden_rows, hidden_columns in hidden:
+        is_hidden = (
+            (part.start <= first[0] + start)
+            & (np.minimum(first[0] + start + step, first[-1] + 1) <= part.stop)
+            for part, first, start in ((hidden_rows, rows, tops), (hidden_columns, columns, lefts))
+        )
+        count[np.ix_(*is_hidden)] = 1
+    lowest = may_be.argmax(axis=-1).astype(np.uint8)
+    label = lowest.repeat(step, axis=0).repeat(step, axis=1)[: rows.size, : columns.size]
     planes = np.ascontiguousarray(scores.transpose(2, 0, 1))
-    last = scores.shape[0] - 1, scores.shape[1] - 1
-    for top in range(0, label.shape[0], step):
-        for left in range(0, label.shape[1], step):
-            tile = label[top : top + step, left : left + step]
-            moved = _moved(matrix, columns.start + left, rows.start + top)
-            ends = np.array([[0, tile.shape[1] - 1], [0, tile.shape[0] - 1]])
-            corners = np.stack(np.meshgrid(*ends)).reshape(2, 4)
-            x, y = moved[:, :2] @ corners + moved[:, 2:]
-            near_x, near_y = (
-                slice(
-                    min(max(math.floor(c.min()), 0), end), min(max(math.ceil(c.max()), 0), end) + 1
-                )
-                for c, end in ((x, last[1]), (y, last[0]))
-            )
-            block = planes[:, near_y, near_x]
-            reach = block.max(axis=(1, 2))
-            classes = np.flatnonzero(reach >= block.min(axis=(1, 2)).max())
-            tile[:] = classes[0]
-            if classes.size == 1:
-                continue
-            inside = _moved_source(moved, near_x.start, near_y.start)
-            best = _warp(block[classes[0]], inside, tile.shape)
-            for number in classes[1:]:
-                score = _warp(block[number], inside, tile.shape)
-                cv2.copyTo(np.full_like(tile, number), (score > best).view(np.uint8), tile)
-                best = cv2.max(best, score)
+    moved = matrix.copy()
+    for row, column in np.argwhere(count > 1):
+        tile = label[tops[row] : tops[row] + step, lefts[column] : lefts[column] + step]
+        moved[:, 2] = matrix @ (columns[lefts[column]], rows[tops[row]], 1.0)
+        first, *others = np.flatnonzero(may_be[row, column])
+        best = _warp(planes[first], moved, tile.shape)
+        for number in others:
+            score = _warp(planes[number], moved, tile.shape)
+            np.copyto(tile, np.uint8(number), where=score > best)
+            cv2.max(best, score, best)
     return label
+
+
+def _classes_in_tiles(
+    scores: np.ndarray, matrix: np.ndarray, tops: np.ndarray, lefts: np.ndarray, step: int
+) -> np.ndarray:
+    """Returns bool `[tiles down, tiles across, C]`: which classes may be the highest in a tile."""
+    last = scores.shape[0] - 1
+    # Of the grid, about the middle of each tile: what bilinear reading in it may touch.
+    reach = math.ceil(np.abs(matrix[:, :2]).sum(axis=1).max() * (step - 1) / 2 + 0.5)
+    middle_x, middle_y = np.meshgrid(lefts + (step - 1) / 2, tops + (step - 1) / 2)
+    x, y = (
+        np.clip(np.rint(of_x * middle_x + of_y * middle_y + offset), 0, last).astype(int)
+        for of_x, of_y, offset in matrix
+    )
+    kernel = np.ones((2 * reach + 1, 2 * reach + 1), np.uint8)
+    highest, lowest = (
+        change(scores, kernel).reshape(scores.shape)[y, x] for change in (cv2.dilate, cv2.erode)
+    )
+    return highest >= lowest.max(axis=-1, keepdims=True)
 
 
 def _warp(scores: np.ndarray, matrix: np.ndarray, hw: tuple[int, int]) -> np.ndarray:
@@ -179,8 +198,3 @@ def _warp(scores: np.ndarray, matrix: np.ndarray, hw: tuple[int, int]) -> np.nda
 def _moved(matrix: np.ndarray, x: float, y: float) -> np.ndarray:
     """Returns the matrix for pixels counted from (x, y)."""
     return np.column_stack([matrix[:, :2], matrix @ (x, y, 1.0)])
-
-
-def _moved_source(matrix: np.ndarray, x: float, y: float) -> np.ndarray:
-    """Returns the matrix to points counted from (x, y)."""
-    return np.column_stack([matrix[:, :2], matrix[:, 2] - (x, y)])

@@ -2,10 +2,12 @@
 
 import collections
 import functools
+import math
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 
 from dmlcsr_jax.checkpoints.metadata import IMAGE_SIZES, Metadata
 from dmlcsr_jax.distributed.sharding import batch_sharding, local_row_arrays
@@ -40,8 +42,8 @@ def make_predict_fn(
     Returns:
       `predict(variables, images)`: `variables` is `{"params", "batch_stats"}`, `images` uint8
       `[B, S, S, 3]` RGB; the result is float32 (float64 for float64 parameters): of a single view
-      the logits `[B, h, h, C]` at the network's own resolution, of several the mean probabilities
-      `[B, S, S, C]`. Either way, mapped to the pixels bilinearly, corners on corners, the highest
+      the logits `[B, h, h, C]` at the network's own resolution, of several the logarithms of the
+      mean probabilities, `[B, S, S, C]`. Either way, mapped to the pixels bilinearly, corners on corners, the highest
       score is the label.
 
     Raises:
@@ -75,7 +77,8 @@ def make_predict_fn(
                 views.append(mirrored[:, :, ::-1, mirrored_channels])
         if num_views == 1:
             return views[0]
-        return sum(jax.nn.softmax(view, axis=-1) for view in views) / num_views
+        sums = functools.reduce(jnp.logaddexp, map(jax.nn.log_softmax, views))
+        return sums - math.log(num_views)
 
     return jax.jit(predict, out_shardings=None if mesh is None else batch_sharding(mesh))
 

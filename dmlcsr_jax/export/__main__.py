@@ -145,7 +145,7 @@ def _web(arguments):
     from dmlcsr_jax.checkpoints.properties import COMPLETE
     from dmlcsr_jax.export.web_folder import write_web_folder
     from dmlcsr_jax.predict.networks import EXPORTED_DEFAULT
-    from dmlcsr_jax.predict.onnx_parser import OnnxParser
+    from dmlcsr_jax.predict.onnx_network import OnnxNetwork
 
     path, weights = arguments.checkpoint, None
     is_default = path == "default" and not arguments.quantize
@@ -155,7 +155,7 @@ def _web(arguments):
                 f"{path} stays as it is; leave --quantize and --dtype, or give its source."
             )
         path = EXPORTED_DEFAULT if is_default else pathlib.Path(path)
-        metadata = OnnxParser(path).metadata
+        metadata = OnnxNetwork(path).metadata
         data = path.read_bytes()
         beside = path.with_suffix(".safetensors")  # Where --shared left the kernels.
         weights = beside if beside.is_file() else None

@@ -25,6 +25,8 @@ _BACKGROUND = 0
 _BAND = 0.2
 # How much less a view's background counts than a part that a view of another face sees there.
 _BACKGROUND_COUNTS = 0.1
+# Views that one is averaged with: of a crowd, or of one face given a thousand times, the nearest.
+_MOST_BLENDED = 8
 # Log-probability of what is not there.
 _NEVER = -16.0
 
@@ -42,18 +44,26 @@ def blend(views: Sequence[View], faces: Sequence[Face], label_set: LabelSet) -> 
         same = [view for view in views if view.level == level]
         if level != CLOSE:
             same = [_of_faces_alone(view, faces, label_set) for view in same]
-        beneath = list(painted)
         # The smallest last: of overlapping views it has most cells.
-        same.sort(key=lambda layer: (np.linalg.det(layer.grid[:, :2]), layer.faces))
-        painted += [_blended(layer, same, beneath) for layer in same]
+        same.sort(key=lambda layer: (-layer.side, *layer.middle))
+        painted += [
+            _blended(layer, others, beneath)
+            for layer, others, beneath in zip(
+                same, _near(same, same), _near(same, painted), strict=True
+            )
+        ]
     return painted
 
 
 def label_map(layers: Sequence[View], hw: tuple[int, int]) -> np.ndarray:
     """Returns uint8 `hw`, the label of each pixel; background where no layer is."""
     label = np.zeros(hw, np.uint8)
-    for layer, place, shown in _places(layers, hw):
-        found = unwarp.label_map(layer.scores, layer.grid, place)
+    places = list(_places(layers, hw))
+    for number, (layer, place, shown) in enumerate(places):
+        later = [other for _, other, all_of_it in places[number + 1 :] if all_of_it is True]
+        if any(_holds(other, place) for other in later):
+            continue
+        found = unwarp.label_map(layer.scores, layer.grid, place, later)
         np.copyto(label[place], found, where=shown)
     return label
 
@@ -73,39 +83,31 @@ def probability_map(layers: Sequence[View], hw: tuple[int, int], part: int) -> n
 def owner_map(layers: Sequence[View], hw: tuple[int, int], faces: Sequence[Face]) -> np.ndarray:
     """Returns unsigned integers `hw`: number of the face that a pixel is nearest to, from 1.
 
-    Near is what lies few face sizes from its middle, among the faces whose views show the pixel;
-    0 where no layer is.
+    Near is what lies few face sizes from its middle; 0 where no layer is.
     """
     owner = np.zeros(hw, np.min_scalar_type(max(len(faces), 1)))
-    of_level = {
-        layer.level: [one for one in layers if one.level == layer.level] for layer in layers
-    }
+    middles = np.array([face.middle - 0.5 for face in faces]).reshape(-1, 2)
+    sides = np.array([face.side for face in faces])
     for layer, place, shown in _places(layers, hw):
-        near = sorted(
-            {
-                number
-                for other in of_level[layer.level]
-                if other is layer or _overlap(layer, other)
-                for number in other.faces
-            }
-        )
-        if len(near) <= 1:
-            np.copyto(owner[place], near[0] + 1 if near else 1, where=shown, casting="unsafe")
-            continue
+        distance = np.hypot(*(middles - layer.middle).T)
+        near = np.flatnonzero(distance < layer.side / 2**0.5 + sides)
         if layer.level == CLOSE:
-            rows, columns = (np.arange(part.start, part.stop) for part in place)
-            found = _nearest(near, faces, columns[None, :], rows[:, None])
-        else:
-            # Of many faces on the grid alone.
-            on_grid = _nearest(near, faces, *_points(layer)).astype(np.uint16)
-            moved = np.column_stack(
-                [layer.grid[:, :2], layer.grid @ (place[1].start, place[0].start, 1.0)]
-            )
-            extent = place[1].stop - place[1].start, place[0].stop - place[0].start
-            flags = cv2.INTER_NEAREST | cv2.WARP_INVERSE_MAP
-            found = cv2.warpAffine(
-                on_grid, moved, extent, flags=flags, borderMode=cv2.BORDER_REPLICATE
-            )
+            near = near[np.argsort(distance[near], kind="stable")][:_MOST_BLENDED]
+        numbers = sorted({*near.tolist(), *layer.faces})
+        if len(numbers) <= 1:
+            number = numbers[0] + 1 if numbers else 1
+            np.copyto(owner[place], number, where=shown, casting="unsafe")
+            continue
+        # On the grid alone where there are many: photographs are large.
+        on_grid = _nearest(numbers, faces, *_points(layer)).astype(np.uint16)
+        corner = place[1].start, place[0].start, 1.0
+        found = cv2.warpAffine(
+            on_grid,
+            np.column_stack([layer.grid[:, :2], layer.grid @ corner]),
+            (place[1].stop - place[1].start, place[0].stop - place[0].start),
+            flags=cv2.INTER_NEAREST | cv2.WARP_INVERSE_MAP,
+            borderMode=cv2.BORDER_REPLICATE,
+        )
         np.copyto(owner[place], found, where=shown, casting="unsafe")
     return owner
 
@@ -122,13 +124,37 @@ def _places(layers: Sequence[View], hw: tuple[int, int]):
         yield layer, place, shown
 
 
-def _blended(layer: View, same: Sequence[View], beneath: Sequence[View]) -> View:
+def _holds(outer: unwarp.Place, inner: unwarp.Place) -> bool:
+    return all(o.start <= i.start and i.stop <= o.stop for o, i in zip(outer, inner, strict=True))
+
+
+def _near(layers: Sequence[View], others: Sequence[View]) -> list[list[View]]:
+    """Returns of each layer those other ones that may share a point with it, in their order.
+
+    They are no more than `_MOST_BLENDED`, the nearest.
+    """
+    if not layers or not others:
+        return [[] for _ in layers]
+    middles, other_middles = (np.array([one.middle for one in some]) for some in (layers, others))
+    radii, other_radii = (
+        np.array([one.side for one in some]) / 2**0.5 for some in (layers, others)
+    )
+    found = []
+    for number, layer in enumerate(layers):
+        distance = np.hypot(*(other_middles - middles[number]).T)
+        near = np.flatnonzero(distance < radii[number] + other_radii)
+        nearest = near[np.argsort(distance[near], kind="stable")]
+        nearest = [n for n in nearest if others[n] is not layer][:_MOST_BLENDED]
+        found.append([others[n] for n in sorted(nearest)])
+    return found
+
+
+def _blended(layer: View, others: Sequence[View], beneath: Sequence[View]) -> View:
     """Returns a layer averaged with others of its level, upon what lies beneath."""
+    if not others and not beneath:
+        return layer
     side = layer.num_cells
-    outer, is_covered = _composite(beneath, layer)
-    own = _weight(layer, layer)
-    cover = own
-    others = [other for other in same if other is not layer and _overlap(layer, other)]
+    own = cover = _weight(layer, layer)
     scores = layer.scores
     if others:
         weight = own * _counts(scores)
@@ -144,9 +170,10 @@ def _blended(layer: View, same: Sequence[View], beneath: Sequence[View]) -> View
         scores = np.where(
             total[..., None] > 0, scores / np.maximum(total, 1e-9)[..., None], layer.scores
         )
+    outer, is_covered = _composite(beneath, layer)
     if outer is not None:
-        cover = np.where(is_covered, cover, 1.0)[..., None].astype(np.float32)
-        scores = cover * scores + (1 - cover) * outer
+        cover = np.where(is_covered, cover, np.float32(1))[..., None]
+        scores = outer + cover * (scores - outer)
     return dataclasses.replace(layer, scores=np.ascontiguousarray(scores, np.float32))
 
 
@@ -155,20 +182,21 @@ def _counts(scores: np.ndarray) -> np.ndarray:
     return 1 - (1 - _BACKGROUND_COUNTS) * np.exp(scores[..., _BACKGROUND])
 
 
-def _composite(layers: Sequence[View], on: View) -> tuple[np.ndarray | None, np.ndarray | None]:
+def _composite(layers: Sequence[View], on: View) -> tuple[np.ndarray | None, np.ndarray]:
     """Returns what layers say at another one's grid points, and where there is one."""
-    side = on.num_cells
-    scores, is_covered = None, np.zeros((side, side), bool)
-    for layer in layers:
-        if not _overlap(on, layer):
-            continue
+    hw = on.scores.shape[:2]
+    scores, is_covered = None, np.zeros(hw, bool)
+    for layer in reversed(layers):
         there = unwarp.between(layer.grid, on.grid)
-        said = unwarp.sample(layer.scores, there, (side, side))
-        inside = unwarp.is_shown(
-            there, layer.num_cells, (slice(0, side), slice(0, side)), layer.edge
-        )
+        place = slice(0, hw[0]), slice(0, hw[1])
+        inside = unwarp.is_shown(there, layer.num_cells, place, layer.edge) & ~is_covered
+        if not inside.any():
+            continue
+        said = unwarp.sample(layer.scores, there, hw)
         scores = said if scores is None else np.where(inside[..., None], said, scores)
         is_covered |= inside
+        if is_covered.all():
+            break
     return scores, is_covered
 
 
@@ -183,18 +211,6 @@ def _weight(layer: View, on: View) -> np.ndarray:
         depth = np.minimum(depth, np.minimum(point, last - point))
     rise = np.clip(depth / (_BAND * last), 0, 1)
     return (rise * rise * (3 - 2 * rise)).astype(np.float32)
-
-
-def _overlap(a: View, b: View) -> bool:
-    """Returns whether the squares of two layers may share a point: whether their circles do."""
-    circles = []
-    for layer in (a, b):
-        last = layer.num_cells - 1
-        middle = np.linalg.solve(layer.grid[:, :2], np.full(2, last / 2) - layer.grid[:, 2])
-        scale = np.sqrt(abs(np.linalg.det(layer.grid[:, :2])))
-        circles.append((middle, last / 2 * np.sqrt(2) / scale))
-    (middle, radius), (other, other_radius) = circles
-    return bool(np.hypot(*(middle - other)) < radius + other_radius)
 
 
 def _of_faces_alone(view: View, faces: Sequence[Face], label_set: LabelSet) -> View:

@@ -146,8 +146,8 @@ class FaceParser:
 
         def load(pair) -> Photograph:
             image, name = as_image(pair[0])
-            if pair[1] is not None:
-                return Photograph(image, pair[1], name)
+            if pair[1] is not None or detector is None:
+                return Photograph(image, () if pair[1] is None else pair[1], name)
             return self.found(image, name, detector)
 
         found = []

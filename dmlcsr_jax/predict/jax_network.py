@@ -14,10 +14,8 @@ from dmlcsr_jax.distributed.sharding import batch_sharding, replicated
 from dmlcsr_jax.evaluation.scores import at_input_size, make_predict_fn
 from dmlcsr_jax.models.dmlcsr import build_model
 
-# One face has two views, a close and a wide one.
-_FEW = (1, 2)
-# Probabilities below are as good as none.
-_LEAST_PROBABILITY = 1e-12
+# Views of a photograph alone: of it as a whole, or of a face from close by and one or two around.
+_FEW = (1, 2, 4)
 
 
 class JaxNetwork:
@@ -52,9 +50,8 @@ class JaxNetwork:
         predict_fn = make_predict_fn(
             build_model(self.metadata, dtype), self.metadata, flip=flip, scales=scales
         )
-        is_single = not flip and len(scales) == 1
         size = self.metadata.image_size
-        self._scores_fn = jax.jit(functools.partial(_scores, predict_fn, is_single, size))
+        self._scores_fn = jax.jit(functools.partial(_scores, predict_fn, size))
         self.runtime = f"JAX, {dtype}, on {devices[0].platform}"
 
     @property
@@ -72,12 +69,10 @@ class JaxNetwork:
         return self._scores_fn(self.variables, jax.device_put(images, sharding))
 
 
-def _scores(predict_fn, is_single: bool, size: int, variables, images):
+def _scores(predict_fn, size: int, variables, images):
     """Returns float32 `[B, h, h, C]`, log-probabilities."""
     scores = predict_fn(variables, images).astype(jnp.float32)
     if (size - 1) % max(scores.shape[1] - 1, 1):
         # What is linear between the network's points is not between those of the grid.
         scores = at_input_size(scores, size)
-    if is_single:
-        return jax.nn.log_softmax(scores)
-    return jnp.log(jnp.maximum(scores, _LEAST_PROBABILITY))
+    return jax.nn.log_softmax(scores)

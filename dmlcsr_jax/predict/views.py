@@ -65,6 +65,17 @@ class View:
         """float64 `[2, 3]`: photograph pixel to grid point."""
         return unwarp.grid_matrix(self.matrix, self.size, self.num_cells)
 
+    @functools.cached_property
+    def middle(self) -> np.ndarray:
+        """float64 `[2]`: x and y of its middle, pixel coordinates of the photograph."""
+        half = np.full(2, (self.size - 1) / 2)
+        return np.linalg.solve(self.matrix[:, :2], half - self.matrix[:, 2])
+
+    @functools.cached_property
+    def side(self) -> float:
+        """Its side, pixels of the photograph."""
+        return self.size / math.hypot(*self.matrix[:, 0])
+
     @property
     def edge(self) -> float:
         """What the view shows beyond the grid's outer points: half an input pixel, in cells."""

@@ -7,6 +7,7 @@ from dmlcsr_jax.config import validate
 from dmlcsr_jax.data.batches import eval_batches
 from dmlcsr_jax.data.label_sets import HELEN
 from dmlcsr_jax.data.synthetic import draw_face
+from dmlcsr_jax.data.unwarp import sample
 from dmlcsr_jax.data.warp import (
     Augmentation,
     augment,
@@ -14,7 +15,6 @@ from dmlcsr_jax.data.warp import (
     photograph_box,
     random_matrix,
     shown_box,
-    unwarp_logits,
     warp_image,
     warp_label,
 )
@@ -72,7 +72,7 @@ def test_prediction_in_a_crop_is_pasted_back_at_the_original_place():
     matrix = box_matrix(box, 96, margin=0.3)
     seen = warp_image(np.repeat(truth[..., None] * 255, 3, 2), matrix, 96)[..., :1] / 255
     logits = np.concatenate([0.5 - seen, seen - 0.5], axis=2).astype(np.float32)
-    back = unwarp_logits(logits, matrix, truth.shape).argmax(2)
+    back = sample(logits, matrix, truth.shape).argmax(2)
     assert np.mean(back != truth) < 0.001
     assert ((back & truth).sum() / (back | truth).sum()) > 0.99
 

@@ -6,7 +6,7 @@ from scipy import ndimage
 
 from configs import synthetic as synthetic_config
 from dmlcsr_jax.config import validate
-from dmlcsr_jax.data import label_sets, synthetic, warp
+from dmlcsr_jax.data import label_sets, synthetic, unwarp, warp
 from dmlcsr_jax.errors import UserError
 
 STILL = warp.Augmentation(scale_std=0, rotation_prob=0, mirror_prob=0)
@@ -215,7 +215,7 @@ def test_unwarp_is_exact_between_pixels(channels):
     input_x = 0.73 * column + 0.02 * row + 3.13
     input_y = -0.05 * column + 0.71 * row + 5.7
     expected = input_x[..., None] * slope - 2 * input_y[..., None] + slope
-    unwarped = warp.unwarp_logits(logits, matrix, (30, 40))
+    unwarped = unwarp.sample(logits, matrix, (30, 40))
     assert unwarped.dtype == np.float32
     np.testing.assert_allclose(unwarped, expected, rtol=2e-6, atol=1e-4)
 
@@ -227,7 +227,7 @@ def test_prediction_returns_to_its_place(hw):
     matrix = fit(hw, 160)
     warped = warp.warp_label(label, matrix, 160, 255)
     logits = (warped[..., None] == np.arange(11)).astype(np.float32)
-    back = warp.unwarp_logits(logits, matrix, hw).argmax(axis=-1)
+    back = unwarp.sample(logits, matrix, hw).argmax(axis=-1)
     # Half a pixel of scale lies between the grids, hence only boundaries may differ.
     interior = ndimage.minimum_filter(label, 3) == ndimage.maximum_filter(label, 3)
     np.testing.assert_array_equal(back[interior], label[interior])
@@ -236,7 +236,7 @@ def test_prediction_returns_to_its_place(hw):
 def test_unwarp_continues_the_border():
     logits = np.zeros((4, 4, 1), np.float32)
     logits[:, 3] = 5
-    unwarped = warp.unwarp_logits(logits, fit((16, 16), 4), (16, 16))
+    unwarped = unwarp.sample(logits, fit((16, 16), 4), (16, 16))
     np.testing.assert_allclose(unwarped[:, -2:], 5)
     np.testing.assert_allclose(unwarped[:, :2], 0)
 

@@ -11,7 +11,7 @@ import sklearn.metrics
 from ports import free_port
 
 from dmlcsr_jax.data import batches as batches_lib
-from dmlcsr_jax.data import label_sets, warp
+from dmlcsr_jax.data import label_sets, unwarp, warp
 from dmlcsr_jax.distributed import sharding
 from dmlcsr_jax.evaluation import evaluate, metrics
 
@@ -64,9 +64,7 @@ def table():
 
 def predicted(source, index):
     hw = source.labels[index].shape
-    unwarped = warp.unwarp_logits(
-        scores_of(index), warp.box_matrix(warp.photograph_box(hw), SIZE), hw
-    )
+    unwarped = unwarp.sample(scores_of(index), warp.box_matrix(warp.photograph_box(hw), SIZE), hw)
     return unwarped.argmax(axis=-1)
 
 

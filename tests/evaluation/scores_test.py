@@ -98,7 +98,7 @@ def test_flip_averages_with_left_and_right_exchanged(metadata, variables, images
     mirrored = scipy.special.softmax(reference_logits(variables, pixels[:, :, ::-1]), axis=-1)
     # Helen: brows are labels 2 and 3, eyes 4 and 5.
     mirrored = mirrored[:, :, ::-1][..., [0, 1, 3, 2, 5, 4, 6, 7, 8, 9, 10]]
-    np.testing.assert_allclose(scores, (plain + mirrored) / 2, rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(np.exp(scores), (plain + mirrored) / 2, rtol=1e-4, atol=1e-5)
     assert scores_lib.at_input_size(scores, SIZE).shape == scores.shape
 
 
@@ -109,7 +109,8 @@ def test_scales_average_probabilities(metadata, variables, images):
         scipy.special.softmax(reference_logits(variables, align_corners(pixels, side)), axis=-1)
         for side in (12, 24, 36)
     ]
-    np.testing.assert_allclose(predict(variables, images), np.mean(views, axis=0), atol=1e-4)
+    found = np.exp(predict(variables, images))
+    np.testing.assert_allclose(found, np.mean(views, axis=0), atol=1e-4)
 
 
 def test_batch_split_over_devices_gives_the_same(metadata, variables, images):

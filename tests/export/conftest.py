@@ -8,7 +8,7 @@ import pytest
 import small_checkpoints
 
 from dmlcsr_jax.checkpoints import model
-from dmlcsr_jax.data import synthetic, warp
+from dmlcsr_jax.data import synthetic, unwarp, warp
 from dmlcsr_jax.evaluation.scores import at_input_size, make_predict_fn
 from dmlcsr_jax.export import program
 from dmlcsr_jax.models.dmlcsr import build_model
@@ -85,7 +85,7 @@ class Truth:
         size, hw = self.metadata.image_size, image.shape[:2]
         shown = np.asarray(program.fit(image[None], size)).astype(np.uint8)
         matrix = warp.box_matrix(warp.photograph_box(hw), size)
-        return warp.unwarp_logits(self.input_scores(shown)[0], matrix, hw)
+        return unwarp.sample(self.input_scores(shown)[0], matrix, hw)
 
     def assert_agrees(self, image, labels):
         """Asserts that every pixel has its best class, but where two are as good."""

@@ -12,7 +12,7 @@ from dmlcsr_jax.errors import UserError
 from dmlcsr_jax.export import __main__ as export
 from dmlcsr_jax.export import web_folder
 from dmlcsr_jax.predict import __main__ as predict
-from dmlcsr_jax.predict.onnx_parser import OnnxParser
+from dmlcsr_jax.predict.onnx_network import OnnxNetwork
 
 onnx = pytest.importorskip("onnx", reason="needs pip install 'dmlcsr_jax[export]'")
 pytest.importorskip("jax2onnx", reason="needs pip install 'dmlcsr_jax[export]'")
@@ -31,7 +31,7 @@ def exported(tiny_checkpoint, tmp_path_factory):
 def parser(exported, request):
     if request.param == "openvino":
         pytest.importorskip("openvino", reason="needs pip install 'dmlcsr_jax[openvino]'")
-    return OnnxParser(exported, backend=request.param)
+    return OnnxNetwork(exported, backend=request.param)
 
 
 def test_labels_are_those_of_the_network_in_jax(parser, tiny_truth, faces):
@@ -46,15 +46,15 @@ def test_a_batch_is_its_photographs_one_by_one(exported, faces):
     batch = np.stack([faces[1], faces[1][::-1], faces[1] // 2])
     labels, logits = session.run(["labels", "logits"], {"images": batch})
     assert logits.shape == (3, 8, 8, 11)
-    parser = OnnxParser(exported, backend="onnx")
+    parser = OnnxNetwork(exported, backend="onnx")
     for image, found in zip(batch, labels, strict=True):
         np.testing.assert_array_equal(found, parser.labels(image))
 
 
-def test_scores_are_those_of_the_network_in_jax(parser, tiny_truth):
+def test_logits_are_those_of_the_network_in_jax(parser, tiny_truth):
     images = np.random.default_rng(0).integers(0, 256, (3, 32, 32, 3), np.uint8)
     expected = tiny_truth.input_scores(images)
-    np.testing.assert_allclose(parser.scores(images), expected, atol=1e-4)
+    np.testing.assert_allclose(parser.logits(images), expected, atol=1e-4)
 
 
 def test_scores_by_option_and_one_size_by_option(tiny_checkpoint, tiny_truth, faces, tmp_path):
@@ -65,10 +65,10 @@ def test_scores_by_option_and_one_size_by_option(tiny_checkpoint, tiny_truth, fa
     scores = session.run(["scores"], {"images": faces[1][None]})[0][0]
     np.testing.assert_allclose(scores, tiny_truth.scores(faces[1]), atol=2e-4)
     with pytest.raises(UserError, match="gives scores; export it without --scores"):
-        OnnxParser(path)
+        OnnxNetwork(path)
     path = tmp_path / "labels.onnx"
     export.main([f"--checkpoint={tiny_checkpoint}", f"--to={path}", "--size=75,50"])
-    parser = OnnxParser(path)
+    parser = OnnxNetwork(path)
     tiny_truth.assert_agrees(faces[1], parser.labels(faces[1]))
     with pytest.raises(UserError, match="photographs of 75x50 pixels, not of 21x29"):
         parser.labels(faces[2])
@@ -91,13 +91,13 @@ def test_the_file_is_standard_onnx_of_opset_17_and_says_what_it_is(exported, tin
     assert said["license"] == "for tests"
     assert json.loads(said["image_size"]) == 32
     assert len(bytes.fromhex(said["fingerprint"])) == 32
-    assert OnnxParser(exported).metadata == tiny_truth.metadata
+    assert OnnxNetwork(exported).metadata == tiny_truth.metadata
 
 
 def test_running_it_imports_no_jax(exported):
     program = (
-        "import sys, numpy as np; from dmlcsr_jax.predict.onnx_parser import OnnxParser;"
-        "OnnxParser(sys.argv[1]).labels(np.zeros((20, 30, 3), np.uint8));"
+        "import sys, numpy as np; from dmlcsr_jax.predict.onnx_network import OnnxNetwork;"
+        "OnnxNetwork(sys.argv[1]).labels(np.zeros((20, 30, 3), np.uint8));"
         "print(sorted({'jax', 'flax', 'orbax', 'cv2', 'tensorflow'} & set(sys.modules)))"
     )
     arguments = [sys.executable, "-c", program, str(exported)]
@@ -109,8 +109,8 @@ def test_openvino_reports_nothing_to_its_makers(exported):
     pytest.importorskip("openvino", reason="needs pip install 'dmlcsr_jax[openvino]'")
     program = (
         "import os, sys; os.fork = lambda: sys.exit('forked');"
-        "from dmlcsr_jax.predict.onnx_parser import OnnxParser;"
-        "OnnxParser(sys.argv[1], backend='openvino');"
+        "from dmlcsr_jax.predict.onnx_network import OnnxNetwork;"
+        "OnnxNetwork(sys.argv[1], backend='openvino');"
         "print(any(name.startswith('openvino_telemetry.') for name in sys.modules))"
     )
     arguments = [sys.executable, "-c", program, str(exported)]
@@ -152,12 +152,12 @@ def test_predict_takes_it_as_its_checkpoint(exported, faces, tmp_path, capsys):
     inputs = [str(tmp_path / "face.png"), f"--checkpoint={exported}", "--backend=onnx"]
     predict.main([*inputs, f"--out={tmp_path / 'parsed'}", "--faces=whole"])
     label = np.asarray(PIL.Image.open(tmp_path / "parsed" / "labels" / "face.png"))
-    expected = FaceParser(exported, backend="onnx").parse(faces[1])
+    expected = FaceParser(exported, backend="onnx", faces="whole")(faces[1]).label
     np.testing.assert_array_equal(label, expected)
     capsys.readouterr()
     predict.main(["--classes", f"--checkpoint={exported}"])
     table = capsys.readouterr().out
-    assert all(name in table for name in OnnxParser(exported).label_set.classes)
+    assert all(name in table for name in OnnxNetwork(exported).metadata.label_set.classes)
 
 
 @pytest.mark.parametrize(
@@ -178,15 +178,15 @@ def test_face_parser_refuses_what_a_file_cannot_do(exported, options, sentence):
 def test_openvino_computes_in_bfloat16_where_it_is_told(exported, faces):
     pytest.importorskip("openvino", reason="needs pip install 'dmlcsr_jax[openvino]'")
     exact, rounded = (
-        OnnxParser(exported, backend="openvino", dtype=dtype) for dtype in ("float32", "bfloat16")
+        OnnxNetwork(exported, backend="openvino", dtype=dtype) for dtype in ("float32", "bfloat16")
     )
     assert rounded.runtime == "OpenVINO, bfloat16"
     images = np.random.default_rng(0).integers(0, 256, (2, 32, 32, 3), np.uint8)
-    scores = exact.scores(images)
+    scores = exact.logits(images)
     # Where the processor cannot, OpenVINO computes in float32 all the same.
-    assert np.abs(rounded.scores(images) - scores).max() < 0.1 * np.abs(scores).max()
-    parser = FaceParser(exported, backend="openvino", dtype="bfloat16")
-    agreeing = parser.parse(faces[0]) == exact.labels(faces[0])
+    assert np.abs(rounded.logits(images) - scores).max() < 0.1 * np.abs(scores).max()
+    parser = FaceParser(exported, backend="openvino", dtype="bfloat16", faces="whole")
+    agreeing = parser(faces[0]).label == exact.labels(faces[0])
     assert agreeing.mean() > 0.9
 
 
@@ -206,18 +206,18 @@ def test_files_that_are_no_model_of_this_project_are_refused(exported, tmp_path,
     for name, (content, sentence) in contents.items():
         (tmp_path / name).write_bytes(content)
         with pytest.raises(UserError, match=sentence):
-            OnnxParser(tmp_path / name, backend=backend)
+            OnnxNetwork(tmp_path / name, backend=backend)
     with pytest.raises(UserError, match=r"missing\.onnx is not a file"):
-        OnnxParser(tmp_path / "missing.onnx", backend=backend)
+        OnnxNetwork(tmp_path / "missing.onnx", backend=backend)
     with pytest.raises(UserError, match="backend 'tpu' is unknown: choose one of openvino, onnx"):
-        OnnxParser(exported, backend="tpu")
+        OnnxNetwork(exported, backend="tpu")
 
 
 @pytest.mark.parametrize(
     "image", [np.zeros((0, 5, 3), np.uint8), np.zeros((5, 5), np.uint8), np.zeros((5, 5, 3)), None]
 )
 def test_what_is_no_photograph_is_refused(parser, image):
-    with pytest.raises(UserError, match=r"must be a uint8 array \[H, W, 3\]"):
+    with pytest.raises(UserError, match=r"a uint8 array \[H, W, 3\]"):
         parser.labels(image)
 
 
@@ -227,7 +227,7 @@ def test_a_missing_extra_is_named_with_its_command(
     monkeypatch.setitem(sys.modules, "openvino", None)
     monkeypatch.setitem(sys.modules, "onnxruntime", None)
     with pytest.raises(UserError, match=r"pip install 'dmlcsr_jax\[onnx\]'"):
-        OnnxParser(exported)
+        OnnxNetwork(exported)
     monkeypatch.setitem(sys.modules, "jax2onnx", None)
     monkeypatch.delitem(sys.modules, "dmlcsr_jax.export.onnx_graph")
     path = tmp_path / "model.onnx"
@@ -247,7 +247,7 @@ def test_weights_in_float16_halve_the_file_and_keep_the_labels(
     images = np.random.default_rng(0).integers(0, 256, (3, 32, 32, 3), np.uint8)
     for backend in ("onnx", "openvino"):
         pytest.importorskip({"onnx": "onnxruntime"}.get(backend, backend))
-        scores = OnnxParser(path, backend=backend).scores(images)
+        scores = OnnxNetwork(path, backend=backend).logits(images)
         expected = tiny_truth.input_scores(images)
         assert 0 < np.abs(scores - expected).mean() < 2e-3 * expected.std()
 
@@ -263,11 +263,11 @@ def test_kernels_may_stay_in_the_weights_file(tiny_checkpoint, truth_of, tmp_pat
     expected = truth_of(weights).input_scores(images)
     for backend in ("onnx", "openvino"):
         pytest.importorskip({"onnx": "onnxruntime"}.get(backend, backend))
-        scores = OnnxParser(path, backend=backend).scores(images)
+        scores = OnnxNetwork(path, backend=backend).logits(images)
         np.testing.assert_allclose(scores, expected, atol=1e-4)
     weights.rename(tmp_path / "elsewhere.safetensors")
     with pytest.raises(UserError, match=r"tiny\.onnx is no complete ONNX model"):
-        OnnxParser(path, backend="onnx")
+        OnnxNetwork(path, backend="onnx")
     for arguments, sentence in (
         ([f"--checkpoint={tiny_checkpoint}", f"--to={path}"], "into its folder, not"),
         ([f"--to={tmp_path}/default.onnx"], "into its folder, not"),
@@ -286,7 +286,7 @@ def test_a_page_takes_an_exported_model_as_it_is(exported, tmp_path, monkeypatch
     assert (folder / "model.onnx").read_bytes() == exported.read_bytes()
     assert (folder / "ort.wasm.min.mjs").read_bytes() == b"runtime"
     about = json.loads((folder / "model.json").read_text())
-    label_set = OnnxParser(exported).label_set
+    label_set = OnnxNetwork(exported).metadata.label_set
     assert about["classes"] == list(label_set.classes)
     assert (about["license"], about["weights"]) == ("for tests", None)
     copy = tmp_path / "copy.onnx"

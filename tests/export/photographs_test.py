@@ -6,7 +6,7 @@ import pytest
 
 from dmlcsr_jax.checkpoints import weights_file
 from dmlcsr_jax.export import __main__ as export
-from dmlcsr_jax.predict.onnx_parser import OnnxParser
+from dmlcsr_jax.predict.onnx_network import OnnxNetwork
 
 SIZES = [(512, 512), (640, 430), (300, 400)]
 
@@ -36,7 +36,7 @@ def test_labels_are_those_of_the_network_in_jax(checkpoint, truth_of, photograph
     pytest.importorskip("jax2onnx", reason="needs pip install 'dmlcsr_jax[export]'")
     path = tmp_path / "model.onnx"
     export.main([f"--checkpoint={checkpoint}", f"--to={path}"])
-    parser, truth = OnnxParser(path, backend="onnx"), truth_of(checkpoint)
+    parser, truth = OnnxNetwork(path, backend="onnx"), truth_of(checkpoint)
     for image in photographs:
         truth.assert_agrees(image, parser.labels(image))
 

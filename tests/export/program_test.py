@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 import small_checkpoints
 
-from dmlcsr_jax.data import warp
+from dmlcsr_jax.data import unwarp, warp
 from dmlcsr_jax.errors import UserError
 from dmlcsr_jax.export import program
 
@@ -37,10 +37,10 @@ def test_logits_go_back_as_resize_and_unwarp_bring_them(hw):
         np.asarray(program.back_matrix(count, count, max(hw), size, side)) for count in hw
     )
     found = np.einsum("hi,wj,ijc->hwc", rows, columns, logits)
-    at_input = program.interpolation_matrix(size, side)
+    at_input = unwarp.interpolation_matrix(size, side)
     at_input = np.einsum("hi,wj,ijc->hwc", at_input, at_input, logits).astype(np.float32)
     matrix = warp.box_matrix(warp.photograph_box(hw), size)
-    expected = warp.unwarp_logits(at_input, matrix, hw)
+    expected = unwarp.sample(at_input, matrix, hw)
     np.testing.assert_allclose(found, expected, atol=2e-5)
 
 

@@ -11,7 +11,7 @@ from dmlcsr_jax.data import synthetic, warp
 from dmlcsr_jax.errors import UserError
 from dmlcsr_jax.export import __main__ as export
 from dmlcsr_jax.export import calibration
-from dmlcsr_jax.predict.onnx_parser import OnnxParser
+from dmlcsr_jax.predict.onnx_network import OnnxNetwork
 
 needs_converter = pytest.mark.skipif(
     not all(map(importlib.util.find_spec, ("onnx", "jax2onnx", "onnxruntime"))),
@@ -104,9 +104,9 @@ def test_convolutions_are_in_8_bits_and_labels_stay(tiny_checkpoint, photographs
     assert inputs[0] != "DequantizeLinear"
     assert inputs[-1] != "DequantizeLinear"
     assert inputs.count("DequantizeLinear") > len(inputs) / 2
-    exact, rounded = OnnxParser(plain, backend="onnx"), OnnxParser(small, backend="onnx")
+    exact, rounded = OnnxNetwork(plain, backend="onnx"), OnnxNetwork(small, backend="onnx")
     assert rounded.metadata == exact.metadata
     images = np.concatenate([*calibration.calibration_inputs(photographs, 32)]).astype(np.uint8)
-    scores = exact.scores(images)
-    error = np.abs(rounded.scores(images) - scores)
+    scores = exact.logits(images)
+    error = np.abs(rounded.logits(images) - scores)
     assert 0 < error.mean() < 0.2 * scores.std()

@@ -90,8 +90,8 @@ def test_odd_sizes_share_few_programs(parser):
     [
         (np.zeros((8, 8, 3), np.float32), "multiplied by 255"),
         (np.full((8, 8, 3), np.nan), "NaN"),
-        (np.zeros((8, 8), np.uint8), "repeat grey"),
-        (np.zeros((8, 8, 4), np.uint8), r"not uint8 \(8, 8, 4\)"),
+        (np.zeros((8, 8, 2), np.uint8), r"not uint8 \(8, 8, 2\)"),
+        (np.zeros((3, 8, 8), np.uint8), "move the channels to the end"),
         (np.zeros((0, 8, 3), np.uint8), r"not uint8 \(0, 8, 3\)"),
         (PIL.Image.new("F", (8, 8)), "floats"),
         ([], "empty"),
@@ -149,14 +149,18 @@ def test_a_detector_is_asked_and_a_face_that_fills_the_photograph_shows_it_all(p
     image = picture(CELLS)
     box = (16, 16, 32, 32)
     small = parser(image, faces=lambda image: [box])
-    np.testing.assert_array_equal(small.label, parser.parse(image, [box]))
+    np.testing.assert_array_equal(small.label, parser(image, faces=[box]).label)
     assert small.faces[0].box == box
     large = parser(image, faces=lambda image: np.array([[4.0, 0, 50, 48]]))
-    np.testing.assert_array_equal(large.label, parser.parse(image))
+    np.testing.assert_array_equal(large.label, parser(image).label)
     assert (large.instances == 1).all()
     # Boxes that are given are what is looked at.
-    given = parser(image, faces=[(10, 8, 50, 40)])
-    np.testing.assert_array_equal(given.label, parser.parse(image, [(10, 8, 50, 40)]))
+    given = parser(image, faces=[(16, 16, 48, 32)])
+    # 32 and 0.4 of it on each side: 57.6 pixels about (32, 24).
+    shown = np.zeros(INSIDE.shape, bool)
+    shown[:, 4:60] = True
+    np.testing.assert_array_equal(given.label[INSIDE & shown], truth(CELLS)[INSIDE & shown])
+    assert not given.label[:, [0, 1, 2, 61, 62, 63]].any()
     for nobody in (lambda image: [], lambda image: None, lambda image: [(99, 99, 120, 120)]):
         none = parser(image, faces=nobody)
         assert_parsed(none)
