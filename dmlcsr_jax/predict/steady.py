@@ -38,14 +38,14 @@ _SAME_SCENE = 0.5
 _SAME_LEVEL = 6.0
 _THUMBNAIL = 16
 # Play of log-probabilities, where the picture is still.
-_SCORE_PLAY = 1.5
+_SCORE_PLAY = 1.25
 # Frames that are averaged; fewer where the view moves, as interpolation blurs each time.
 _MOST_FRAMES = 10.0
 _MOST_FRAMES_MOVED = 3.0
 # Cells about one, along a side, in which the picture is compared.
 _NEAR = 5
 # Squared difference, in the noise's, up to which it is noise, and from which it is a change.
-_NOISE, _CHANGE = 6.0, 16.0
+_NOISE, _CHANGE = 3.0, 8.0
 # What the encoding of videos changes at least: variance of a grid point, levels.
 _LEAST_VARIANCE = 2.0
 # Its result has the variance of a picture's noise, and little of what is in it (Immerkaer 1996).
@@ -114,11 +114,11 @@ class Steady:
           photograph: the frame; its `faces`, and whether they `are_found`, are replaced.
         """
         image = photograph.image
-        if photograph.error is not None or self._is_cut(image):
+        if self._is_cut(image):
             self._tracks = []
             self._num_scenes += 1
         identities = tuple(range(len(photograph.faces)))
-        if photograph.is_searched and photograph.error is None:
+        if photograph.is_searched:
             self._match(photograph.faces, image)
             photograph.faces = [track.face for track in self._tracks]
             photograph.are_found = bool(self._tracks)
@@ -145,7 +145,7 @@ class Steady:
         return photograph
 
     def _is_cut(self, image: np.ndarray) -> bool:
-        """Returns whether a frame is of another scene than the one before."""
+        """Returns whether a frame is of another scene than the one before, or could not be read."""
         if not image.size:
             return True
         before, hw = self._thumbnail, self._hw
@@ -264,7 +264,7 @@ def _seen_from(past: _Past, view: View) -> _Past:
 
 
 def _with_play(before: np.ndarray, now: np.ndarray, play) -> np.ndarray:
-    return now + np.clip(before - now, -play, play)
+    return np.clip(before, now - play, now + play)
 
 
 def _sides(face: Face) -> np.ndarray:

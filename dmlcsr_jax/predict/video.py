@@ -93,9 +93,7 @@ def parse_video(
                 outputs.write(part / f"{name}.png", data)
                 if overlay is None:
                     return None
-                return visualization.overlay(
-                    item[1], result.label, parser.label_set, overlay_alpha
-                )
+                return visualization.overlay(item[1], result.label, parser.label_set, overlay_alpha)
 
             held = Steady() if steady else None
             numbered = enumerate(frames)
