@@ -18,6 +18,7 @@ from dmlcsr_jax.predict import outputs
 from dmlcsr_jax.predict.camera import Camera
 from dmlcsr_jax.predict.face_parser import FaceParser, Photograph
 from dmlcsr_jax.predict.reader import Reader
+from dmlcsr_jax.predict.steady import Steady
 
 # Of a video.
 FIRST_FRAME = "000000.png"
@@ -42,6 +43,7 @@ def parse_video(
     overlay: epath.PathLike | None,
     *,
     overlay_alpha: float = 0.5,
+    steady: bool = True,
     photograph_of: Callable[[np.ndarray], Photograph] = Photograph,
     made_of: str | None = None,
     on_start: Callable[[int | None], None] = lambda num_frames: None,
@@ -58,6 +60,7 @@ def parse_video(
       overlay: mp4 to write, of the same size and frame rate and without sound; it appears when it
         is complete. None: no overlay.
       overlay_alpha: share of the tint, 0 to 1.
+      steady: holds faces and parts steady from frame to frame; else each is parsed by itself.
       photograph_of: makes a photograph, with its faces, of a frame.
       made_of: as in `outputs.label_png`.
       on_start: called with the number of frames that the video announces, None for none.
@@ -87,23 +90,24 @@ def parse_video(
             if overlay is not None:
                 write_overlay = stack.enter_context(_overlay(epath.Path(overlay), info.fps))
 
-            def finish(item, photograph, label):
+            def finish(item, result):
                 name = f"{item[0]:06d}"
-                data = outputs.label_png(label, parser.label_set, name, made_of)
+                data = outputs.label_png(result.label, parser.label_set, name, made_of)
                 outputs.write(part / f"{name}.png", data)
                 if overlay is None:
                     return None
-                return visualization.overlay(
-                    photograph.image, label, parser.label_set, overlay_alpha
-                )
+                return visualization.overlay(item[1], result.label, parser.label_set, overlay_alpha)
 
+            held = Steady() if steady else None
             numbered = enumerate(frames)
             while some := list(itertools.islice(numbered, 1)):
                 # Large frames go through the network in small groups, no more of them in memory.
                 group = itertools.chain(
                     some, itertools.islice(numbered, reader.frames_at_a_time(info) - 1)
                 )
-                for _, frame in parser.stream(group, lambda f: photograph_of(f[1]), finish):
+                for _, frame in parser.results(
+                    group, lambda f: photograph_of(f[1]), finish, steady=held
+                ):
                     if isinstance(frame, UserError):
                         raise frame
                     if write_overlay is not None:

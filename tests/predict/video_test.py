@@ -1,3 +1,5 @@
+import contextlib
+
 import colour_network
 import cv2
 import numpy as np
@@ -6,6 +8,7 @@ import pytest
 from colour_network import interior, picture, truth
 from prediction_files import read_label
 
+from dmlcsr_jax.data.decode_video import VideoInfo
 from dmlcsr_jax.data.decoder_pool import DecoderPool
 from dmlcsr_jax.data.limits import Limits
 from dmlcsr_jax.errors import UserError
@@ -76,6 +79,35 @@ def test_without_overlay_only_label_maps_are_written(parser, reader, path, tmp_p
     video.parse_video(parser, reader, path, tmp_path / "labels", None)
     assert len(list((tmp_path / "labels").iterdir())) == 11
     assert sorted(path.name for path in tmp_path.iterdir()) == ["labels", "v.mp4"]
+
+
+class Frames:
+    """Frames that wait for no decoder, and are parsed one or a few at a time."""
+
+    def __init__(self, frames, num_at_a_time):
+        self._frames, self._num_at_a_time = frames, num_at_a_time
+
+    @contextlib.contextmanager
+    def video(self, path):
+        yield VideoInfo(self._frames[0].shape[:2], 12, len(self._frames)), iter(self._frames)
+
+    def frames_at_a_time(self, info):
+        return self._num_at_a_time
+
+
+@pytest.mark.parametrize("num_at_a_time", [1, 3, 100])
+def test_frames_are_held_steady_however_few_wait(parser, tmp_path, num_at_a_time):
+    # Between the colours of 1 and 4, by turns a little nearer to one of them; at last 3's.
+    colours = (255, 127, 0), (255, 128, 0), colour_network.COLOURS[3]
+    one, four, last = (np.full((48, 64, 3), colour, np.uint8) for colour in colours)
+    frames = Frames([*[four, one] * 3, *[one, four] * 3, last], num_at_a_time)
+    found = []
+    for steady in (True, False):
+        labels = tmp_path / f"labels{steady}"
+        video.parse_video(parser, frames, "any.mp4", labels, None, steady=steady)
+        found.append([int(read_label(path)[24, 32]) for path in sorted(labels.iterdir())])
+    assert found[0] == [*[4] * 12, 3]
+    assert found[1] == [*[4, 1] * 3, *[1, 4] * 3, 3]
 
 
 @pytest.mark.parametrize("kept", [0, 700])
