@@ -157,7 +157,7 @@ def default_detector() -> Detector | None:
     if not libfacedetection_private.is_installed():
         return None
     search = FaceSearch(libfacedetection_private.detect)
-    return lambda image: [Face(*found[:3]) for found in search(image)]
+    return lambda image: [Face(*found) for found in search(image)]
 
 
 def find(detector: Detector, image: np.ndarray, name: str = "") -> list[Face]:
