@@ -30,10 +30,10 @@ _LEAST_FEATURES = 3
 _SAMPLES = 64
 _EXTENT = 1.2
 
-# A detector this sure of a face is believed; of others, nearly half of the features must be there, or hair
-# and this share of skin: a head seen from behind or from far aside.
+# A detector this sure of a face is believed; of others, about half of the features must be there,
+# or hair and this share of skin: a head seen from behind or from far aside.
 _CERTAIN_SCORE = 0.85
-_LEAST_EVIDENCE = 0.45
+_LEAST_EVIDENCE = 0.48
 _LEAST_SKIN = 0.03
 # Without a face: mean probability of the hair inside its edges, and the evidence of features.
 _SURE_HAIR = 0.72
