@@ -98,6 +98,7 @@ def _label_video(run: Run, video: Picture, output: "FileOutput") -> Labelled | U
                 path,
                 *output.paths(video),
                 overlay_alpha=run.options.overlay_alpha,
+                steady=not run.options.no_steady,
                 photograph_of=functools.partial(run.photograph, video.name),
                 made_of=made_of,
                 on_start=start,

