@@ -60,7 +60,11 @@ def label_map(layers: Sequence[View], hw: tuple[int, int]) -> np.ndarray:
     label = np.zeros(hw, np.uint8)
     places = list(_places(layers, hw))
     for number, (layer, place, shown) in enumerate(places):
-        later = [other for _, other, all_of_it in places[number + 1 :] if all_of_it is True]
+        later = [
+            other
+            for _, other, all_of_it in places[number + 1 :]
+            if all_of_it is True and _meet(other, place)
+        ]
         if any(_holds(other, place) for other in later):
             continue
         found = unwarp.label_map(layer.scores, layer.grid, place, later)
@@ -122,6 +126,10 @@ def _places(layers: Sequence[View], hw: tuple[int, int]):
         is_turned = bool(layer.grid[0, 1] or layer.grid[1, 0])
         shown = unwarp.is_shown(layer.grid, side, place, layer.edge) if is_turned else True
         yield layer, place, shown
+
+
+def _meet(a: unwarp.Place, b: unwarp.Place) -> bool:
+    return all(one.start < two.stop and two.start < one.stop for one, two in zip(a, b, strict=True))
 
 
 def _holds(outer: unwarp.Place, inner: unwarp.Place) -> bool:
@@ -216,13 +224,15 @@ def _weight(layer: View, on: View) -> np.ndarray:
 def _of_faces_alone(view: View, faces: Sequence[Face], label_set: LabelSet) -> View:
     """Returns a wide view without the parts that belong to none of the faces in it.
 
-    Those lie beyond the part's reach, or are not connected with a face.
+    Those lie mostly beyond the part's reach, or are not connected with a face.
     """
     if not view.faces:
         return view
     radius = view.side / 2**0.5
     seen = [f for f in faces if np.hypot(*(f.middle - 0.5 - view.middle)) < radius + f.side]
-    scores = np.where(within_reach(_points(view), seen, label_set), view.scores, _NEVER)
+    allowed = within_reach(_points(view), seen, label_set)
+    scores = view.scores.copy()
+    scores[_mostly_beyond(scores.argmax(axis=-1), allowed)[..., None] & ~allowed] = _NEVER
     parts = (scores.argmax(axis=-1) != _BACKGROUND).astype(np.uint8)
     _, component = cv2.connectedComponents(cv2.dilate(parts, np.ones((3, 3), np.uint8)))
     kept = set()
@@ -239,6 +249,20 @@ def _of_faces_alone(view: View, faces: Sequence[Face], label_set: LabelSet) -> V
     scores[dropped] = _NEVER
     scores[dropped, _BACKGROUND] = 0
     return dataclasses.replace(view, scores=scores)
+
+
+def _mostly_beyond(label: np.ndarray, allowed: np.ndarray) -> np.ndarray:
+    """Returns bool `[h, h]`: where patches of a class lie that are mostly beyond its reach.
+
+    Others are not cut: they would end in a straight line.
+    """
+    beyond = ~np.take_along_axis(allowed, label[..., None], axis=-1)[..., 0]
+    found = np.zeros_like(beyond)
+    for part in np.unique(label[beyond]):
+        count, patch = cv2.connectedComponents((label == part).astype(np.uint8))
+        is_far = 2 * np.bincount(patch[beyond], minlength=count) > np.bincount(patch.ravel())
+        found |= is_far[patch] & (label == part)
+    return found
 
 
 def _points(view: View) -> np.ndarray:

@@ -29,7 +29,7 @@ _PERSON = (2.5, 9.5, 6.0)
 # A wider view of this share of the photograph's longer side is the photograph's. Of several faces,
 # which have that one in common, it is less by the root of their number, to save time, down to the
 # second share.
-_NEARLY_ALL = (0.7, 0.42)
+_NEARLY_ALL = (0.7, 0.38)
 # Views of several faces become one where it is no larger than so many times the smallest of them.
 _SHARED = 2.0
 # And where the faces are turned alike.
