@@ -23,6 +23,9 @@ ORIGINS = ("white", "Black", "Asian", "Indian", "other origin")
 # The development sample has as many faces of each of these ages.
 AGES = {"under 10": 10, "10 to 19": 20, "20 to 39": 40, "40 to 64": 65, "65 and over": 1000}
 
+# A part of fewer pixels is there, but hardly to be seen.
+SEEN = 20
+
 Figures = dict[str, float]
 
 
@@ -106,7 +109,8 @@ class PointSet:
     def __init__(self):
         """Starts with none."""
         self._tally = Tally(wild_labels.POINTS.label_set)
-        self._missed = {"eyes": [], "mouth": []}
+        self._areas = {"eyes": [], "mouth": []}
+        self._scores = {"eyes": [], "mouth": []}
         self._brows = []
 
     def files(self, root: pathlib.Path) -> list[pathlib.Path]:
@@ -124,10 +128,15 @@ class PointSet:
         """As `LabelledSet.add`."""
         groups = wild_labels.POINTS
         label = wild_labels.draw_points(points, prediction.shape)
-        self._tally.add(label, groups.judged(prediction, label))
-        for name, missed in self._missed.items():
-            part = groups.label_set.classes.index(name)
-            missed.append(not (groups.table[prediction] == part).any())
+        judged, of_one = groups.judged(prediction, label), Tally(groups.label_set)
+        for tally in (self._tally, of_one):
+            tally.add(label, judged)
+        classes = summarize(of_one.confusion, groups.label_set)["classes"]
+        for name, areas in self._areas.items():
+            areas.append(classes[name]["predicted_pixels"])
+            # Points that all lie outside the photograph draw nothing.
+            if classes[name]["truth_pixels"]:
+                self._scores[name].append(classes[name]["f1"])
         under = wild_labels.labels_at(points[wild_labels.BROW_POINTS], prediction)
         brows = [CELEBAMASK_HQ.classes.index(name) for name in wild_labels.BROWS]
         self._brows.extend(np.isin(under, brows))
@@ -135,11 +144,15 @@ class PointSet:
     def figures(self) -> Figures:
         """As `LabelledSet.figures`."""
         classes = summarize(self._tally.confusion, wild_labels.POINTS.label_set)["classes"]
-        return (
-            {f"{name} not found": _share(missed) for name, missed in self._missed.items()}
-            | {f"{name} F1": classes[name]["f1"] for name in self._missed}
-            | {"brow points on a brow": _share(self._brows)}
-        )
+        found = {}
+        for name, areas in self._areas.items():
+            found |= {
+                f"{name} not found": _mean([area == 0 for area in areas]),
+                f"{name} below {SEEN} pixels": _mean([area < SEEN for area in areas]),
+                f"{name} F1": classes[name]["f1"],
+                f"{name} F1, mean over images": _mean(self._scores[name]),
+            }
+        return found | {"brow points on a brow": _mean(self._brows)}
 
 
 class UnlabelledFaces:
@@ -149,7 +162,9 @@ class UnlabelledFaces:
 
     def __init__(self):
         """Starts with none."""
-        self._complete = {name: [] for name in ("all parts", *ORIGINS, *AGES)}
+        groups = ("all parts", *ORIGINS, *AGES)
+        self._complete = {name: [] for name in groups}
+        self._seen = {f"{name}, {SEEN} pixels": [] for name in groups}
         self._found = collections.defaultdict(list)
 
     def files(self, root: pathlib.Path) -> list[pathlib.Path]:
@@ -163,19 +178,29 @@ class UnlabelledFaces:
     def add(self, file: pathlib.Path, groups: tuple[str, str], prediction: np.ndarray) -> None:
         """As `LabelledSet.add`."""
         found = found_parts(prediction)
+        is_seen = all(found_parts(prediction, SEEN).values())
         for part, is_found in found.items():
             self._found[part].append(is_found)
         for group in ("all parts", *groups):
             self._complete[group].append(all(found.values()))
+            self._seen[f"{group}, {SEEN} pixels"].append(is_seen)
 
     def figures(self) -> Figures:
         """As `LabelledSet.figures`."""
-        return {name: _share(found) for name, found in (self._complete | self._found).items()}
+        counted = self._complete | self._found | self._seen
+        return {name: _mean(found) for name, found in counted.items()}
 
 
-def found_parts(prediction: np.ndarray) -> dict[str, bool]:
-    """Returns whether a label map of CelebAMask-HQ's classes has the parts of a face."""
-    shown = {CELEBAMASK_HQ.classes[label] for label in np.unique(prediction)}
+def found_parts(prediction: np.ndarray, fewest: int = 1) -> dict[str, bool]:
+    """Returns whether a label map of CelebAMask-HQ's classes has the parts of a face.
+
+    Args:
+      prediction: uint8 `[H, W]`.
+      fewest: so many pixels of a class make a part.
+    """
+    areas = np.bincount(prediction.ravel(), minlength=CELEBAMASK_HQ.num_classes)
+    names = CELEBAMASK_HQ.classes
+    shown = {name for name, area in zip(names, areas, strict=True) if area >= fewest}
     return {
         "both eyes or glasses": {"l_eye", "r_eye"} <= shown or "eye_g" in shown,
         "both brows": {"l_brow", "r_brow"} <= shown,
@@ -219,8 +244,8 @@ class SyntheticSet:
         return {"mean F1": summary["mean_f1"]} | classes
 
 
-def _share(found: Sequence[bool]) -> float:
-    return ratio(sum(found), len(found))
+def _mean(values: Sequence[float]) -> float:
+    return ratio(sum(values), len(values))
 
 
 def sets() -> dict[str, Any]:

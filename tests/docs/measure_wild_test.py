@@ -121,15 +121,20 @@ def test_parts_of_faces_with_points_are_looked_for(tmp_path):
     shown[4, 10:15] = left
     shown[1, 2:6] = brow
     write(root, "Ann_0", shown)
-    write(root, "Ben_0", np.where(face == 2, lip, 0))
+    # Of Ben's mouth only the lower 16 of 25 pixels are found.
+    write(root, "Ben_0", np.where((face == 2) & (np.arange(18)[:, None] >= 12), lip, 0))
     values = ",".join(map(str, face_points().ravel()))
     (root / "points.csv").write_text(f"Ann_0,{values}\nBen_0,{values}\n")
     assert figures(tmp_path)["figures"] == pytest.approx(
         {
             "eyes not found": 1 / 2,
-            "mouth not found": 0,
+            "eyes below 20 pixels": 1 / 2,
             "eyes F1": 2 * 20 / (20 + 60),
-            "mouth F1": 1,
+            "eyes F1, mean over images": (2 * 20 / (20 + 30) + 0) / 2,
+            "mouth not found": 0,
+            "mouth below 20 pixels": 1 / 2,
+            "mouth F1": 2 * 41 / (41 + 50),
+            "mouth F1, mean over images": (1 + 2 * 16 / (16 + 25)) / 2,
             "brow points on a brow": 4 / 20,
         }
     )
@@ -152,7 +157,19 @@ def test_faces_without_labels_are_counted_by_origin_and_age(tmp_path):
     assert (found["40 to 64"], found["65 and over"]) == (0, 0)
     assert np.isnan(found["Indian"])
     assert np.isnan(found["20 to 39"])
+    assert found["all parts, 20 pixels"] == 0
     assert (found["both eyes or glasses"], found["both lips"], found["nose"]) == (3 / 4, 3 / 4, 1)
+
+
+def test_a_part_is_seen_from_20_pixels_on(tmp_path):
+    root = tmp_path / "utkface"
+    shown = np.repeat([label_of(*ALL_PARTS)], 20, axis=0)
+    write(root, "30_0_1_1", shown)
+    shown[0, 4] = 0
+    write(root, "30_0_3_2", shown)
+    found = figures(tmp_path)["figures"]
+    assert (found["Black, 20 pixels"], found["Indian, 20 pixels"], found["Indian"]) == (1, 0, 1)
+    assert found["20 to 39, 20 pixels"] == 1 / 2
 
 
 def test_face_synthetics_is_compared_in_the_classes_of_both(tmp_path):
