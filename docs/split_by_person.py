@@ -5,43 +5,24 @@
 from the repository's root. `DATA` holds `lfw_parts`, `figaro`, `fasseg` and `youtube`, each with
 `images/` and `labels/` or `points.csv`; `OUT` gets a folder for each with links to those and
 `train_list.txt` and `val_list.txt`. Who is judged is never trained on: a person is kept for judging
-where the SHA-256 of the name, as a number, is divisible by seven. A person is, of LFW's and YouTube
-Faces' file names, what comes before the number at the end, of FASSEG's the person's number, and
-every photograph of Figaro1k, where nobody knows who is who.
+where the SHA-256 of the name, as a number, is divisible by seven (`docs/wild_sets.py`). A person
+is, of LFW's and YouTube Faces' file names, what comes before the number at the end, of FASSEG's
+the number in it, and every photograph of Figaro1k, where nobody knows who is who.
 """
 
 import argparse
-import hashlib
 import pathlib
-import re
 from collections.abc import Callable
 
 from dmlcsr_jax.atomic_file import make_folder
-
-ONE_IN = 7
-
-
-def before_number(stem: str) -> str:
-    """Returns `Norman_Jewison` of `Norman_Jewison_0002`."""
-    return re.sub(r"_\d+$", "", stem)
-
-
-def fasseg_person(stem: str) -> str:
-    """Returns `3` of `+15_personne03147+0+15`."""
-    return str(int(re.search(r"personne(\d\d)", stem)[1]))
-
+from docs.wild_sets import before_number, fasseg_turn, is_judged
 
 PERSONS: dict[str, Callable[[str], str]] = {
     "lfw_parts": before_number,
-    "figaro": lambda stem: stem,
-    "fasseg": fasseg_person,
+    "figaro": str,
+    "fasseg": lambda stem: fasseg_turn(stem)[1],
     "youtube": before_number,
 }
-
-
-def is_judged(person: str) -> bool:
-    """Returns whether a person is kept for judging."""
-    return int(hashlib.sha256(person.encode()).hexdigest(), 16) % ONE_IN == 0
 
 
 def split(folder: pathlib.Path, out: pathlib.Path, person: Callable[[str], str]) -> None:

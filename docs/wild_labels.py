@@ -1,17 +1,13 @@
 """What the labels of the field's sets mean in CelebAMask-HQ's classes: groups, and points drawn."""
 
 import dataclasses
-import pathlib
-from collections.abc import Sequence
 
 import cv2
 import numpy as np
 
-from dmlcsr_jax.data.decode import read_bytes
+from dmlcsr_jax.data import label_sets
 from dmlcsr_jax.data.label_sets import BACKGROUND, CELEBAMASK_HQ, LabelSet
-from dmlcsr_jax.errors import UserError
 
-NUM_POINTS = 68
 # iBUG's order; the eye at image-left is the subject's right one.
 BROW_POINTS = slice(17, 27)
 _EYE_POINTS = (slice(36, 42), slice(42, 48))
@@ -47,66 +43,39 @@ class Groups:
         return np.where(is_right, label, self.table[prediction])
 
 
-def groups_of(name: str, background: Sequence[str] = (), **members: Sequence[str]) -> Groups:
-    """Returns groups of CelebAMask-HQ's classes and the background, which has all they leave.
-
-    Args:
-      name: the set's.
-      background: what the background allows beside that.
-      members: what each group allows.
-    """
-    names = [BACKGROUND, *members]
-    table, allowed = np.zeros(256, np.uint8), np.zeros((len(names), 256), bool)
-    for group, classes in reversed(list(enumerate(members.values(), 1))):
-        labels = [CELEBAMASK_HQ.classes.index(part) for part in classes]
-        table[labels], allowed[group, labels] = group, True
-    allowed[0] = table == 0
-    allowed[0, [CELEBAMASK_HQ.classes.index(part) for part in background]] = True
-    grey = tuple((value, value, value) for value in range(len(names)))
-    return Groups(LabelSet(name, tuple(names), (), "none", grey), table, allowed)
+def groups_of(label_set: LabelSet) -> Groups:
+    """Returns the groups of a set that says what its labels mean in CelebAMask-HQ's classes."""
+    table = np.zeros(256, np.uint8)
+    allowed = np.zeros((label_set.num_classes, 256), bool)
+    # Backwards, so that the first counts; the background, label 0, has what the others leave.
+    for group, name in reversed(list(enumerate(label_set.classes))):
+        labels = [CELEBAMASK_HQ.classes.index(part) for part in label_set.means[name]]
+        allowed[group, labels] = True
+        if group:
+            table[labels] = group
+    return Groups(label_set, table, allowed)
 
 
 BROWS = ("l_brow", "r_brow")
+LFW_PARTS = groups_of(label_sets.LFW_PARTS)
+FIGARO = groups_of(label_sets.FIGARO)
+FASSEG = groups_of(label_sets.FASSEG)
 _EYES, _LIPS = ("l_eye", "r_eye"), ("mouth", "u_lip", "l_lip")
-# What hangs on ear or neck is labelled through, as skin or as the clothes behind it.
-_JEWELLERY = ("ear_r", "neck_l")
-_SKIN = ("skin", "l_ear", "r_ear", "neck", *_JEWELLERY)
-
-LFW_PARTS = groups_of(
-    "lfw_parts",
-    _JEWELLERY,
-    face=(*_SKIN, "nose", "eye_g", *_EYES, *BROWS, *_LIPS),
-    hair=("hair",),
+POINTS = groups_of(
+    LabelSet(
+        name="points",
+        classes=(BACKGROUND, "eyes", "mouth"),
+        mirror_pairs=(),
+        left_is="none",
+        palette=((0, 0, 0), (0, 0, 255), (255, 0, 0)),
+        means_in=CELEBAMASK_HQ.name,
+        means={
+            BACKGROUND: tuple(c for c in CELEBAMASK_HQ.classes if c not in (*_EYES, *_LIPS)),
+            "eyes": _EYES,
+            "mouth": _LIPS,
+        },
+    )
 )
-FIGARO = groups_of("figaro", hair=("hair",))
-FASSEG = groups_of(
-    "fasseg",
-    _JEWELLERY,
-    skin=(*_SKIN, "eye_g"),
-    hair_and_brows=("hair", *BROWS),
-    eyes=(*_EYES, "eye_g"),
-    nose=("nose",),
-    mouth=_LIPS,
-)
-POINTS = groups_of("points", eyes=_EYES, mouth=_LIPS)
-
-
-def read_points(path: pathlib.Path) -> dict[str, np.ndarray]:
-    """Returns name and points float64 `[68, 2]`, x and y in pixels, of each line of a file.
-
-    Raises:
-      UserError: naming the line that is something else.
-    """
-    points = {}
-    for number, line in enumerate(read_bytes(path).decode("utf-8-sig").splitlines(), 1):
-        name, *values = line.split(",")
-        try:
-            points[name] = np.array(values, np.float64).reshape(NUM_POINTS, 2)
-        except ValueError as error:
-            raise UserError(
-                f"{path} line {number} is not a name and x, y of {NUM_POINTS} points; fix it."
-            ) from error
-    return points
 
 
 def draw_points(points: np.ndarray, hw: tuple[int, int]) -> np.ndarray:

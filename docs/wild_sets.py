@@ -12,6 +12,7 @@ import numpy as np
 from dmlcsr_jax.data import label_maps
 from dmlcsr_jax.data.decode import check_shapes, decode_label, read_bytes
 from dmlcsr_jax.data.label_sets import CELEBAMASK_HQ, FACE_SYNTHETICS
+from dmlcsr_jax.data.points import read_points
 from dmlcsr_jax.errors import UserError
 from dmlcsr_jax.evaluation.metrics import ratio, summarize
 from dmlcsr_jax.predict.photographs import read_photograph
@@ -115,7 +116,7 @@ class PointSet:
 
     def files(self, root: pathlib.Path) -> list[pathlib.Path]:
         """As `LabelledSet.files`."""
-        self._points = wild_labels.read_points(root / "points.csv")
+        self._points = read_points(root / "points.csv")
         return sorted((root / "images").iterdir())
 
     def read(self, file: pathlib.Path) -> tuple[np.ndarray, Any]:

@@ -44,7 +44,7 @@ class PointsSource:
         """Reads points and list; no photograph."""
         root = pathlib.Path(root)
         self._folder = root / "images"
-        points = _read_points(root / "points.csv")
+        points = read_points(root / "points.csv")
         listed = read_bytes(root / f"{split}_list.txt").decode("utf-8-sig").split()
         names = [pathlib.PurePath(name).name for name in listed]
         self._files = names
@@ -75,7 +75,12 @@ class PointsSource:
         }
 
 
-def _read_points(path: pathlib.Path) -> dict[str, np.ndarray]:
+def read_points(path: pathlib.Path) -> dict[str, np.ndarray]:
+    """Returns name and points float64 `[68, 2]`, x and y in pixels, of each line of a file.
+
+    Raises:
+      UserError: naming the line that is something else.
+    """
     points = {}
     for number, line in enumerate(read_bytes(path).decode("utf-8-sig").splitlines(), 1):
         name, *values = line.split(",")

@@ -46,7 +46,7 @@ FIGARO = LabelSet(
 # FASSEG (Khan et al., 2015; Benini et al., 2019).
 FASSEG = LabelSet(
     name="fasseg",
-    classes=(BACKGROUND, "skin", "hair_or_brow", "eyes", "nose", "mouth"),
+    classes=(BACKGROUND, "skin", "hair_and_brows", "eyes", "nose", "mouth"),
     mirror_pairs=(),
     left_is="none",
     palette=colours("background", "skin", "hair", "eye_left", "nose", "upper_lip"),
@@ -54,7 +54,7 @@ FASSEG = LabelSet(
     means={
         BACKGROUND: _REST,
         "skin": _SKIN,
-        "hair_or_brow": ("hair", *_BROWS),
+        "hair_and_brows": ("hair", *_BROWS),
         "eyes": (*_EYES, "eye_g"),
         "nose": ("nose",),
         "mouth": _LIPS,
