@@ -63,6 +63,7 @@ def make_page(
                 with gr.Row():
                     label_file = gr.DownloadButton("Label map", interactive=False)
                     cut_file = gr.DownloadButton("Cut-out of the parts", interactive=False)
+                told = gr.Markdown(elem_id="told")
                 table = gr.Dataframe(
                     headers=["part", "pixels", "% of the photograph"],
                     datatype=["str", "number", "number"],
@@ -80,7 +81,7 @@ def make_page(
                     message = str(error).replace(os.path.join(os.path.dirname(path), ""), "")
                     gr.Warning(one_line(message))
             if result is None:
-                return None, None, _button(None), None, _button(None)
+                return None, None, _button(None), None, _button(None), ""
             label = outputs.label_png(result.label, result.label_set, result.name)
             label_path = new_path(folder, f"{_stem(result)}_labels.png")
             label_path.write_bytes(label)
@@ -95,7 +96,7 @@ def make_page(
                 name=result.name,
             )
             key = results.add(small)
-            return key, *drawn(key, chosen, alpha), rows, _button(label_path)
+            return key, *drawn(key, chosen, alpha), rows, _button(label_path), pictures.told(result)
 
         def drawn(key: str | None, chosen: list[str], alpha: float):
             result = results.get(key)
@@ -114,7 +115,7 @@ def make_page(
             [page.load, photograph.change],
             parsed,
             [photograph, chosen, alpha],
-            [state, overlay, cut_file, table, label_file],
+            [state, overlay, cut_file, table, label_file, told],
             # Gradio would drop a photograph that comes while the one before it is taken away.
             trigger_mode="always_last",
         )
