@@ -13,7 +13,7 @@ import cv2
 import numpy as np
 
 # Side of the tiles in which label maps are made, cells of the grid: few classes reach into one.
-_TILE_CELLS = 5
+_TILE_CELLS = 3
 # And pixels: each tile has its costs.
 _LEAST_TILE = 40
 # Of strips of scores: 24 megapixels of 19 classes would be 1.8 GB at once.

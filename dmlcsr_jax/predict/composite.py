@@ -214,18 +214,19 @@ def _weight(layer: View, on: View) -> np.ndarray:
 
 
 def _of_faces_alone(view: View, faces: Sequence[Face], label_set: LabelSet) -> View:
-    """Returns a wide view without the parts that belong to none of its faces.
+    """Returns a wide view without the parts that belong to none of the faces in it.
 
     Those lie beyond the part's reach, or are not connected with a face.
     """
     if not view.faces:
         return view
-    own = [faces[number] for number in view.faces]
-    scores = np.where(within_reach(_points(view), own, label_set), view.scores, _NEVER)
+    radius = view.side / 2**0.5
+    seen = [f for f in faces if np.hypot(*(f.middle - 0.5 - view.middle)) < radius + f.side]
+    scores = np.where(within_reach(_points(view), seen, label_set), view.scores, _NEVER)
     parts = (scores.argmax(axis=-1) != _BACKGROUND).astype(np.uint8)
     _, component = cv2.connectedComponents(cv2.dilate(parts, np.ones((3, 3), np.uint8)))
     kept = set()
-    for face in own:
+    for face in seen:
         box = face.box
         corners = np.array([[box[0], box[2], box[0], box[2]], [box[1], box[1], box[3], box[3]]])
         x, y = view.grid[:, :2] @ (corners - 0.5) + view.grid[:, 2:]

@@ -61,7 +61,7 @@ class Result:
         """
         self.image = image
         self.label = label
-        self.instances = np.where(label != 0, owner, 0).astype(owner.dtype)
+        self.instances = np.multiply(owner, label != 0)
         if not faces:
             self.instances[:] = 0
         self.faces = tuple(

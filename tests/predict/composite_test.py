@@ -153,6 +153,25 @@ def test_parts_in_a_wide_view_that_are_nobodys_are_dropped():
     assert not label[:, 115:].any()
 
 
+def test_a_wide_view_keeps_what_belongs_to_a_face_of_another_view():
+    """The other face has no wide view of its own; the one beside it looks at its hair too."""
+    faces = [as_face((20, 50, 40, 70)), as_face((90, 50, 120, 80))]
+    weights = np.full((CELLS, CELLS, 11), 0.01)
+    weights[..., 0] = 1
+    weights[10:24, 17:26, HAIR] = 50
+    layers = []
+    for level, number in ((COMPLETE, 0), (WIDE, 0), (CLOSE, 1)):
+        box = (80, 40, 130, 90) if level == CLOSE else ALL
+        layers.append(view(box, level, (number,), SKIN))
+        if level != CLOSE:
+            layers[-1].scores = log_probabilities(weights)
+    label, _ = blended(layers, faces)
+    # Hair from (85, 30) to (125, 95), and the close view's skin in the midst of it.
+    assert (label[31:39, 86:124] == HAIR).all()
+    assert (label[60:70, 100:110] == SKIN).all()
+    assert not label[:, 135:].any()
+
+
 def test_in_a_wide_view_features_lie_at_the_face():
     weights = np.full((CELLS, CELLS, 11), 0.01)
     weights[..., NOSE] = 2

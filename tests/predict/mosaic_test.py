@@ -1,6 +1,6 @@
 """Many faces in a photograph: found, parsed in crops, pasted back; the truth is what was drawn."""
 
-import time
+import dataclasses
 
 import colour_network
 import cv2
@@ -11,7 +11,6 @@ from colour_network import ColourNetwork
 from drawn_mosaic import EYES, LABELS, centroid, draw, roll
 
 from dmlcsr_jax.predict import faces
-from dmlcsr_jax.predict.composite import Composite
 from dmlcsr_jax.predict.face_parser import FaceParser
 
 TURNS = (0, 30, -60, 120, -90, 0)
@@ -34,7 +33,11 @@ class SidedNetwork(ColourNetwork):
 
 @pytest.fixture(scope="module")
 def mosaic():
-    return draw(TURNS)
+    """Faces numbered by their size, the largest first, as a parser numbers those it finds."""
+    drawn = draw(TURNS)
+    order = sorted(range(len(TURNS)), key=lambda number: -drawn.faces[number].side)
+    number = np.array([0, *(np.argsort(order) + 1)], np.uint8)[drawn.number]
+    return dataclasses.replace(drawn, number=number, faces=[drawn.faces[i] for i in order])
 
 
 @pytest.fixture(scope="module")
@@ -81,8 +84,9 @@ def test_the_complete_photograph_would_take_sides_for_the_photographs(mosaic, re
     with pytest.MonkeyPatch.context() as patch:
         colour_network.install(patch.setattr, size=160, network=SidedNetwork)
         label = FaceParser("any", faces="whole")(mosaic.coloured).label
-    first = mosaic.number == 1
-    assert not (label[first & (mosaic.label == EYES[1])] == EYES[1]).any()
+    left = np.arange(label.shape[1]) < 160
+    assert (left & (mosaic.label == EYES[1])).sum() > 30
+    assert not (left & (label == EYES[1])).any()
 
 
 def test_overlapping_faces_do_not_depend_on_their_order(monkeypatch):
@@ -96,34 +100,6 @@ def test_overlapping_faces_do_not_depend_on_their_order(monkeypatch):
     renumbered = np.array([0, *(np.argsort(order) + 1)])[found.instances]
     np.testing.assert_array_equal(turned.instances, renumbered)
     assert set(np.unique(found.instances)) == set(range(5))
-
-
-def test_scores_are_pasted_as_they_come_not_kept(monkeypatch):
-    colour_network.install(monkeypatch.setattr)
-    parser = FaceParser("any", batch_size=2)
-    events = []
-    scorer = parser._scorer
-    make_input = scorer.input
-
-    def input_(image, matrix):
-        events.append(1)
-        return make_input(image, matrix)
-
-    monkeypatch.setattr(scorer, "input", input_)
-    add = Composite.add
-
-    def counted(self, *arguments):
-        time.sleep(0.005)
-        add(self, *arguments)
-        events.append(-1)
-
-    monkeypatch.setattr(Composite, "add", counted)
-    image = np.zeros((40, 4000, 3), np.uint8)
-    parser.parse_batch([image], [[(10 * i, 0, 10 * i + 9, 9) for i in range(300)]])
-    waiting = np.cumsum(events)
-    assert waiting[-1] == 0
-    assert len(events) == 600
-    assert waiting.max() < 20
 
 
 @pytest.mark.skipif(faces.default_detector() is None, reason="the extra 'faces' is not installed")

@@ -74,6 +74,16 @@ def test_near_faces_share_the_wider_views_and_far_ones_do_not():
     assert [view.faces for view in planned((2000, 4000), far)] == [(0,), (1,)] * 3
 
 
+def test_several_faces_have_the_photograph_in_common_where_it_shows_them_well():
+    # Of a face of 131 pixels the wide view would have 524.
+    four = [face(300 + 600 * (i % 2), 300 + 600 * (i // 2), 131) for i in range(4)]
+    found = summary(planned((1200, 1200), four))
+    assert found == [*((CLOSE, (i,)) for i in range(4)), (COMPLETE, (0, 1, 2, 3))]
+    assert (WIDE, (0,)) in summary(planned((1200, 1200), four[:1]))
+    crowd = [face(100 + 200 * (i % 20), 100 + 200 * (i // 20), 80) for i in range(100)]
+    assert sum(view.level == WIDE for view in planned((1000, 4000), crowd)) > 10
+
+
 def test_faces_turned_otherwise_do_not_share_a_view():
     found = planned((2000, 4000), [face(1000, 500, 50), face(1070, 510, 50, roll=1.5)])
     assert [view.faces for view in found if view.level == WIDE] == [(0,), (1,)]
