@@ -27,6 +27,7 @@ def get_config() -> ConfigDict:
     config.data.source = ""  # synthetic, folder or prepared
     config.data.root = ""  # folder of images/, labels/ and lists, or of a prepared set; A,B: both
     config.data.label_set = ""  # helen, lapa, celebamask_hq, face_synthetics or a label-name file
+    config.data.sources = ConfigDict()  # further training data by a name of yours: see `source`
     config.data.balance = 0.0  # repeats photographs of classes rarer than this share; 0: none
     config.data.num_train_examples = 0  # drawn by the seed; 0: all
     config.data.label_noise = 0.0  # share of the training photographs whose labels are spoiled
@@ -56,6 +57,17 @@ def get_config() -> ConfigDict:
     config.augmentation.brightness = 0.0  # greatest change, as a share
     config.augmentation.contrast = 0.0
     config.augmentation.saturation = 0.0
+    config.augmentation.scene_prob = 0.0  # that a drawn scene surrounds the photograph, not black
+    config.augmentation.degradation = ConfigDict()  # each to at most the strength given
+    config.augmentation.degradation.prob = 0.0  # that a view is degraded, by one or more of these:
+    config.augmentation.degradation.exposure = 1.5  # stops darker or brighter
+    config.augmentation.degradation.gamma = 2.5  # exponent on the brightness, or its inverse
+    config.augmentation.degradation.cast = 0.4  # change of one channel, as a share
+    config.augmentation.degradation.grey = True
+    config.augmentation.degradation.blur = 4.0  # standard deviation, pixels of the input
+    config.augmentation.degradation.size = 48  # least side before it is enlarged again; 0: none
+    config.augmentation.degradation.noise = 20.0  # standard deviation, of 255
+    config.augmentation.degradation.jpeg = 15  # least quality; 0: none
 
     config.loss = ConfigDict()
     config.loss.weights = ConfigDict()  # of each term in the total
@@ -65,6 +77,7 @@ def get_config() -> ConfigDict:
     config.loss.weights.category_edge = 0.2
     config.loss.weights.attention_binary = 4.0
     config.loss.weights.attention_category = 1.0
+    config.loss.weights.marginal = 2.0  # of labels that mean one of several classes: data.sources
     config.loss.resolution = 1.0  # share of the input's resolution at which losses are taken
     config.loss.edge_width = 1  # dilation of the edge targets, pixels
 
@@ -108,3 +121,21 @@ def get_config() -> ConfigDict:
     config.mesh = ConfigDict()
     config.mesh.fsdp = False  # shard parameters and optimiser over the devices
     return config
+
+
+def source(share: float) -> ConfigDict:
+    """Returns one of `config.data.sources`, which takes this share of every batch.
+
+    What the shares leave is `data.root`'s, whose epochs are counted and whose `data.eval_split` is
+    evaluated; `balance`, `num_train_examples` and `label_noise` are about `data.root` alone.
+    """
+    data = ConfigDict()
+    # folder and prepared as data.source; points: images/ and points.csv; scenes: drawn, no face.
+    data.kind = "folder"
+    data.root = ""  # as data.root; of scenes none
+    data.split = "train"
+    # Other labels than data.label_set's become groups of its classes: see LabelSet.means.
+    data.label_set = ""  # of folder and prepared
+    data.share = share
+    data.augmentation = ConfigDict()  # fields that differ from config.augmentation's
+    return data

@@ -1,7 +1,7 @@
 """Checks a config before anything is built, and says what in it decides the result of a run."""
 
 import json
-from collections.abc import Callable, Iterator, Set
+from collections.abc import Callable, Iterator, Mapping, Set
 from typing import Any
 
 import jax
@@ -84,12 +84,22 @@ _RULES = {
     "augmentation.brightness": _FRACTION,
     "augmentation.contrast": _FRACTION,
     "augmentation.saturation": _FRACTION,
+    "augmentation.scene_prob": _FRACTION,
+    "augmentation.degradation.prob": _FRACTION,
+    "augmentation.degradation.exposure": _NOT_NEGATIVE,
+    "augmentation.degradation.gamma": (_number(lambda gamma: gamma >= 1), "1 or more"),
+    "augmentation.degradation.cast": _FRACTION,
+    "augmentation.degradation.blur": _NOT_NEGATIVE,
+    "augmentation.degradation.size": _NOT_NEGATIVE,
+    "augmentation.degradation.noise": _NOT_NEGATIVE,
+    "augmentation.degradation.jpeg": (_number(lambda q: 0 <= q <= 85), "0 to 85"),
     "loss.weights.cross_entropy": _NOT_NEGATIVE,
     "loss.weights.lovasz": _NOT_NEGATIVE,
     "loss.weights.binary_edge": _NOT_NEGATIVE,
     "loss.weights.category_edge": _NOT_NEGATIVE,
     "loss.weights.attention_binary": _NOT_NEGATIVE,
     "loss.weights.attention_category": _NOT_NEGATIVE,
+    "loss.weights.marginal": _NOT_NEGATIVE,
     "loss.resolution": (_number(lambda share: 0 < share <= 1), "above 0 and at most 1"),
     "loss.edge_width": (_number(lambda width: width >= 1), "1 or more"),
     "optim.name": _one_of("sgd", "adamw"),
@@ -120,6 +130,15 @@ _RULES = {
     "log.panel_images": _POSITIVE,
 }
 
+# Of each of `data.sources`; its augmentation's fields have the rules above.
+_SOURCE_RULES = {
+    "kind": _one_of("folder", "prepared", "points", "scenes"),
+    "root": (lambda root: isinstance(root, str), "a folder"),
+    "split": (bool, "the name of a split"),
+    "label_set": (lambda name: isinstance(name, str), "the name of a label set or a file"),
+    "share": (_number(lambda share: 0 < share < 1), "above 0 and below 1"),
+}
+
 
 def validate(config: ml_collections.ConfigDict) -> None:
     """Checks every value that can be impossible, and the values that must fit together.
@@ -136,8 +155,27 @@ def validate(config: ml_collections.ConfigDict) -> None:
         for name, (is_valid, meaning) in _RULES.items()
         if not is_valid(flat[name])
     }
+    for name, source in config.data.sources.items():
+        wrong |= _wrong_in_source(f"data.sources.{name}", flatten(source))
     if problems := [*wrong.values(), *_conflicts(config, wrong.keys())]:
         raise UserError(" ".join(problems))
+
+
+def _wrong_in_source(prefix: str, flat: Mapping[str, Any]) -> dict[str, str]:
+    """Returns a sentence for each impossible value of one of `data.sources`, by its field."""
+    rules = _SOURCE_RULES | {
+        name: rule for name, rule in _RULES.items() if name.startswith("augmentation.")
+    }
+    wrong = {}
+    for name in sorted(flat.keys() | _SOURCE_RULES.keys()):
+        field = f"config.{prefix}.{name}"
+        if name not in flat:
+            wrong[field] = f"{field} is missing; begin with `source` of configs/default.py."
+        elif name not in rules and name != "augmentation.degradation.grey":
+            wrong[field] = f"{field} is unknown; a source has {', '.join(_SOURCE_RULES)}."
+        elif name in rules and not rules[name][0](flat[name]):
+            wrong[field] = f"{field} is {flat[name]!r}; it must be {rules[name][1]}."
+    return wrong
 
 
 def _conflicts(config: ml_collections.ConfigDict, wrong: Set[str]) -> Iterator[str]:
@@ -150,6 +188,19 @@ def _conflicts(config: ml_collections.ConfigDict, wrong: Set[str]) -> Iterator[s
         yield (
             f"config.model.output_stride is {config.model.output_stride}; the encoder "
             f"{config.model.encoder} has 8."
+        )
+
+    sources = dict(config.data.sources.items())
+    for name, source in sources.items():
+        if source.get("kind") != "scenes" and not source.get("root"):
+            yield f"config.data.sources.{name}.root is empty; give the data's folder."
+        if source.get("kind") in ("folder", "prepared") and not source.get("label_set"):
+            yield f"config.data.sources.{name}.label_set is empty; say what its labels mean."
+    shares = [source.get("share") for source in sources.values()]
+    if all(map(is_number, shares)) and sum(shares) >= 1:
+        yield (
+            f"the shares of config.data.sources sum to {sum(shares):g}; they must be below 1, "
+            "data.root's share being what they leave."
         )
 
     def are_right(*names) -> bool:
@@ -201,6 +252,7 @@ def fixed_fields(config: ml_collections.ConfigDict, label_set: LabelSet) -> dict
         name: value
         for name, value in flatten(config).items()
         if not any(name == free or name.startswith(free + ".") for free in _FREE_ON_RESUME)
+        and not (name.startswith("data.sources.") and name.endswith(".root"))
     }
     flat |= {f"label_set.{name}": value for name, value in label_set.to_json().items()}
     return json.loads(json.dumps(flat))

@@ -18,11 +18,11 @@ import numpy as np
 from tabulate import tabulate
 from tqdm import tqdm
 
-from dmlcsr_jax.data import warp
+from dmlcsr_jax.data import unwarp, warp
 from dmlcsr_jax.data.decode import decode_image, decode_label, read_bytes
 from dmlcsr_jax.data.label_sets import CELEBAMASK_HQ
 from dmlcsr_jax.evaluation.metrics import confusion_matrix
-from dmlcsr_jax.predict import faces, quality
+from dmlcsr_jax.predict import faces, quality, views
 from dmlcsr_jax.predict.networks import open_network
 
 CHANGES = ("turned", "small", "blurred", "dark", "noisy", "compressed", "cut")
@@ -80,19 +80,15 @@ class Looks:
         found = faces.find(self._detector, image)
         if not found:
             return None
-        face = max(found, key=lambda face: np.subtract(face.box[2:], face.box[:2]).prod())
-        size = self._network.metadata.image_size
+        face, size = found[0], self._network.metadata.image_size
         matrix = warp.box_matrix(np.array(face.box) - 0.5, size, margin=0.4, angle=-face.roll)
-        [(_, logits)] = self._network.start(None, warp.warp_image(image, matrix, size)[None])
-        logits = np.asarray(logits)[0]
-        log_probabilities = logits - logits.max(-1, keepdims=True)
-        log_probabilities -= np.log(np.exp(log_probabilities).sum(-1, keepdims=True))
-        return face, log_probabilities, matrix * ((logits.shape[0] - 1) / (size - 1))
+        scores = np.asarray(self._network.scores(views.shown(image, matrix, size)[None]))[0]
+        return face, scores, unwarp.grid_matrix(matrix, size, scores.shape[0])
 
 
 def mean_f1(log_probabilities, matrix, label) -> float:
     """Returns the mean F1 over the classes that the truth shows in the view."""
-    predicted = warp.unwarp_logits(log_probabilities, matrix, label.shape).argmax(-1)
+    predicted = unwarp.sample(log_probabilities, matrix, label.shape).argmax(-1)
     grid = np.ones(log_probabilities.shape[:2], np.uint8)
     shown = cv2.warpAffine(
         grid, matrix, label.shape[::-1], flags=cv2.INTER_NEAREST | cv2.WARP_INVERSE_MAP

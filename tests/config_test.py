@@ -30,6 +30,8 @@ def valid_config():
 def test_shipped_configs_are_valid(name):
     config = importlib.import_module(f"configs.{name}").get_config()
     config.data.root = "somewhere"
+    for source in config.data.sources.values():
+        source.root = "elsewhere"
     config_lib.validate(config)
 
 
@@ -51,6 +53,7 @@ def test_full_configs_hold_the_papers_settings(name):
         "category_edge": 0.2,
         "attention_binary": 4.0,
         "attention_category": 1.0,
+        "marginal": 2.0,
     }
 
 
@@ -149,7 +152,8 @@ def test_text_where_a_number_is_needed_is_named(text):
     """As of a config file that puts a section of its own in the place of ours."""
     config = valid_config()
     for name, section in (("weights", config.loss), ("optim", config), ("augmentation", config)):
-        own = {field: text for field in section[name]}
+        inner = {field for field, value in section[name].items() if hasattr(value, "items")}
+        own = {field: section[name][field] if field in inner else text for field in section[name]}
         with section.ignore_type():
             section[name] = ml_collections.ConfigDict(own)
     with pytest.raises(UserError) as error:
@@ -219,3 +223,45 @@ def test_a_file_of_class_names_may_not_change_on_resume(tmp_path):
     here = config_lib.fixed_fields(config, label_sets.get(file))
     with pytest.raises(UserError, match=r"label_set\.classes \(\['background', 'l_eye', 'r_eye'\]"):
         config_lib.require_same(there, here, "there")
+
+
+def config_with_sources():
+    config = importlib.import_module("configs.celebamask_hq_wild").get_config()
+    config.data.root = "somewhere"
+    for source in config.data.sources.values():
+        source.root = "elsewhere"
+    return config
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "words"),
+    [
+        ("kind", "video", "must be one of folder, prepared, points, scenes"),
+        ("share", 0.0, "above 0 and below 1"),
+        ("share", 0.9, "sum to 1.21"),
+        ("root", "", "is empty"),
+        ("label_set", "", "say what its labels mean"),
+        ("augmentation.scale_min", -1.0, "must be above 0"),
+        ("augmentation.sharpness", 1.0, "is unknown"),
+        ("weight", 1.0, "is unknown"),
+    ],
+)
+def test_impossible_sources_are_named(field, value, words):
+    config = config_with_sources()
+    *sections, name = field.split(".")
+    section = config.data.sources.lfw
+    for inner in sections:
+        section = section[inner]
+    section[name] = value
+    with pytest.raises(UserError, match=words) as error:
+        config_lib.validate(config)
+    assert "data.sources" in str(error.value)
+
+
+def test_a_sources_folder_may_move_and_its_share_may_not():
+    config = config_with_sources()
+    before = config_lib.fixed_fields(config, label_sets.CELEBAMASK_HQ)
+    config.data.sources.lfw.root = "moved"
+    assert config_lib.fixed_fields(config, label_sets.CELEBAMASK_HQ) == before
+    config.data.sources.lfw.share = 0.2
+    assert config_lib.fixed_fields(config, label_sets.CELEBAMASK_HQ) != before

@@ -15,6 +15,7 @@ from dmlcsr_jax.check_data.tally import Tally, class_shares, left_right
 from dmlcsr_jax.config import validate
 from dmlcsr_jax.data import builders, label_sets
 from dmlcsr_jax.data.label_sets import LabelSet
+from dmlcsr_jax.data.mixture import open_named, source_label_set
 from dmlcsr_jax.data.prepared import PreparedSource
 from dmlcsr_jax.data.sources import open_source
 from dmlcsr_jax.distributed.progress import progress_bar
@@ -25,8 +26,8 @@ def check_config_data(config: ml_collections.ConfigDict, workdir: epath.PathLike
     """Reads both splits of a config once and reports what is wrong: see `check_data`.
 
     Args:
-      config: its `data`.
-      workdir: the report is written to its `check_data`.
+      config: its `data`; of `data.sources` those with label maps are read too, each by its labels.
+      workdir: the report is written to its `check_data`, a source's to a folder of its name there.
 
     Raises:
       UserError: where there are bad examples, or the data cannot be opened.
@@ -42,13 +43,14 @@ def check_config_data(config: ml_collections.ConfigDict, workdir: epath.PathLike
     if isinstance(first := next(iter(opened.values())), PreparedSource):
         builder = builders.BUILDERS.get(str(first.summary.get("dataset")))
         official_counts = builder.official_counts if builder else None
-    check_data(
-        opened,
-        label_set,
-        epath.Path(workdir) / "check_data",
-        official_counts=official_counts,
-        num_workers=config.data.num_workers,
-    )
+    out = epath.Path(workdir) / "check_data"
+    num_workers = config.data.num_workers
+    check_data(opened, label_set, out, official_counts=official_counts, num_workers=num_workers)
+    for name, data in sorted(config.data.sources.items()):
+        if data.kind in ("folder", "prepared"):
+            source = open_named(data, label_set, config.seed, check_files=False)
+            own = source_label_set(data, label_set)
+            check_data({data.split: source}, own, out / name, num_workers=num_workers)
 
 
 def check_data(

@@ -1,7 +1,9 @@
 """Pictures that move, GIF and WebP: told from still ones, and read frame by frame."""
 
+import contextlib
 import os
 import pathlib
+import warnings
 from collections.abc import Iterator
 from typing import BinaryIO
 
@@ -69,23 +71,47 @@ def frames(path: pathlib.Path, limits: Limits) -> Iterator[tuple[np.ndarray, flo
     One frame is in memory at a time.
 
     Raises:
-      UserError: where the file cannot be read, breaks off, or is beyond a limit.
+      UserError: where the file cannot be read, breaks off, is beyond a limit, or a frame is larger
+        than the picture that it is a part of.
     """
     try:
-        with open_regular(path) as file, PIL.Image.open(file) as picture:
-            width, height = picture.size
-            if width * height > limits.pixels:
-                raise UserError(
-                    f"{path}, {width}x{height} pixels, has more pixels than the limit of "
-                    f"{limits.pixels:,}; make it smaller, or raise the limit (--max_pixels)."
-                )
+        with _bounded(limits), open_regular(path) as file, _open(file) as picture:
+            size = picture.size
             for frame in PIL.ImageSequence.Iterator(picture):
+                if frame.size != size:
+                    raise UserError(
+                        f"{path} has a frame that exceeds the picture's {size[0]}x{size[1]} "
+                        "pixels; it is damaged, or made to do that: leave it out."
+                    )
                 pixels = np.ascontiguousarray(np.asarray(frame.convert("RGBA"))[..., :3])
                 # Known once the frame is decoded.
                 milliseconds = frame.info.get("duration") or _DEFAULT_MILLISECONDS
                 yield pixels, milliseconds / 1000
     except UserError:
         raise
+    except PIL.Image.DecompressionBombError as error:
+        raise UserError(
+            f"{path} has more pixels than the limit of {limits.pixels:,}; make it smaller, or "
+            "raise the limit (--max_pixels)."
+        ) from error
     # What decoders raise for bytes that were made to confuse them is not theirs to promise.
     except Exception as error:
         raise UserError(f"{path} is damaged ({error}); replace it or leave it out.") from error
+
+
+def _open(file: BinaryIO) -> PIL.Image.Image:
+    return PIL.Image.open(file, formats=("GIF", "WEBP"))
+
+
+@contextlib.contextmanager
+def _bounded(limits: Limits) -> Iterator[None]:
+    """Has Pillow refuse what a frame grows to before it takes memory; for this whole process."""
+    before = PIL.Image.MAX_IMAGE_PIXELS
+    # Pillow refuses at twice that number, and warns in between.
+    PIL.Image.MAX_IMAGE_PIXELS = limits.pixels / 2
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", PIL.Image.DecompressionBombWarning)
+            yield
+    finally:
+        PIL.Image.MAX_IMAGE_PIXELS = before

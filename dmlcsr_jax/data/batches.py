@@ -11,6 +11,8 @@ import grain
 import numpy as np
 
 from dmlcsr_jax.data.label_sets import LabelSet
+from dmlcsr_jax.data.mixture import Part
+from dmlcsr_jax.data.partial_labels import PartialLabels
 from dmlcsr_jax.data.read_ahead import Batches, read_ahead
 from dmlcsr_jax.data.warp import (
     Augmentation,
@@ -28,28 +30,29 @@ from dmlcsr_jax.errors import UserError
 _ENDLESS = 2**62
 
 
-def num_train_steps_per_epoch(num_examples: int, batch_size: int) -> int:
+def num_train_steps_per_epoch(num_examples: int, batch_size: int, share: float = 1.0) -> int:
     """Returns how many full batches an epoch has; the remainder is dropped.
 
     Args:
       num_examples: length of the training source.
       batch_size: the global batch size.
+      share: of the batch that is of this source.
 
     Raises:
       UserError: where there is not one full batch.
     """
-    if num_examples < batch_size:
+    if num_examples < batch_size * share:
         raise UserError(
             f"the training set has {num_examples} examples, fewer than one batch of {batch_size}; "
             "choose a smaller config.train.batch_size or a larger set."
         )
-    return num_examples // batch_size
+    return int(num_examples // (batch_size * share))
 
 
 def train_batches(
     source,
     *,
-    label_set: LabelSet,
+    label_set: LabelSet | PartialLabels,
     image_size: int,
     augmentation: Augmentation,
     batch_size: int,
@@ -59,6 +62,7 @@ def train_batches(
     process_index: int = 0,
     process_count: int = 1,
     crop_margin: float | None = None,
+    further: Sequence[Part] = (),
 ) -> Batches:
     """Returns an endless iterator of shuffled, augmented training batches.
 
@@ -68,7 +72,8 @@ def train_batches(
 
     Args:
       source: random-access source, see `sources`; must be picklable where there are workers.
-      label_set: names the pairs that mirroring exchanges and the ignore label.
+      label_set: names the pairs that mirroring exchanges and the ignore label; with groups where
+        `further` sources need them.
       image_size: side S of the square input, pixels.
       augmentation: ranges of the random views.
       batch_size: global batch size, a multiple of `process_count`.
@@ -79,6 +84,8 @@ def train_batches(
       process_count: how many there are.
       crop_margin: None for photographs; else what is shown of each is its face's box with this
         margin, see `warp.box_matrix`.
+      further: sources that take their shares of the rows, evenly spread, and leave the rest to
+        `source`; each is shuffled anew when it is through.
 
     Returns:
       Endless iterator of "image" uint8 `[b, S, S, 3]` RGB and "label" uint8 `[b, S, S]`: rows
@@ -89,16 +96,29 @@ def train_batches(
       UserError: where the source has not one batch, or on iteration where an example is broken.
     """
     num_rows = _rows_per_process(batch_size, process_count)
-    num_steps = num_train_steps_per_epoch(len(source), batch_size)
-    shuffle_seed, augmentation_seed = np.random.SeedSequence(seed).generate_state(2)
-    view = _RandomView(image_size, augmentation, label_set, crop_margin)
-    examples = (
-        grain.MapDataset.source(source)
-        .shuffle(int(shuffle_seed))
-        .slice(slice(num_steps * batch_size))
-        .repeat()
-        .random_map(view, seed=int(augmentation_seed))
-    )
+    first = Part(source, 1 - sum(part.share for part in further), augmentation)
+    num_steps = num_train_steps_per_epoch(len(source), batch_size, first.share)
+    seeds = np.random.SeedSequence(seed).generate_state(2 + 2 * len(further)).tolist()
+
+    def views(source, augmentation: Augmentation, length: int) -> grain.MapDataset:
+        shuffle_seed, augmentation_seed = seeds.pop(0), seeds.pop(0)
+        view = _RandomView(image_size, augmentation, label_set, crop_margin)
+        return (
+            grain.MapDataset.source(source)
+            .shuffle(shuffle_seed)
+            .slice(slice(length))
+            .repeat()
+            .random_map(view, seed=augmentation_seed)
+        )
+
+    if further:
+        parts = [first, *further]
+        examples = grain.MapDataset.mix(
+            [views(part.source, part.augmentation, len(part.source)) for part in parts],
+            [part.share for part in parts],
+        )
+    else:
+        examples = views(source, augmentation, num_steps * batch_size)
     rows = _ProcessRows(examples, batch_size, start_step, num_rows, process_index)
     batches = grain.MapDataset.source(rows).batch(num_rows, batch_fn=_stack)
     return read_ahead(batches, num_workers, num_rows * image_size**2 * 4)

@@ -1,7 +1,7 @@
 """Photographs and label maps from the bytes of their files, damaged ones refused by name.
 
 A photograph is turned as its EXIF orientation says, the way viewers and annotation tools show it.
-OpenCV fills what is missing of a cut-off JPEG with grey and turns a palette's indices into colours;
+OpenCV fills what is missing of a JPEG with grey and turns a palette's indices into colours;
 hence the checks here, and Pillow for label maps. Files come from strangers: what is no regular file
 or larger than `Limits` is refused before it is read or decoded.
 """
@@ -19,16 +19,20 @@ import numpy as np
 import PIL.Image
 from etils import epath
 
-from dmlcsr_jax.data import heic
+from dmlcsr_jax.data import heic, jpeg
 from dmlcsr_jax.data import limits as limits_lib
 from dmlcsr_jax.data.label_sets import LabelSet
 from dmlcsr_jax.data.limits import Limits
 from dmlcsr_jax.errors import UserError
 
 _PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
-_JPEG_START = b"\xff\xd8\xff"
-_JPEG_SCAN = b"\xff\xda"
 _JPEG_END = b"\xff\xd9"
+# What OpenCV reads too, and what keeps labels as they are. Pillow knows more, of which some run
+# other programs: PostScript is run by Ghostscript.
+FORMATS = (
+    *("AVIF", "BMP", "DIB", "GIF", "JPEG", "JPEG2000", "PCX", "PNG", "PPM", "SUN", "TGA", "TIFF"),
+    "WEBP",
+)
 # Bilevel, grey, palette, 16-bit grey in its several spellings, and grey kept as three channels.
 _LABEL_MODES = ("1", "L", "P", "I", "I;16", "I;16B", "RGB")
 
@@ -129,7 +133,7 @@ def picture_size(data: bytes, name: str, limits: Limits = limits_lib.DEFAULT) ->
     if heic.is_heic(data):
         heic.register(name)
     try:
-        with PIL.Image.open(io.BytesIO(data)) as picture:
+        with open_picture(data) as picture:
             width, height = picture.size
     except PIL.Image.DecompressionBombError as error:
         raise _too_many_pixels(name, limits) from error
@@ -141,6 +145,17 @@ def picture_size(data: bytes, name: str, limits: Limits = limits_lib.DEFAULT) ->
     if height * width > limits.pixels:
         raise _too_many_pixels(f"{name}, {width}x{height} pixels,", limits)
     return height, width
+
+
+def open_picture(data: bytes) -> PIL.Image.Image:
+    """Opens an encoded picture of one of `FORMATS`, or HEIC after `heic.register`, undecoded.
+
+    Raises:
+      Exception: whatever Pillow does of bytes that are none.
+    """
+    return PIL.Image.open(
+        io.BytesIO(data), formats=(heic.FORMAT,) if heic.is_heic(data) else FORMATS
+    )
 
 
 def _too_many_pixels(name: str, limits: Limits) -> UserError:
@@ -162,7 +177,8 @@ def decode_image(data: bytes, name: str, limits: Limits = limits_lib.DEFAULT) ->
       uint8 `[H, W, 3]` RGB; grey is repeated, transparency dropped, 16 bits reduced to 8.
 
     Raises:
-      UserError: where the file is empty, cut off, damaged, too large or not a picture.
+      UserError: where the file is empty, cut off, damaged, too large or not a picture, or a JPEG
+        lacks a part from its middle.
     """
     picture_size(data, name, limits)
     return decode_checked_image(data, name)
@@ -170,6 +186,10 @@ def decode_image(data: bytes, name: str, limits: Limits = limits_lib.DEFAULT) ->
 
 def decode_checked_image(data: bytes, name: str) -> np.ndarray:
     """Returns what `decode_image` does of a file that `picture_size` has checked."""
+    if data.startswith(jpeg.START) and (reason := jpeg.damage(data)):
+        raise UserError(
+            f"{name} lacks a part of its data ({reason}); replace it or take it off the list."
+        )
     try:
         if heic.is_heic(data):
             return heic.decode(data, name)
@@ -201,7 +221,7 @@ def decode_label(
     """
     picture_size(data, name, limits)
     try:
-        with PIL.Image.open(io.BytesIO(data)) as picture:
+        with open_picture(data) as picture:
             file_format, mode, label = picture.format, picture.mode, np.asarray(picture)
     # As in `picture_size`.
     except Exception as error:
@@ -279,7 +299,7 @@ def _check_complete(data: bytes, name: str, limits: Limits):
     """Checks that a JPEG or PNG reaches its end, and a PNG's check sums."""
     if not data:
         raise UserError(f"{name} is empty; replace it or take it off the list.")
-    if data.startswith(_JPEG_START):
+    if data.startswith(jpeg.START):
         complete = _jpeg_is_complete(data, limits)
     elif data.startswith(_PNG_SIGNATURE):
         complete = _png_is_complete(data)
@@ -296,11 +316,11 @@ def _jpeg_is_complete(data: bytes, limits: Limits) -> bool:
     # In compressed data 0xff is never followed by the end marker's 0xd9.
     if data.endswith(_JPEG_END):
         return True
-    if data.rfind(_JPEG_END) < data.rfind(_JPEG_SCAN):
+    if data.rfind(_JPEG_END) < data.rfind(jpeg.SCAN):
         return False
     # Something follows the picture, or the end marker is only that of the thumbnail.
     try:
-        with PIL.Image.open(io.BytesIO(data)) as picture:
+        with open_picture(data) as picture:
             # What is too large is refused by its size.
             if picture.width * picture.height <= limits.pixels:
                 picture.load()

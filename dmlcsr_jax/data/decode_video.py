@@ -59,7 +59,7 @@ def video_steps(path: pathlib.Path, limits: Limits) -> Iterator[VideoInfo | np.n
         info = _info(capture)
         _check(path, info, limits)
         yield info
-        count = 0
+        count, first = 0, ()
         while True:
             is_read, frame = capture.read()
             if not is_read:
@@ -67,6 +67,12 @@ def video_steps(path: pathlib.Path, limits: Limits) -> Iterator[VideoInfo | np.n
             count += 1
             if count > limits.frames:
                 raise _too_many_frames(path, limits)
+            first = frame.shape if count == 1 else first
+            if frame.shape != first:
+                raise UserError(
+                    f"{path} has frames of {first[1]}x{first[0]} and of "
+                    f"{frame.shape[1]}x{frame.shape[0]} pixels; convert it to one size."
+                )
             yield cv2.cvtColor(frame, cv2.COLOR_BGR2RGB)
     announced = info.num_frames or 0
     # Containers round their length: a frame or two may be missing at the end.

@@ -9,6 +9,7 @@ import PIL.ImageOps
 from dmlcsr_jax.errors import UserError
 
 SUFFIXES = (".heic", ".heif")
+FORMAT = "HEIF"
 _BRANDS = (b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1")
 
 
@@ -51,7 +52,7 @@ def decode(data: bytes, name: str) -> np.ndarray:
       UserError: where the data are damaged.
     """
     try:
-        with PIL.Image.open(io.BytesIO(data)) as picture:
+        with PIL.Image.open(io.BytesIO(data), formats=(FORMAT,)) as picture:
             return np.array(PIL.ImageOps.exif_transpose(picture).convert("RGB"))
     # What decoders raise for bytes that were made to confuse them is not theirs to promise.
     except Exception as error:

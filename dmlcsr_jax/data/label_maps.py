@@ -7,6 +7,8 @@ glasses and hats that CelebAMask-HQ and FaceSynthetics tell apart.
 A class goes over in two ways, for a label and a prediction are not the same statement. A *label*
 whose class has no counterpart is ignored: nothing is scored where it lies. A *prediction* must be
 some part, so that it counts as wrong where it is; it becomes the part that such pixels mostly are.
+
+A set whose labels are groups of another's classes (`LabelSet.means`) is compared in those groups.
 """
 
 import dataclasses
@@ -145,13 +147,16 @@ def label_map(source: LabelSet, target: LabelSet) -> LabelMap:
 
     Args:
       source: a set that `TABLES` has.
-      target: one that it is mapped to there, or the source itself.
+      target: one that it is mapped to there, the source itself, or a set of groups of its classes;
+        a class of several groups becomes the first.
 
     Raises:
       UserError: where no table leads from one to the other.
     """
     if source.classes == target.classes and source.left_is == target.left_is:
         table = {name: name for name in source.classes}
+    elif target.means_in == source.name:
+        table = _to_groups(source, target)
     elif (source.name, target.name) in TABLES:
         table = TABLES[source.name, target.name]
     else:
@@ -171,6 +176,18 @@ def label_map(source: LabelSet, target: LabelSet) -> LabelMap:
     return LabelMap(source, target, labels, predictions)
 
 
+def _to_groups(source: LabelSet, target: LabelSet) -> dict[str, str]:
+    table: dict[str, str] = {}
+    for group, classes in target.means.items():
+        table = dict.fromkeys(classes, group) | table
+    if missing := set(source.classes) - set(table):
+        raise UserError(
+            f"no label of {target.name!r} means {min(missing)!r} of {source.name!r}; add it to the "
+            "group where such pixels are."
+        )
+    return table
+
+
 def shared_label_set(first: LabelSet, second: LabelSet) -> LabelSet:
     """Returns the set of parts in which two sets are compared: the finest that both map to.
 
@@ -179,6 +196,9 @@ def shared_label_set(first: LabelSet, second: LabelSet) -> LabelSet:
     """
     if first.classes == second.classes and first.left_is == second.left_is:
         return second
+    for groups, other in ((first, second), (second, first)):
+        if groups.means_in == other.name:
+            return groups
     for target in (COMMON_EXTENDED, COMMON):
         if all(s.name == target.name or (s.name, target.name) in TABLES for s in (first, second)):
             return target

@@ -56,14 +56,8 @@ def open_source(
 
 def _open(config: ml_collections.ConfigDict, split: str, label_set: LabelSet, check_files: bool):
     data, name = config.data, config.data[f"{split}_split"]
-    roots = [root.strip() for root in data.root.split(",")]
-    if data.source == "folder":
-        return _joined([FolderSource(root, name, label_set, check_files) for root in roots])
-    if data.source == "prepared":
-        # Imported here: it brings tensorflow-datasets, which the other kinds do without.
-        from dmlcsr_jax.data.prepared import PreparedSource
-
-        return _joined([PreparedSource(root, name, label_set) for root in roots])
+    if data.source in ("folder", "prepared"):
+        return open_roots(data.source, data.root, name, label_set, check_files)
     if data.source == "synthetic":
         return open_synthetic(
             name,
@@ -75,6 +69,28 @@ def _open(config: ml_collections.ConfigDict, split: str, label_set: LabelSet, ch
     raise UserError(
         f"there is no data source {data.source!r}; the sources are {', '.join(_KINDS)}."
     )
+
+
+def open_roots(kind: str, root: str, split: str, label_set: LabelSet, check_files: bool = True):
+    """Opens a split of one or several folders, or prepared sets, of the same labels.
+
+    Args:
+      kind: "folder" or "prepared".
+      root: the folders, separated by commas.
+      split: which list, or split.
+      label_set: meaning of the labels.
+      check_files: as in `FolderSource`, for a folder.
+
+    Raises:
+      UserError: where one cannot be opened.
+    """
+    roots = [folder.strip() for folder in root.split(",")]
+    if kind == "folder":
+        return _joined([FolderSource(folder, split, label_set, check_files) for folder in roots])
+    # Imported here: it brings tensorflow-datasets, which the other kinds do without.
+    from dmlcsr_jax.data.prepared import PreparedSource
+
+    return _joined([PreparedSource(folder, split, label_set) for folder in roots])
 
 
 def _joined(sources: list):

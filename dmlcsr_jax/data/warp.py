@@ -18,7 +18,10 @@ import cv2
 import numpy as np
 
 from dmlcsr_jax.data.colour import jitter
+from dmlcsr_jax.data.degradation import Degradation, degrade
 from dmlcsr_jax.data.label_sets import LabelSet
+from dmlcsr_jax.data.partial_labels import PartialLabels
+from dmlcsr_jax.data.scenes import draw_scene
 from dmlcsr_jax.errors import UserError
 
 
@@ -40,6 +43,9 @@ class Augmentation:
       brightness: greatest change of the brightness either way, as a share; see `colour.jitter`.
       contrast: of the contrast.
       saturation: of the saturation.
+      scene_prob: probability that what lies outside the photograph is a drawn scene, labelled
+        background, and not black and ignored; see `scenes`. 0: never, and no number is drawn.
+      degradation: how much worse than the photograph a view may be.
     """
 
     scale_std: float = 0.25
@@ -53,6 +59,13 @@ class Augmentation:
     brightness: float = 0.0
     contrast: float = 0.0
     saturation: float = 0.0
+    scene_prob: float = 0.0
+    degradation: Degradation = dataclasses.field(default_factory=Degradation)
+
+    @classmethod
+    def from_dict(cls, fields: Mapping[str, Any]) -> "Augmentation":
+        """Returns the ranges that a config's `augmentation` has."""
+        return cls(**{**fields, "degradation": Degradation(**fields["degradation"])})
 
 
 def photograph_box(hw: tuple[int, int]) -> np.ndarray:
@@ -237,7 +250,7 @@ def augment(
     *,
     size: int,
     augmentation: Augmentation,
-    label_set: LabelSet,
+    label_set: LabelSet | PartialLabels,
     crop_margin: float | None = None,
 ) -> dict[str, np.ndarray]:
     """Returns a random view of an example, image and label by the same warp.
@@ -248,17 +261,18 @@ def augment(
     Args:
       example: "image" uint8 `[H, W, 3]` RGB; "label" uint8 `[h, w]`, of the same aspect but
         perhaps another resolution; "name"; "box" where crops are shown.
-      rng: source of the draws of a shift, of `random_matrix`, and of `colour.jitter` where colours
-        change.
+      rng: source of the draws of a shift, of `random_matrix`, of `colour.jitter` where colours
+        change, of a scene where there may be one, and of `degradation.degrade`.
       size: side of the input, pixels.
       augmentation: ranges of the random view.
-      label_set: names the pairs to exchange and the ignore label.
+      label_set: names the pairs to exchange and the ignore label; with groups where labels are
+        partial.
       crop_margin: margin of the face box that is shown, as for `box_matrix`; None for the
         photograph.
 
     Returns:
-      "image" uint8 `[size, size, 3]` RGB, black outside; "label" uint8 `[size, size]`, the ignore
-      label outside.
+      "image" uint8 `[size, size, 3]` RGB, black outside or a scene; "label" uint8 `[size, size]`,
+      the ignore label outside, or with a scene background.
     """
     image, label = example["image"], example["label"]
     box = shown_box(example, crop_margin)
@@ -266,9 +280,15 @@ def augment(
         box = _shifted(box, rng, augmentation.shift_std)
     matrix = random_matrix(box, size, rng, augmentation, margin=crop_margin or 0.0)
     label_matrix = change_source(matrix, image.shape[:2], label.shape)
+    whole = np.zeros(label.shape, np.uint8)
     label = warp_label(label, label_matrix, size, label_set.ignore_label)
     if is_mirrored(matrix):
         label = cv2.LUT(label, label_set.mirror_table())
     changes = (augmentation.brightness, augmentation.contrast, augmentation.saturation)
     image = jitter(warp_image(image, matrix, size), rng, *changes)
+    if augmentation.scene_prob and rng.random() < augmentation.scene_prob:
+        outside = warp_label(whole, label_matrix, size, 1).astype(bool)
+        image[outside] = draw_scene(rng, size)[outside]
+        label[outside] = label_set.background
+    image = degrade(image, rng, augmentation.degradation)
     return {"image": image, "label": label}

@@ -9,10 +9,10 @@ what was uploaded is deleted ten minutes later and at the end. It needs the extr
 """
 
 import os
-import tempfile
 from collections.abc import Sequence
 
 from dmlcsr_jax.demo.arguments import parse_arguments
+from dmlcsr_jax.demo.uploads import uploads_folder
 from dmlcsr_jax.errors import UserError, exit_on_user_error
 
 
@@ -24,17 +24,17 @@ def main(argv: Sequence[str] | None = None) -> None:
       argv: the arguments; None: the process's.
     """
     arguments = parse_arguments(argv, __doc__)
-    with tempfile.TemporaryDirectory(prefix="dmlcsr_jax_demo_") as folder:
+    with uploads_folder() as folder:
         # Read by Gradio when it is imported.
         os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
-        os.environ["GRADIO_TEMP_DIR"] = os.path.realpath(folder)
+        os.environ["GRADIO_TEMP_DIR"] = folder
         try:
             from dmlcsr_jax.demo import server
         except ModuleNotFoundError as error:
             raise UserError(
                 f"the page needs {error.name}: pip install 'dmlcsr_jax[demo]'."
             ) from error
-        server.serve(arguments, os.path.realpath(folder))
+        server.serve(arguments, folder)
 
 
 if __name__ == "__main__":

@@ -38,6 +38,14 @@ def parse_arguments(argv: Sequence[str] | None, description: str) -> argparse.Na
         default="127.0.0.1",
         help="address to listen at; 0.0.0.0 lets other machines in (default: %(default)s)",
     )
+    add(
+        "--host_name",
+        action="append",
+        default=[],
+        metavar="NAME",
+        help="a name by which browsers call this page, as that of a proxy before it; may be given "
+        "several times (localhost, this machine's name and addresses need not)",
+    )
     add("--port", type=int, help="(default: the first free one from 7860)")
     add(
         "--max_file_bytes",

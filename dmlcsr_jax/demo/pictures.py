@@ -57,6 +57,22 @@ def areas(result: Result) -> list[tuple[str, int, float]]:
     ]
 
 
+def told(result: Result) -> str:
+    """Returns what is known of the faces, and how far to trust their labels, in a sentence or two.
+
+    Args:
+      result: of the photograph; "" where no faces were looked for.
+    """
+    if not result.is_searched:
+        return ""
+    if not result.faces:
+        return "No face was found; what is no part of a person is background."
+    count = f"{len(result.faces)} faces" if len(result.faces) > 1 else "1 face"
+    lowest = min(result.faces, key=lambda face: face.quality)
+    doubts = f" ({', '.join(lowest.doubts)})" if lowest.doubts else ""
+    return f"{count}; quality {lowest.quality:.0%}{doubts}."
+
+
 def _is_chosen(result: Result, parts: Collection[str]) -> np.ndarray:
     table = np.zeros(256, bool)
     for index, name in enumerate(result.names):

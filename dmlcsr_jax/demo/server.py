@@ -1,18 +1,19 @@
-"""Serves the page: on loopback unless told otherwise, within limits, for itself alone."""
+"""Serves the page: on loopback unless told otherwise, within limits, until Ctrl-C."""
 
 import argparse
 import pathlib
 import signal
 import sys
 import time
-from typing import Any
 
 import gradio as gr
 from etils import epath
 from starlette.middleware import Middleware
 
 from dmlcsr_jax.data.decoder_pool import DecoderPool
-from dmlcsr_jax.demo import page, pictures
+from dmlcsr_jax.demo import page, pictures, uploads
+from dmlcsr_jax.demo.requests import OwnFilesAlone, OwnRequestsAlone, own_names
+from dmlcsr_jax.demo.results import Results
 from dmlcsr_jax.errors import UserError, first_line
 from dmlcsr_jax.predict.face_parser import FaceParser
 from dmlcsr_jax.predict.photographs import Picture
@@ -20,32 +21,7 @@ from dmlcsr_jax.predict.reader import Reader
 from dmlcsr_jax.predict.result import Result
 
 _MEMORY_BYTES = 2**31
-# Whatever a page's parts would fetch from elsewhere, browsers refuse.
-_POLICY = (
-    "default-src 'self' data: blob:; script-src 'self' 'unsafe-inline' 'unsafe-eval' blob:; "
-    "style-src 'self' 'unsafe-inline'; object-src 'none'; form-action 'self'; base-uri 'self'"
-)
-
-
-class OwnFilesAlone:
-    """ASGI middleware: every answer tells browsers to ask no other host for anything."""
-
-    def __init__(self, app: Any):
-        """Takes the application that answers."""
-        self._app = app
-
-    async def __call__(self, scope, receive, send) -> None:
-        """Answers a request."""
-
-        async def send_with_policy(message) -> None:
-            if message["type"] == "http.response.start":
-                headers = [*message.get("headers", ())]
-                headers.append((b"content-security-policy", _POLICY.encode()))
-                headers.append((b"referrer-policy", b"no-referrer"))
-                message = {**message, "headers": headers}
-            await send(message)
-
-        await self._app(scope, receive, send_with_policy)
+_REMEMBERED_BYTES = 2**28
 
 
 def serve(arguments: argparse.Namespace, folder: str) -> None:
@@ -69,9 +45,19 @@ def serve(arguments: argparse.Namespace, folder: str) -> None:
             result.name = name
             return result
 
+        results = Results(_REMEMBERED_BYTES, uploads.SECONDS_KEPT)
         blocks = page.make_page(
-            parse, pictures.parts_of(parser.label_set), _description(parser), folder
+            parse, pictures.parts_of(parser.label_set), _description(parser), folder, results
         )
+        guards = [
+            Middleware(
+                OwnRequestsAlone,
+                names=own_names(arguments.host),
+                proxies=[name.lower() for name in arguments.host_name],
+                most_bytes=arguments.limits.file_bytes,
+            ),
+            Middleware(OwnFilesAlone),
+        ]
         blocks.queue(max_size=32, default_concurrency_limit=1)
         try:
             _, address, _ = blocks.launch(
@@ -86,7 +72,7 @@ def serve(arguments: argparse.Namespace, folder: str) -> None:
                 enable_monitoring=False,
                 ssr_mode=False,
                 theme=gr.themes.Base(font=["system-ui", "sans-serif"], font_mono=["monospace"]),
-                app_kwargs={"middleware": [Middleware(OwnFilesAlone)]},
+                app_kwargs={"middleware": guards},
             )
         except OSError as error:
             raise UserError(
@@ -97,8 +83,9 @@ def serve(arguments: argparse.Namespace, folder: str) -> None:
         # As Ctrl-C does: what was uploaded is deleted.
         signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
         try:
-            while True:
-                time.sleep(1)
+            with uploads.old_files_deleted(folder, results.forget_old):
+                while True:
+                    time.sleep(1)
         finally:
             blocks.close(verbose=False)
 

@@ -3,6 +3,11 @@
 Every loss is a scalar of float32, float64 where the logits are, finite and with finite gradients
 whatever the labels: with nothing to average over it is 0. Pixels of the ignore label carry neither
 loss nor gradient, and where a pixel's own label is ignored its edge targets are ignored too.
+
+Labels that mean one of several classes (`data.partial_labels`) have a term of their own,
+`marginal`; to all others such pixels are ignored. Lovász' ranking needs to know of every pixel that
+is *not* of a class; an edge is where the class changes, and inside a group it changes unseen; and
+the rims of other sets' groups are rougher than the edges that attention is there to sharpen.
 """
 
 import jax.numpy as jnp
@@ -17,6 +22,7 @@ from dmlcsr_jax.losses.cross_entropy import (
 from dmlcsr_jax.losses.distillation import distillation
 from dmlcsr_jax.losses.edge_attention import edge_attention
 from dmlcsr_jax.losses.lovasz import lovasz_softmax
+from dmlcsr_jax.losses.marginal import marginal_loss
 from dmlcsr_jax.losses.reduction import widen
 from dmlcsr_jax.models.layers import resize
 from dmlcsr_jax.self_regulation.soft_targets import soft_targets
@@ -32,16 +38,17 @@ def objective(
     teacher_outputs=None,
     cycle=0,
     mesh=None,
+    groups=None,
 ):
     """Computes the weighted sum of all terms and each term by itself.
 
     Args:
       outputs: the student's logits, floating, of any resolution: `parsing` `[B, h, w, C]`,
         `binary_edge` `[B, h, w, 2]`, `category_edge` `[B, h, w, C]`.
-      label: int32 `[B, H, W]`, 0 to C-1 and `ignore_label`.
+      label: int32 `[B, H, W]`, 0 to C-1, C + i for group i, and `ignore_label`.
       weights: `config.loss.weights`: a mapping from each of `cross_entropy`, `lovasz`,
-        `binary_edge`, `category_edge`, `attention_binary`, `attention_category` to its factor in
-        the total.
+        `binary_edge`, `category_edge`, `attention_binary`, `attention_category` and, with groups,
+        `marginal` to its factor in the total.
       edge_width: dilation of the edge targets, as in `edge_targets.binary_edge`.
       ignore_label: label of pixels without a known class.
       teacher_outputs: the teacher's logits, as `outputs`; None trains on the labels alone. With a
@@ -50,10 +57,14 @@ def objective(
         the class weights, so that the terms are those of the labels alone.
       cycle: m, the number of students in the teacher, may be traced; without a teacher unused.
       mesh: the mesh over which the batch is split, for `lovasz_softmax`; None for one device.
+      groups: bool `[G, C]`, the classes that each group allows; None: there are no groups.
 
     Returns:
       The total, a scalar, and a dict from each term's name to its unweighted scalar.
     """
+    given = label
+    if groups is not None:
+        label = jnp.where(label < outputs["parsing"].shape[-1], label, ignore_label)
     binary = edge_targets.binary_edge(label, edge_width, ignore_label)
     category = edge_targets.category_edge(label, binary)
     known = label != ignore_label
@@ -85,6 +96,13 @@ def objective(
         "attention_binary": edge_attention(per_pixel, targets["binary_edge"], ignore_label),
         "attention_category": edge_attention(per_pixel, targets["category_edge"], ignore_label),
     }
+    if groups is not None:
+        teacher = None
+        if teacher_outputs is not None:
+            teacher = at_label_size(teacher_outputs["parsing"], label)
+        terms["marginal"] = marginal_loss(
+            logits["parsing"], given, groups, teacher_logits=teacher, cycle=cycle
+        )
     return sum(weights[name] * term for name, term in terms.items()), terms
 
 

@@ -72,10 +72,10 @@ def is_face(
       log_probabilities: float32 `[h, h, C]` of a view of the face, on the network's grid.
       matrix: float64 `[2, 3]`, from pixels of the photograph to cells of the grid.
       box: left, top, right and bottom edge, pixels of the photograph.
-      score: the detector's, 0 to 1; None where the face was given: it is never doubted.
+      score: the detector's, 0 to 1; None where it does not say.
       label_set: meaning of the last axis; with fewer than three of the features: never doubted.
     """
-    if score is None or score >= _CERTAIN_SCORE or not _can_judge(label_set):
+    if (score is not None and score >= _CERTAIN_SCORE) or not _can_judge(label_set):
         return True
     if _evidence(_features(log_probabilities, matrix, box, label_set)) >= _LEAST_EVIDENCE:
         return True

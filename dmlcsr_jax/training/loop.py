@@ -19,6 +19,7 @@ from dmlcsr_jax.checkpoints.model import abstract_variables, newest_in
 from dmlcsr_jax.checkpoints.run import RunCheckpoints
 from dmlcsr_jax.data import batches as batches_lib
 from dmlcsr_jax.data.balance import BalancedSource
+from dmlcsr_jax.data.mixture import open_mixture
 from dmlcsr_jax.data.sources import open_source
 from dmlcsr_jax.data.warp import Augmentation
 from dmlcsr_jax.distributed import sharding
@@ -74,12 +75,16 @@ def train_and_evaluate(config: ml_collections.ConfigDict, workdir: epath.PathLik
     if config.data.balance:
         train_source = BalancedSource(train_source, label_set, config.data.balance, config.seed)
     eval_source = open_source(config, "eval", label_set)
+    mixture = open_mixture(config, label_set)
+    num_examples = len(train_source) + sum(len(part.source) for part in mixture.parts)
     timeline = Timeline.from_config(
-        config, batches_lib.num_train_steps_per_epoch(len(train_source), config.train.batch_size)
+        config,
+        batches_lib.num_train_steps_per_epoch(
+            len(train_source), config.train.batch_size, mixture.first_share
+        ),
     )
 
     views = {
-        "label_set": label_set,
         "image_size": metadata.image_size,
         "crop_margin": metadata.crop_margin,
         "num_workers": config.data.num_workers,
@@ -90,7 +95,9 @@ def train_and_evaluate(config: ml_collections.ConfigDict, workdir: epath.PathLik
     def read(seed: int, start_step: int) -> batches_lib.Batches:
         return batches_lib.train_batches(
             train_source,
-            augmentation=Augmentation(**config.augmentation.to_dict()),
+            label_set=mixture.labels,
+            further=mixture.parts,
+            augmentation=Augmentation.from_dict(config.augmentation.to_dict()),
             batch_size=config.train.batch_size,
             seed=seed,
             start_step=start_step,
@@ -125,7 +132,7 @@ def train_and_evaluate(config: ml_collections.ConfigDict, workdir: epath.PathLik
     state_sharding = sharding.state_sharding(abstract_state, mesh, fsdp=config.mesh.fsdp)
     about = {
         "config": config_lib.fixed_fields(config, label_set),
-        "data": {"num_examples": len(train_source)},
+        "data": {"num_examples": num_examples},
     }
     with _closing() as opened:
         # Resume:
@@ -137,11 +144,11 @@ def train_and_evaluate(config: ml_collections.ConfigDict, workdir: epath.PathLik
             path = workdir / "checkpoints" / str(checkpoints.latest_step())
             require_marks(marks, path)
             config_lib.require_same(marks.pop("config"), about["config"], path)
-            num_examples = marks.pop("data")["num_examples"]
-            if num_examples != len(train_source):
+            written = marks.pop("data")["num_examples"]
+            if written != num_examples:
                 raise UserError(
-                    f"the checkpoint {path} was written with {num_examples} training examples, "
-                    f"there are {len(train_source)} now; use the same data or another --workdir."
+                    f"the checkpoint {path} was written with {written} training examples, "
+                    f"there are {num_examples} now; use the same data or another --workdir."
                 )
             abstract_state = sharding.with_shardings(abstract_state, state_sharding)
             state = TrainState.from_checkpoint(
@@ -171,7 +178,9 @@ def train_and_evaluate(config: ml_collections.ConfigDict, workdir: epath.PathLik
             return
 
         # What the loop works with; what is opened last is closed first.
-        programs = make_programs(config, model, metadata, optimizer, schedule, mesh, state_sharding)
+        programs = make_programs(
+            config, model, metadata, optimizer, schedule, mesh, state_sharding, mixture.groups
+        )
         watch = PreemptionWatch()
         train_batches = read(config.seed, progress.step)
         opened.callback(train_batches.close)
@@ -191,7 +200,7 @@ def train_and_evaluate(config: ml_collections.ConfigDict, workdir: epath.PathLik
 
         def evaluate_model(variables: dict[str, Any], kind: str) -> dict[str, Any]:
             with batches_lib.eval_batches(
-                eval_source, batch_size=config.eval.batch_size, **views
+                eval_source, label_set=label_set, batch_size=config.eval.batch_size, **views
             ) as batches:
                 result = evaluate(
                     programs.predict,

@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 import jax
 import ml_collections
+import numpy as np
 import optax
 
 from dmlcsr_jax.checkpoints.metadata import Metadata
@@ -45,6 +46,7 @@ def make_programs(
     schedule: optax.Schedule,
     mesh: jax.sharding.Mesh,
     state_sharding: TrainState,
+    groups: np.ndarray | None = None,
 ) -> Programs:
     """Returns the programs of a run.
 
@@ -56,6 +58,7 @@ def make_programs(
       schedule: learning rate by step, for the record.
       mesh: the devices.
       state_sharding: the shardings of a `TrainState`.
+      groups: bool `[G, C]`, the classes that labels from C on allow; None: there are none.
     """
     common = {"model": model, "metadata": metadata}
     edge_width = config.loss.edge_width
@@ -68,6 +71,7 @@ def make_programs(
         loss_resolution=config.loss.resolution,
         average_decay=config.optim.average_decay,
         mesh=mesh,
+        groups=groups,
         **common,
     )
     hard_step, soft_step = (

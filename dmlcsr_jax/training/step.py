@@ -5,6 +5,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 
 from dmlcsr_jax.checkpoints.metadata import Metadata
@@ -31,6 +32,7 @@ def train_step(
     loss_resolution: float = 1.0,
     average_decay: float = 0.0,
     mesh: jax.sharding.Mesh | None = None,
+    groups: np.ndarray | None = None,
 ) -> tuple[TrainState, dict[str, jax.Array]]:
     """One optimisation step on one global batch.
 
@@ -47,6 +49,7 @@ def train_step(
       loss_resolution: share of the input's resolution at which the losses are taken.
       average_decay: of the state's average of weights, where it has one.
       mesh: the mesh over which the batch is split; None for one device.
+      groups: bool `[G, C]`, the classes that labels from C on allow; None: there are none.
 
     Returns:
       The next state, and float scalars: `loss`, each unweighted term, `learning_rate`,
@@ -75,6 +78,7 @@ def train_step(
             teacher_outputs=teacher_outputs,
             cycle=state.cycle,
             mesh=mesh,
+            groups=groups,
         )
         return total, (terms, mutated["batch_stats"])
 
@@ -155,6 +159,9 @@ def panel_step(
     dtype = jax.tree.leaves(student["params"])[0].dtype
     images = normalize(batch["image"], metadata, dtype)
     label = batch["label"].astype(jnp.int32)
+    # Groups have no colour.
+    is_class = label < metadata.label_set.num_classes
+    label = jnp.where(is_class, label, metadata.label_set.ignore_label)
     binary = edge_targets.binary_edge(label, edge_width, metadata.label_set.ignore_label)
 
     def predict(variables):

@@ -8,6 +8,7 @@ import PIL.Image
 import pytest
 from evil_paths import EvilSource
 
+from configs import celebamask_hq_small, default
 from dmlcsr_jax.check_data import check
 from dmlcsr_jax.check_data.findings import findings
 from dmlcsr_jax.data import label_sets, synthetic
@@ -208,3 +209,24 @@ def test_an_example_that_crashes_is_a_finding_and_the_others_are_read():
         np.testing.assert_array_equal(
             found[20 + index].counts, np.bincount(drawn[index]["label"].ravel(), minlength=256)
         )
+
+
+def test_further_sources_are_checked_by_their_own_labels(tmp_path):
+    write_set(tmp_path, "train", range(2))
+    write_set(tmp_path, "val", range(2, 3))
+    hair = tmp_path / "hair"
+    hair.mkdir()
+    write_set(hair, "train", range(2))
+    config = celebamask_hq_small.get_config()
+    config.data.root, config.data.label_set = str(tmp_path), "helen"
+    config.data.sources.hair = default.source(0.5)
+    config.data.sources.hair.root, config.data.sources.hair.label_set = str(hair), "figaro"
+    with pytest.raises(UserError, match="2 of 2 examples are bad"):
+        check.check_config_data(config, tmp_path / "run")
+    for name in ("0", "1"):
+        label = cv2.imread(str(hair / f"labels/{name}.png"), cv2.IMREAD_GRAYSCALE)
+        cv2.imwrite(str(hair / f"labels/{name}.png"), np.uint8(label == 10))
+    check.check_config_data(config, tmp_path / "run")
+    report = json.loads((tmp_path / "run" / "check_data" / "hair" / "check_data.json").read_text())
+    assert report["label_set"] == "figaro"
+    assert report["splits"]["train"]["examples"] == 2

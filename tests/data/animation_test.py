@@ -1,5 +1,7 @@
 import contextlib
 import io
+import struct
+import subprocess
 import sys
 
 import cv2
@@ -66,6 +68,48 @@ def test_an_animation_of_a_thousand_frames_is_read_one_by_one_up_to_the_limit(tm
         next(steps)
     with pytest.raises(UserError, match="more pixels than the limit of 100"):
         list(video_steps(path, Limits(pixels=100)))
+
+
+def gif(screen, *frames):
+    """Returns a GIF of black frames `(width, height)`, of whatever size the screen has."""
+    data = b"GIF89a" + struct.pack("<HHBBB", *screen, 0x80, 0, 0) + bytes(6)
+    for frame in frames:
+        # Left to be replaced by the background, which takes the frame's own memory.
+        data += b"!\xf9\x04\x08\0\0\0\0," + struct.pack("<HHHHB", 0, 0, *frame, 0)
+        # Codes of three bits, the first the lowest: begin anew, colour 0, begin anew, and so on.
+        codes = sum(4 << 6 * i for i in range(min(frame[0] * frame[1], 100)))
+        pixels = codes.to_bytes(80, "little")
+        data += b"\2" + bytes([len(pixels)]) + pixels + b"\0"
+    return data + b";"
+
+
+@pytest.mark.parametrize("place", [1, 2])
+def test_a_frame_larger_than_the_picture_takes_no_memory(tmp_path, place):
+    path = tmp_path / "a.gif"
+    frames = [(1, 1)] * 4
+    frames[place] = (60000, 60000)
+    path.write_bytes(gif((1, 1), *frames))
+    assert path.stat().st_size < 500
+    program = (
+        "import pathlib, resource, sys; from dmlcsr_jax.data import decode_video, limits\n"
+        "import PIL.Image; PIL.Image.MAX_IMAGE_PIXELS = None  # as in the decoder processes\n"
+        "resource.setrlimit(resource.RLIMIT_DATA, (2**30, 2**30))\n"
+        "list(decode_video.video_steps(pathlib.Path(sys.argv[1]), limits.Limits()))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program, path], capture_output=True, text=True, timeout=60
+    )
+    assert "UserError" in done.stderr
+    assert "has more pixels than the limit of 100,000,000" in done.stderr
+
+
+def test_frames_of_several_sizes_are_refused(tmp_path):
+    path = tmp_path / "a.gif"
+    path.write_bytes(gif((4, 4), (4, 4), (4, 4), (9, 4)))
+    before = PIL.Image.MAX_IMAGE_PIXELS
+    with pytest.raises(UserError, match=r"a\.gif has a frame that exceeds the picture's 4x4"):
+        list(video_steps(path, Limits()))
+    assert before == PIL.Image.MAX_IMAGE_PIXELS
 
 
 def heic_bytes(image, **options):

@@ -254,3 +254,26 @@ def test_a_file_above_the_limit_of_bytes_is_refused_unread(tmp_path):
     # It says that it has none.
     with pytest.raises(UserError, match="more bytes than the limit of 4"):
         decode.read_bytes(pathlib.Path("/proc/meminfo"), Limits(file_bytes=4))
+
+
+def test_postscript_by_another_name_runs_no_program(tmp_path, monkeypatch):
+    ran = tmp_path / "ran"
+    (tmp_path / "gs").write_text(f"#!/bin/sh\ntouch {ran}\n")
+    (tmp_path / "gs").chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path), prepend=os.pathsep)
+    monkeypatch.setattr("PIL.EpsImagePlugin.gs_binary", None)
+    data = io.BytesIO()
+    PIL.Image.fromarray(FACE).save(data, "EPS")
+    for decoded in (
+        lambda: decode.decode_label(data.getvalue(), "x.png", HELEN),
+        lambda: decode.decode_image(data.getvalue(), "x.png"),
+    ):
+        with pytest.raises(UserError, match=r"x\.png is not a readable picture"):
+            decoded()
+    assert not ran.exists()
+
+
+@pytest.mark.parametrize("file_format", ["PNG", "BMP", "GIF", "TIFF", "PPM", "TGA", "PCX"])
+def test_label_maps_of_other_lossless_formats_are_read(file_format):
+    data = encode(LABEL, file_format)
+    np.testing.assert_array_equal(decode.decode_label(data, "x", HELEN), LABEL)

@@ -45,7 +45,7 @@ def test_colours_can_be_told_apart(label_set):
 
 
 def test_counts_and_scored_classes():
-    assert [s.num_classes for s in ALL] == [11, 11, 19, 19, 11, 17]
+    assert [s.num_classes for s in ALL] == [11, 11, 19, 19, 11, 17, 3, 2, 6, 7]
     assert all(s.mean_f1_classes == tuple(range(1, s.num_classes)) for s in ALL)
 
 
@@ -230,3 +230,38 @@ def test_a_file_of_something_else_is_no_label_name_file(tmp_path):
     path.write_bytes(b"a\n" * 2**20)
     with pytest.raises(UserError, match="more than 1,048,576 bytes"):
         label_sets.get(path)
+
+
+def test_a_text_file_may_say_what_each_label_means(tmp_path):
+    file = tmp_path / "beards.txt"
+    file.write_text(
+        "# means_in: celebamask_hq\nbackground: background, cloth\nface: skin, nose\nhair\n"
+    )
+    label_set = label_sets.get(file)
+    assert label_set.classes == ("background", "face", "hair")
+    assert label_set.means_in == "celebamask_hq"
+    assert label_set.means == {
+        "background": ("background", "cloth"),
+        "face": ("skin", "nose"),
+        "hair": ("hair",),
+    }
+    again = label_sets.LabelSet.from_json(json.loads(json.dumps(label_set.to_json())))
+    assert (again.means, again.means_in) == (label_set.means, label_set.means_in)
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("# means_in: helena\na: skin\nb: hair\n", "no label set 'helena'"),
+        ("# means_in: celebamask_hq\na: skin, beard\nb: hair\n", "'a' means 'beard'"),
+    ],
+)
+def test_meanings_that_nobody_knows_are_named(tmp_path, text, words):
+    file = tmp_path / "names.txt"
+    file.write_text(text)
+    with pytest.raises(UserError, match=words):
+        label_sets.get(file)
+
+
+def test_sets_without_meanings_are_written_as_before():
+    assert not {"means", "means_in"} & set(label_sets.HELEN.to_json())

@@ -168,5 +168,5 @@ def test_a_request_cannot_make_the_page_download(address):
 
     client = gradio_client.Client(address, verbose=False)
     photograph = {"path": "http://192.0.2.1/face.jpg", "meta": {"_type": "gradio.FileData"}}
-    with pytest.raises(gradio_client.exceptions.AppError, match="an address is no photograph"):
+    with pytest.raises(gradio_client.exceptions.AppError, match="only what was uploaded"):
         client.predict(photograph, [], 0.5, api_name="/parsed")

@@ -5,6 +5,7 @@ import pytest
 
 from dmlcsr_jax.data import label_sets
 from dmlcsr_jax.demo import pictures
+from dmlcsr_jax.predict.faces import Face
 from dmlcsr_jax.predict.result import Result
 
 HELEN = label_sets.get("helen")
@@ -41,3 +42,17 @@ def test_areas_are_those_of_the_parts_that_are_there(result):
 
 def test_the_background_cannot_be_chosen():
     assert pictures.parts_of(HELEN) == list(HELEN.classes[1:])
+
+
+def test_the_faces_and_their_doubts_are_told():
+    pixels = np.zeros((4, 5, 3), np.uint8), np.zeros((4, 5), np.uint8), np.zeros((4, 5), np.uint8)
+    sure = Face((0, 0, 2, 2), roll=0.0, quality=0.91)
+    unsure = Face((2, 0, 4, 2), roll=0.0, quality=0.42, doubts=("small", "unsure"))
+
+    def told(faces, is_searched=True):
+        return pictures.told(Result(*pixels, faces, HELEN, is_searched=is_searched))
+
+    assert told([sure]) == "1 face; quality 91%."
+    assert told([sure, unsure]) == "2 faces; quality 42% (small, unsure)."
+    assert told([]).startswith("No face was found")
+    assert told([], is_searched=False) == ""

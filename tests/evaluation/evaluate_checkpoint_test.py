@@ -2,6 +2,7 @@
 
 import json
 
+import cv2
 import jax
 import numpy as np
 import pytest
@@ -81,3 +82,31 @@ def test_labels_that_are_all_ignored_end_in_a_sentence(tmp_path, monkeypatch):
         evaluate_checkpoint(config, tmp_path, str(tmp_path / "model"))
     [results] = tmp_path.glob("eval/*/metrics.json")
     assert json.loads(results.read_text())["mean_f1"] is None
+
+
+def test_a_set_of_groups_is_judged_by_its_groups(tmp_path):
+    """Every prediction counts as the group that holds its class: here all of them are right."""
+    config = small_config()
+    metadata = Metadata.from_config(config)
+    save_model(tmp_path / "model", metadata, **random_variables(metadata))
+    helen = metadata.label_set
+    groups = {
+        "name": "all_or_hair", "classes": ["background", "hair"], "mirror_pairs": [],
+        "left_is": "none", "palette": [[0, 0, 0], [90, 60, 140]], "groups": {},
+        "ignore_label": 255, "means_in": helen.name,
+        "means": {"background": list(helen.classes), "hair": ["hair"]},
+    }  # fmt: skip
+    (tmp_path / "groups.json").write_text(json.dumps(groups))
+    for part in ("images", "labels"):
+        (tmp_path / part).mkdir()
+    (tmp_path / "test_list.txt").write_text("x")
+    rng = np.random.default_rng(0)
+    cv2.imwrite(str(tmp_path / "images/x.png"), rng.integers(0, 255, (48, 48, 3), np.uint8))
+    cv2.imwrite(str(tmp_path / "labels/x.png"), np.zeros((48, 48), np.uint8))
+    config.data.source, config.data.root = "folder", str(tmp_path)
+    config.data.label_set = str(tmp_path / "groups.json")
+    config.data.eval_split = "test"
+    evaluate_checkpoint(config, tmp_path, str(tmp_path / "model"), out=tmp_path / "out")
+    found = json.loads((tmp_path / "out" / "metrics.json").read_text())
+    assert found["pixel_accuracy"] == 1
+    assert found["num_images"] == 1

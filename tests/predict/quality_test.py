@@ -54,7 +54,7 @@ def test_a_doubtful_find_without_features_is_dropped(label_set):
     skin = scores(label_set, shown=(1,))
     assert not is_face(skin, MATRIX, BOX, 0.7, label_set)
     assert not is_face(scores(label_set, shown=(1, 5)), MATRIX, BOX, 0.7, label_set)
-    assert is_face(skin, MATRIX, BOX, None, label_set)
+    assert not is_face(skin, MATRIX, BOX, None, label_set)
     assert is_face(skin, MATRIX, BOX, 0.92, label_set)
 
 

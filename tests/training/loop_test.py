@@ -1,5 +1,6 @@
 """A small run of the real command line: what it says, and what it leaves when it is refused."""
 
+import json
 import os
 import pathlib
 import shutil
@@ -7,16 +8,17 @@ import subprocess
 import sys
 import tempfile
 
+import cv2
 import jax
 import numpy as np
 import pytest
 
 from dmlcsr_jax.checkpoints.model import load_model, resolve
+from dmlcsr_jax.data import label_sets
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 # Two epochs of one step, the second a cycle of its own.
 SMALL = (
-    "--config=configs/synthetic.py",
     "--config.data.synthetic.train_examples=4",
     "--config.data.synthetic.eval_examples=2",
     "--config.data.synthetic.size=32",
@@ -79,14 +81,22 @@ runpy.run_module("dmlcsr_jax.main", run_name="__main__", alter_sys=True)
 """
 
 
-def start(workdir, *args, program=COUNTED):
+def start(workdir, *args, program=COUNTED, config="configs/synthetic.py"):
     environment = os.environ | {
         "JAX_PLATFORMS": "cpu",
         "JAX_COMPILATION_CACHE_DIR": CACHE.name,
         "XLA_FLAGS": "--xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true",
     }
     return subprocess.run(
-        [sys.executable, "-c", program, *SMALL, f"--workdir={workdir}", *args],
+        [
+            sys.executable,
+            "-c",
+            program,
+            f"--config={config}",
+            *SMALL,
+            f"--workdir={workdir}",
+            *args,
+        ],
         cwd=ROOT,
         env=environment,
         capture_output=True,
@@ -190,3 +200,34 @@ def test_cycles_may_keep_hard_labels_and_the_last_student(tmp_path):
 
 def _logits(variables):
     return variables["params"]["parsing"]["logits"]["kernel"]
+
+
+def test_sources_with_other_labels_train_beside_the_first(tmp_path):
+    """Through a cycle, so that soft targets meet groups; their loss is on the record."""
+    config = tmp_path / "mixed.py"
+    config.write_text(
+        "from dmlcsr_jax.configs import default, synthetic\n"
+        "def get_config():\n"
+        "    config = synthetic.get_config()\n"
+        "    config.data.sources.halves = default.source(0.5)\n"
+        f"    config.data.sources.halves.root = {str(tmp_path / 'halves')!r}\n"
+        f"    config.data.sources.halves.label_set = {str(tmp_path / 'halves.json')!r}\n"
+        "    return config\n"
+    )
+    helen = label_sets.HELEN
+    halves = label_sets.LabelSet(
+        "halves", ("a", "b"), (), "none", ((0, 0, 0), (9, 9, 9)), {}, 255, helen.name,
+        {"a": helen.classes[:4], "b": helen.classes[4:]},
+    )  # fmt: skip
+    (tmp_path / "halves.json").write_text(json.dumps(halves.to_json()))
+    for part in ("images", "labels"):
+        (tmp_path / "halves" / part).mkdir(parents=True)
+    (tmp_path / "halves" / "train_list.txt").write_text("x")
+    cv2.imwrite(str(tmp_path / "halves/images/x.png"), np.zeros((32, 32, 3), np.uint8))
+    cv2.imwrite(str(tmp_path / "halves/labels/x.png"), np.eye(32, dtype=np.uint8))
+    result = start(tmp_path / "run", "--config.log.every_steps=1", config=config)
+    assert result.returncode == 0, result.stderr
+    lines = (tmp_path / "run" / "scalars.jsonl").read_text().splitlines()
+    losses = [record["marginal"] for record in map(json.loads, lines) if "marginal" in record]
+    assert len(losses) == 4  # two epochs of four examples, two a batch
+    assert all(0 < loss < 10 for loss in losses)

@@ -8,8 +8,7 @@ import cv2
 import numpy as np
 
 from dmlcsr_jax.data.builders.records import Record, read_landmarks
-from dmlcsr_jax.data.decode import check_label_values, check_shapes, picture_size, read_bytes
-from dmlcsr_jax.data.decode_in_worker import decode_covered_image
+from dmlcsr_jax.data.decode import check_label_values, check_shapes, decode_image, read_bytes
 from dmlcsr_jax.data.label_sets import LabelSet
 from dmlcsr_jax.data.limits import Limits
 from dmlcsr_jax.errors import UserError
@@ -44,7 +43,7 @@ class Encoding:
 def encode(
     record: Record, encoding: Encoding, label_set: LabelSet, limits: Limits
 ) -> dict[str, Any]:
-    """Reads an example and checks it, in a process without other threads that write to stderr.
+    """Reads an example and checks it.
 
     Args:
       record: where its parts lie.
@@ -59,8 +58,7 @@ def encode(
       UserError: where a file is damaged, a label is not of the set, or sizes do not fit.
     """
     data = read_bytes(record.image, limits)
-    picture_size(data, str(record.image), limits)
-    image = decode_covered_image(data, str(record.image))
+    image = decode_image(data, str(record.image), limits)
     label = record.label.read(label_set, limits)
     label_name = f"the label of {record.name}"
     check_label_values(label, label_name, label_set)

@@ -10,6 +10,7 @@ from dmlcsr_jax.data.label_sets.face_synthetics import FACE_SYNTHETICS
 from dmlcsr_jax.data.label_sets.helen import HELEN
 from dmlcsr_jax.data.label_sets.label_set import BACKGROUND, LabelSet
 from dmlcsr_jax.data.label_sets.lapa import LAPA
+from dmlcsr_jax.data.label_sets.partial import FASSEG, FIGARO, IBUG_68, LFW_PARTS
 from dmlcsr_jax.data.label_sets.reading import LABEL_SETS, get
 
 __all__ = [
@@ -18,9 +19,13 @@ __all__ = [
     "COMMON",
     "COMMON_EXTENDED",
     "FACE_SYNTHETICS",
+    "FASSEG",
+    "FIGARO",
     "HELEN",
+    "IBUG_68",
     "LABEL_SETS",
     "LAPA",
+    "LFW_PARTS",
     "LabelSet",
     "get",
 ]

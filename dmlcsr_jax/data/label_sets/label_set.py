@@ -26,6 +26,9 @@ class LabelSet:
       groups: merged groups for the set's published metric, group name to class names; a group is
         the union of its classes.
       ignore_label: label of pixels that no loss and no metric counts; not a class.
+      means_in: name of the set in whose classes `means` says what these labels mean; empty: the
+        classes speak for themselves.
+      means: each class's name to the names of the classes of `means_in` that it may be.
 
     Raises:
       UserError: on creation, where the parts contradict each other.
@@ -38,6 +41,8 @@ class LabelSet:
     palette: tuple[tuple[int, int, int], ...]
     groups: dict[str, tuple[str, ...]] = dataclasses.field(default_factory=dict, hash=False)
     ignore_label: int = 255
+    means_in: str = ""
+    means: dict[str, tuple[str, ...]] = dataclasses.field(default_factory=dict, hash=False)
 
     def __post_init__(self):
         """Checks that the parts fit each other."""
@@ -65,6 +70,14 @@ class LabelSet:
             problem = f"has a group of the unknown class {min(unknown)!r}; use the classes' names"
         elif not count <= self.ignore_label <= 255:
             problem = f"has the ignore label {self.ignore_label}; it must be {count} to 255"
+        elif bool(self.means_in) != bool(self.means):
+            problem = "must have both means and means_in, or neither"
+        elif self.means and set(self.means) != set(self.classes):
+            problem = "must say of each class, and of nothing else, what it means: " + ", ".join(
+                sorted(set(self.means) ^ set(self.classes))
+            )
+        elif not all(self.means.values()):
+            problem = "has a class that means nothing; name the classes that it may be"
         if problem:
             raise UserError(f"label set {self.name!r} {problem}.")
 
@@ -77,6 +90,12 @@ class LabelSet:
     def mean_f1_classes(self) -> tuple[int, ...]:
         """Labels over which the mean F1 is taken: all but the background."""
         return tuple(i for i, name in enumerate(self.classes) if name != BACKGROUND)
+
+    @property
+    def background(self) -> int:
+        """Label of what is none of the parts; the ignore label where there is no such class."""
+        names = self.classes
+        return names.index(BACKGROUND) if BACKGROUND in names else self.ignore_label
 
     @property
     def convention(self) -> str:
@@ -97,7 +116,7 @@ class LabelSet:
 
     def to_json(self) -> dict[str, Any]:
         """Returns the set as a JSON-serialisable dict, as checkpoints and prepared sets keep it."""
-        return {
+        fields = {
             "name": self.name,
             "classes": list(self.classes),
             "mirror_pairs": [list(pair) for pair in self.mirror_pairs],
@@ -106,6 +125,10 @@ class LabelSet:
             "groups": {name: list(members) for name, members in self.groups.items()},
             "ignore_label": self.ignore_label,
         }
+        if self.means:  # Files older than the fields lack them.
+            fields |= {"means_in": self.means_in}
+            fields |= {"means": {name: list(classes) for name, classes in self.means.items()}}
+        return fields
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> "LabelSet":
@@ -117,6 +140,7 @@ class LabelSet:
         names = {f.name for f in dataclasses.fields(cls)}
         if not isinstance(data, Mapping):
             raise UserError(f"a label set must be one object of {', '.join(sorted(names))}.")
+        data = {"means_in": "", "means": {}} | dict(data)
         if wrong := sorted(names ^ set(data)):
             raise UserError(
                 f"a label set lacks or does not know {', '.join(wrong)}; its fields are "
@@ -133,6 +157,8 @@ class LabelSet:
             palette=tuple((r, g, b) for r, g, b in data["palette"]),
             groups={name: tuple(members) for name, members in data["groups"].items()},
             ignore_label=data["ignore_label"],
+            means_in=data["means_in"],
+            means={name: tuple(classes) for name, classes in data["means"].items()},
         )
 
 
@@ -142,6 +168,10 @@ def _is_text(value: Any) -> bool:
 
 def _is_integer(value: Any) -> bool:
     return isinstance(value, int) and not isinstance(value, bool)
+
+
+def _is_lists_of_names(value: Any) -> bool:
+    return isinstance(value, dict) and all(_is_list(names, _is_text) for names in value.values())
 
 
 def _is_byte(value: Any) -> bool:
@@ -169,12 +199,8 @@ _JSON_TYPES = {
         lambda colours: _is_list(colours, lambda colour: _is_list(colour, _is_byte, 3)),
         "a list of three whole numbers from 0 to 255 for each class",
     ),
-    "groups": (
-        lambda groups: (
-            isinstance(groups, dict)
-            and all(_is_list(members, _is_text) for members in groups.values())
-        ),
-        "an object of lists of names",
-    ),
+    "groups": (_is_lists_of_names, "an object of lists of names"),
     "ignore_label": (_is_integer, "a whole number"),
+    "means_in": (lambda value: isinstance(value, str), "text"),
+    "means": (_is_lists_of_names, "an object of lists of names"),
 }

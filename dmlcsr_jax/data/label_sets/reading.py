@@ -10,11 +10,15 @@ from dmlcsr_jax.data.label_sets.face_synthetics import FACE_SYNTHETICS
 from dmlcsr_jax.data.label_sets.helen import HELEN
 from dmlcsr_jax.data.label_sets.label_set import LabelSet
 from dmlcsr_jax.data.label_sets.lapa import LAPA
+from dmlcsr_jax.data.label_sets.partial import FASSEG, FIGARO, IBUG_68, LFW_PARTS
 from dmlcsr_jax.errors import UserError
 
 LABEL_SETS: dict[str, LabelSet] = {
     label_set.name: label_set
-    for label_set in (HELEN, LAPA, CELEBAMASK_HQ, FACE_SYNTHETICS, COMMON, COMMON_EXTENDED)
+    for label_set in (
+        *(HELEN, LAPA, CELEBAMASK_HQ, FACE_SYNTHETICS, COMMON, COMMON_EXTENDED),
+        *(LFW_PARTS, FIGARO, FASSEG, IBUG_68),
+    )
 }
 
 _MAX_BYTES = 2**20
@@ -28,7 +32,9 @@ def get(name_or_file: str | pathlib.Path) -> LabelSet:
         text file with one class name a line, label 0 first, empty lines and lines starting with `#`
         left out. The names of a text file that are those of a declared set give that set.
         Otherwise names that differ only in `left_`/`right_` or `l_`/`r_` become mirror pairs, left
-        being the image's left unless a line says `# left_is: subject`.
+        being the image's left unless a line says `# left_is: subject`. Where a line says
+        `# means_in: SET`, every class is followed by what it may be there, `face: skin, nose`; a
+        class alone means the one of its name.
 
     Raises:
       UserError: where neither a set nor a file has that name, or the file is not usable.
@@ -64,14 +70,12 @@ def _from_names(path: pathlib.Path, text: str) -> LabelSet:
     """Returns the label set of a text file with one class name a line."""
     lines = [line.strip() for line in text.splitlines()]
     classes = tuple(line for line in lines if line and not line.startswith("#"))
+    if means_in := _said(lines, "means_in"):
+        return _from_meanings(path, classes, means_in)
     for declared in LABEL_SETS.values():
         if declared.classes == classes:
             return declared
-    left_is = "image"
-    for line in lines:
-        key, _, value = line.lstrip("# ").partition(":")
-        if line.startswith("#") and key.strip() == "left_is":
-            left_is = value.strip()
+    left_is = _said(lines, "left_is") or "image"
     pairs = _pairs_by_name(classes)
     return LabelSet(
         name=path.stem,
@@ -79,6 +83,40 @@ def _from_names(path: pathlib.Path, text: str) -> LabelSet:
         mirror_pairs=pairs,
         left_is=left_is if pairs else "none",
         palette=generated_palette(len(classes)),
+    )
+
+
+def _said(lines: list[str], what: str) -> str:
+    """Returns the value of the last line `# what: value`, or nothing."""
+    value = ""
+    for line in lines:
+        key, _, text = line.lstrip("# ").partition(":")
+        if line.startswith("#") and key.strip() == what:
+            value = text.strip()
+    return value
+
+
+def _from_meanings(path: pathlib.Path, lines: tuple[str, ...], means_in: str) -> LabelSet:
+    """Returns the set of lines such as `face: skin, nose`, its groups of another set's classes."""
+    if means_in not in LABEL_SETS:
+        raise UserError(f"there is no label set {means_in!r}, which `# means_in` names.")
+    known, means = LABEL_SETS[means_in].classes, {}
+    for line in lines:
+        name, _, listed = (part.strip() for part in line.partition(":"))
+        means[name] = tuple(part.strip() for part in (listed or name).split(","))
+        if unknown := set(means[name]) - set(known):
+            raise UserError(
+                f"{name!r} means {min(unknown)!r}, which is no class of {means_in!r}; those are "
+                f"{', '.join(known)}."
+            )
+    return LabelSet(
+        name=path.stem,
+        classes=tuple(means),
+        mirror_pairs=(),
+        left_is="none",
+        palette=generated_palette(len(means)),
+        means_in=means_in,
+        means=means,
     )
 
 

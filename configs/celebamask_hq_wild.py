@@ -1,0 +1,57 @@
+"""CelebAMask-HQ beside sets with other labels: a model for anyone's photograph, two CPU cores.
+
+    python -m dmlcsr_jax.main --config=configs/celebamask_hq_wild.py --workdir=DIR \
+        --config.data.root=FOLDER[,FOLDER...] --config.data.sources.lfw.root=LFW \
+        --config.data.sources.figaro.root=FIGARO --config.data.sources.fasseg.root=FASSEG \
+        --config.data.sources.youtube.root=YOUTUBE
+
+`FOLDER` as for `celebamask_hq_small`; the others as `docs/split_by_person.py` lays them out. The
+run starts from the model that comes with the package. More than half of each batch is
+CelebAMask-HQ's; the others' labels are groups of its classes (`data/label_sets/partial.py`). Most
+views are degraded.
+"""
+
+from dmlcsr_jax.configs import celebamask_hq_small, default
+
+
+def get_config():
+    config = celebamask_hq_small.get_config()
+    config.model.init_from = "default"
+    config.model.license = (
+        "CelebAMask-HQ, LFW Part Labels, Figaro1k, FASSEG, YouTube Faces and what is made from "
+        "them: for non-commercial research only."
+    )
+    config.data.image_size = 385
+    sources = config.data.sources
+    for name, share, label_set in (
+        ("lfw", 0.14, "lfw_parts"),
+        ("figaro", 0.1, "figaro"),
+        ("fasseg", 0.05, "fasseg"),
+    ):
+        sources[name] = default.source(share)
+        sources[name].label_set = label_set
+    sources.youtube = default.source(0.1)
+    sources.youtube.kind = "points"
+    sources.scenes = default.source(0.06)
+    sources.scenes.kind = "scenes"
+    # A face of CelebAMask-HQ fills its photograph, those of the others a third of theirs.
+    config.augmentation.scale_std = 0.5
+    config.augmentation.scale_min = 0.45
+    config.augmentation.scale_max = 2.4
+    for name in ("lfw", "youtube"):
+        sources[name].augmentation.scale_min = 0.8
+        sources[name].augmentation.scale_max = 3.0
+        sources[name].augmentation.scale_std = 0.8
+    config.augmentation.rotation_std = 20.0
+    config.augmentation.rotation_max = 60.0
+    config.augmentation.scene_prob = 0.7
+    config.augmentation.degradation.prob = 0.7
+    config.loss.weights.marginal = 5.0  # its mean is over all pixels, most of them easy
+    config.optim.base_rate = 8e-4
+    config.optim.average_decay = 0.99
+    config.train.batch_size = 8
+    config.train.num_epochs = 1
+    config.csr.start_epoch = 1
+    config.eval.batch_size = 8
+    config.eval.every_epochs = 1
+    return config

@@ -1,0 +1,127 @@
+"""Drawn pictures without a face: what parsing must leave alone.
+
+Flat colours, gradients, textures of grass, gravel, cloud or cloth by noise of several sizes,
+stripes, checks, blobs and lines of text, by themselves or one on another.
+"""
+
+import string
+
+import cv2
+import numpy as np
+
+from dmlcsr_jax.data.label_sets import LabelSet
+
+_FONTS = (cv2.FONT_HERSHEY_SIMPLEX, cv2.FONT_HERSHEY_COMPLEX, cv2.FONT_HERSHEY_SCRIPT_SIMPLEX)
+
+
+class SceneSource:
+    """Scenes that are all background; see `sources` for what a source is.
+
+    Args:
+      num_examples: how many there are.
+      size: side of the square pictures, pixels.
+      label_set: says which label is the background's.
+      seed: which scenes.
+    """
+
+    def __init__(self, num_examples: int, size: int, label_set: LabelSet, seed: int):
+        """Keeps the arguments; nothing is drawn."""
+        self._num_examples = num_examples
+        self._size = size
+        self._seed = seed
+        self._background = label_set.background
+
+    def __len__(self) -> int:
+        """Returns the number of scenes."""
+        return self._num_examples
+
+    def __getitem__(self, index: int) -> dict:
+        """Draws scene `index`."""
+        rng = np.random.default_rng((self._seed, index))
+        return {
+            "image": draw_scene(rng, self._size),
+            "label": np.full((self._size, self._size), self._background, np.uint8),
+            "name": f"scene_{index}",
+        }
+
+
+def draw_scene(rng: np.random.Generator, size: int) -> np.ndarray:
+    """Returns a random scene, uint8 `[size, size, 3]` RGB."""
+    scene = _gradient(rng, size) if rng.random() < 0.5 else _flat(rng, size)
+    if rng.random() < 0.7:
+        scene = scene + _noise(rng, size)
+    for draw in (_stripes, _blobs, _text):
+        if rng.random() < 0.25:
+            scene = draw(rng, scene)
+    return np.clip(np.rint(scene), 0, 255).astype(np.uint8)
+
+
+def _colour(rng: np.random.Generator) -> np.ndarray:
+    """Returns float32 `[3]`: as often grey or pale as strong, by saturation."""
+    grey, saturation = rng.uniform(0, 255), rng.random()
+    return (grey + saturation * (rng.uniform(0, 255, 3) - grey)).astype(np.float32)
+
+
+def _flat(rng: np.random.Generator, size: int) -> np.ndarray:
+    return np.broadcast_to(_colour(rng), (size, size, 3)).copy()
+
+
+def _gradient(rng: np.random.Generator, size: int) -> np.ndarray:
+    corners = np.stack([_colour(rng) for _ in range(4)]).reshape(2, 2, 3)
+    return cv2.resize(corners, (size, size), interpolation=cv2.INTER_LINEAR)
+
+
+def _noise(rng: np.random.Generator, size: int) -> np.ndarray:
+    """Returns noise of several sizes in one direction of colour, perhaps drawn out lengthwise."""
+    total = np.zeros((size, size, 1), np.float32)
+    slope = rng.uniform(-0.5, 1.5)  # above 0 coarse as clouds, below fine as gravel
+    longer = 2 ** rng.uniform(0, 3) if rng.random() < 0.5 else 1.0
+    for octave in range(2, 9):
+        cells = min(2**octave, size)
+        grid = rng.standard_normal((cells, max(1, round(cells / longer)))).astype(np.float32)
+        if rng.random() < 0.5:
+            grid = grid.T
+        noise = cv2.resize(grid, (size, size), interpolation=cv2.INTER_LINEAR)
+        total[..., 0] += 2.0 ** (-slope * octave) * noise
+    total *= rng.uniform(5, 70) / max(float(total.std()), 1e-6)
+    return total * (1 + rng.uniform(-0.5, 0.5, 3)).astype(np.float32)
+
+
+def _stripes(rng: np.random.Generator, scene: np.ndarray) -> np.ndarray:
+    """Returns the scene with stripes, or the checks of two sets of them, of another colour."""
+    size = len(scene)
+    y, x = np.mgrid[:size, :size].astype(np.float32)
+    angle, period = rng.uniform(0, np.pi), size / rng.uniform(2, 40)
+    on = np.sin((x * np.cos(angle) + y * np.sin(angle)) * (2 * np.pi / period)) > rng.uniform(-1, 1)
+    if rng.random() < 0.4:
+        on ^= np.sin((y * np.cos(angle) - x * np.sin(angle)) * (2 * np.pi / period)) > 0
+    return np.where(on[..., None], _colour(rng) + 0.5 * (scene - scene.mean((0, 1))), scene)
+
+
+def _blobs(rng: np.random.Generator, scene: np.ndarray) -> np.ndarray:
+    """Returns the scene with round and angular things on it: fruit, stones, windows."""
+    scene, size = scene.astype(np.float32), len(scene)
+    for _ in range(rng.integers(1, 40)):
+        centre = rng.integers(0, size, 2).tolist()
+        axes = (size * rng.uniform(0.01, 0.25, 2)).astype(int).tolist()
+        colour, angle = _colour(rng).tolist(), float(rng.uniform(0, 360))
+        if rng.random() < 0.6:
+            cv2.ellipse(scene, centre, axes, angle, 0, 360, colour, -1, cv2.LINE_AA)
+        else:
+            corners = cv2.boxPoints((centre, (2 * axes[0], 2 * axes[1]), angle))
+            cv2.fillConvexPoly(scene, np.rint(corners).astype(np.int32), colour, cv2.LINE_AA)
+    return scene
+
+
+def _text(rng: np.random.Generator, scene: np.ndarray) -> np.ndarray:
+    """Returns the scene with lines of letters."""
+    size, font = len(scene), _FONTS[rng.integers(len(_FONTS))]
+    ink = np.zeros((size, size), np.uint8)
+    height = size * rng.uniform(0.03, 0.2)
+    letters = list(string.ascii_letters + string.digits + "     ")
+    for y in np.arange(height, size + height, 1.6 * height):
+        text = "".join(rng.choice(letters, 40))
+        place = (int(rng.uniform(-0.2, 0.2) * size), int(y))
+        thickness = max(1, round(height / rng.uniform(6, 14)))
+        cv2.putText(ink, text, place, font, height / 22, 255, thickness, cv2.LINE_AA)
+    return scene + (ink[..., None] / np.float32(255)) * (_colour(rng) - scene)
