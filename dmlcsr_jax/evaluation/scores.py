@@ -43,8 +43,8 @@ def make_predict_fn(
       `predict(variables, images)`: `variables` is `{"params", "batch_stats"}`, `images` uint8
       `[B, S, S, 3]` RGB; the result is float32 (float64 for float64 parameters): of a single view
       the logits `[B, h, h, C]` at the network's own resolution, of several the logarithms of the
-      mean probabilities, `[B, S, S, C]`. Either way, mapped to the pixels bilinearly, corners on corners, the highest
-      score is the label.
+      mean probabilities, `[B, S, S, C]`. Either way, mapped to the pixels bilinearly, corners on
+      corners, the highest score is the label.
 
     Raises:
       UserError: where `scales` is empty or holds what is no number above 0, or makes the input

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from dmlcsr_jax.checkpoints.properties import from_properties
+from dmlcsr_jax.data.unwarp import interpolation_matrix
 from dmlcsr_jax.errors import UserError
 from dmlcsr_jax.predict.as_image import check_image
 from dmlcsr_jax.predict.onnx_runtimes import open_model
@@ -83,9 +84,6 @@ class OnnxNetwork:
         size = self.metadata.image_size
         logits = self._run("logits", images)
         if (size - 1) % max(logits.shape[1] - 1, 1):
-            # Imported here: OpenCV comes with it, which a file that labels by itself does not need.
-            from dmlcsr_jax.data.unwarp import interpolation_matrix
-
             # What is linear between the network's points is not between those of the grid.
             matrix = interpolation_matrix(size, logits.shape[1]).astype(np.float32)
             columns = np.einsum("pj,bijc->bipc", matrix, logits, optimize=True)
