@@ -87,10 +87,12 @@ def probability_map(layers: Sequence[View], hw: tuple[int, int], part: int) -> n
 def owner_map(layers: Sequence[View], hw: tuple[int, int], faces: Sequence[Face]) -> np.ndarray:
     """Returns unsigned integers `hw`: number of the face that a pixel is nearest to, from 1.
 
-    Near is what lies few face sizes from its middle; 0 where no layer is.
+    Near is what lies few face sizes from its middle; 0 where no layer is, or there is no face.
     """
     owner = np.zeros(hw, np.min_scalar_type(max(len(faces), 1)))
-    middles = np.array([face.middle - 0.5 for face in faces]).reshape(-1, 2)
+    if not faces:
+        return owner
+    middles = np.array([face.middle - 0.5 for face in faces])
     sides = np.array([face.side for face in faces])
     for layer, place, shown in _places(layers, hw):
         distance = np.hypot(*(middles - layer.middle).T)
@@ -99,8 +101,7 @@ def owner_map(layers: Sequence[View], hw: tuple[int, int], faces: Sequence[Face]
             near = near[np.argsort(distance[near], kind="stable")][:_MOST_BLENDED]
         numbers = sorted({*near.tolist(), *layer.faces})
         if len(numbers) <= 1:
-            number = numbers[0] + 1 if numbers else 1
-            np.copyto(owner[place], number, where=shown, casting="unsafe")
+            owner[place][shown] = numbers[0] + 1 if numbers else 1
             continue
         # On the grid alone where there are many: photographs are large.
         on_grid = _nearest(numbers, faces, *_points(layer)).astype(np.uint16)

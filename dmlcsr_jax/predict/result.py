@@ -61,9 +61,7 @@ class Result:
         """
         self.image = image
         self.label = label
-        self.instances = np.multiply(owner, label != 0)
-        if not faces:
-            self.instances[:] = 0
+        self.instances = np.multiply(owner, label != 0) if faces else np.zeros_like(owner)
         self.faces = tuple(
             dataclasses.replace(face, result=self, number=number)
             for number, face in enumerate(faces)

@@ -186,25 +186,35 @@ def shown(image: np.ndarray, matrix: np.ndarray, size: int) -> np.ndarray:
     if scale >= _FINEST:
         return warp.warp_image(image, matrix, size)
     # Bilinear reading alone would pick single pixels out of noise.
-    factor = math.floor(1 / scale)
+    factor = 2 ** math.floor(math.log2(1 / scale))
     rows, columns = _seen(matrix, size, hw, factor)
-    part = image[rows, columns]
-    small = max(1, part.shape[0] // factor), max(1, part.shape[1] // factor)
+    part = reduced = image[rows, columns]
+    # OpenCV averages halves much faster than other shares.
+    for step in (2, factor // 2):
+        small = max(1, reduced.shape[1] // step), max(1, reduced.shape[0] // step)
+        reduced = cv2.resize(reduced, small, interpolation=cv2.INTER_AREA)
     moved = np.column_stack([matrix[:, :2], matrix @ (columns.start, rows.start, 1.0)])
-    reduced = cv2.resize(part, small[::-1], interpolation=cv2.INTER_AREA)
-    return warp.warp_image(reduced, warp.change_source(moved, part.shape[:2], small), size)
+    moved = warp.change_source(moved, part.shape[:2], reduced.shape[:2])
+    return warp.warp_image(reduced, moved, size)
 
 
 def _seen(matrix, size: int, hw: tuple[int, int], factor: int) -> tuple[slice, slice]:
-    """Returns rows and columns of the photograph that hold what a view shows, and a little more."""
+    """Returns rows and columns of the photograph that hold what a view shows, and a little more.
+
+    They are a multiple of the factor, unless they are all that there are.
+    """
     corners = np.stack(np.meshgrid([-1.0, size], [-1.0, size])).reshape(2, 4)
-    x, y = np.linalg.solve(matrix[:, :2], corners - matrix[:, 2:])
-    return tuple(
-        slice(
-            min(max(int(c.min()) - factor, 0), side - 1), min(max(int(c.max()) + factor, 1), side)
+    found = []
+    for positions, side in zip(
+        np.linalg.solve(matrix[:, :2], corners - matrix[:, 2:])[::-1], hw, strict=True
+    ):
+        start = min(max(math.floor(positions.min()) - factor, 0), side - 1)
+        stop = min(max(math.ceil(positions.max()) + factor, start + 1), side)
+        excess = (stop - start) % factor if stop - start > factor else 0
+        found.append(
+            slice(start, stop - excess) if stop < side else slice(start + min(excess, start), stop)
         )
-        for c, side in ((y, hw[0]), (x, hw[1]))
-    )
+    return tuple(found)
 
 
 def _longer(box) -> float:

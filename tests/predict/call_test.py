@@ -148,10 +148,10 @@ def test_boxes_for_another_number_of_photographs_are_refused(parser):
 def test_a_detector_is_asked_and_a_face_that_fills_the_photograph_shows_it_all(parser):
     image = picture(CELLS)
     box = (16, 16, 32, 32)
-    small = parser(image, faces=lambda image: [box])
+    small = parser(image, faces=lambda image: [Face(box, 0.95)])
     np.testing.assert_array_equal(small.label, parser(image, faces=[box]).label)
     assert small.faces[0].box == box
-    large = parser(image, faces=lambda image: np.array([[4.0, 0, 50, 48]]))
+    large = parser(image, faces=lambda image: [Face(np.array([4.0, 0, 50, 48]), 0.95)])
     np.testing.assert_array_equal(large.label, parser(image).label)
     assert (large.instances == 1).all()
     # Boxes that are given are what is looked at.

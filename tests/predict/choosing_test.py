@@ -16,6 +16,8 @@ CELLS = np.random.default_rng(1).integers(1, 9, (10, 30))
 IMAGE = picture(CELLS)  # 160 x 480.
 # Found in no order: small at the left, large at the right, the middle one between them in size.
 BOXES = [(32, 48, 64, 80), (380, 40, 460, 120), (216, 56, 264, 104)]
+# So surely that their maps are not doubted.
+FOUND = [faces.Face(box, 0.95) for box in BOXES]
 
 
 @pytest.fixture(autouse=True)
@@ -25,7 +27,7 @@ def _network(monkeypatch):
 
 def parse(**options):
     options = {"wide_margin": 0, "margin": 0.0} | options
-    return FaceParser("any", faces=lambda image: BOXES, **options)(IMAGE)
+    return FaceParser("any", faces=lambda image: FOUND, **options)(IMAGE)
 
 
 def test_faces_come_by_their_size():
@@ -69,7 +71,7 @@ def test_other_choices_are_refused(face):
 
 
 def test_the_command_line_chooses_too(run, tmp_path, monkeypatch):
-    monkeypatch.setattr(face_parser, "detector_of", lambda way: lambda image: BOXES)
+    monkeypatch.setattr(face_parser, "detector_of", lambda way: lambda image: FOUND)
     cv2.imwrite(str(tmp_path / "a.png"), IMAGE[..., ::-1])
     arguments = ("--json", "--wide_margin=0", "--margin=0")
     status, output, _ = run(tmp_path, *arguments, "--face=central", out=tmp_path / "out")

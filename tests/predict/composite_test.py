@@ -235,9 +235,9 @@ class TestOfAParser:
         colour_network.install(monkeypatch.setattr, size=257)
 
     def parse(self, **options):
-        return FaceParser("any", faces=lambda image: [self.BOX], margin=0.5, **options)(
-            picture(self.CELLS)
-        )
+        found = [Face(self.BOX, 0.95)]
+        parser = FaceParser("any", faces=lambda image: found, margin=0.5, **options)
+        return parser(picture(self.CELLS))
 
     def test_parts_beyond_the_crop_are_labelled(self):
         crop, all_of_it = self.parse(wide_margin=0), self.parse(wide_margin=1.0)
@@ -262,12 +262,12 @@ class TestOfAParser:
         np.testing.assert_allclose(own, probabilities.max(axis=0), atol=1e-6)
 
     def test_only_the_chosen_face_is_labelled(self):
-        boxes = [(20, 80, 52, 112), (130, 80, 180, 130)]
+        boxes = [Face((20, 80, 52, 112), 0.95), Face((130, 80, 180, 130), 0.95)]
         image = picture(self.CELLS)
         every = FaceParser("any", faces=lambda image: boxes, margin=0.2)(image)
         largest = FaceParser("any", faces=lambda image: boxes, margin=0.2, face="largest")(image)
         assert [face.box for face in largest.faces] == [face.box for face in every.faces]
-        np.testing.assert_array_equal(every.faces[0].box, boxes[1])
+        assert every.faces[0].box == boxes[1].box
         assert set(np.unique(largest.instances)) == {0, 1}
         assert (largest.label[90:110, 140:170] == HAIR).all()
         assert not largest.label[90:102, 25:47].any()
@@ -277,7 +277,7 @@ class TestOfAParser:
 
     def test_a_face_partly_outside_is_labelled_where_the_photograph_is(self):
         for box in ((-16, 80, 16, 112), (176, 176, 208, 208), (80, -20, 112, 12)):
-            found = FaceParser("any", faces=lambda image, box=box: [box], margin=0.5)(
+            found = FaceParser("any", faces=lambda image, box=box: [Face(box, 0.95)], margin=0.5)(
                 picture(self.CELLS)
             )
             rows, columns = (slice(max(box[i], 0) + 2, min(box[i + 2], 192) - 2) for i in (1, 0))
@@ -288,7 +288,8 @@ def test_clear_cells_are_labelled_alike_by_every_level(monkeypatch):
     colour_network.install(monkeypatch.setattr, size=257)
     cells = np.random.default_rng(0).integers(0, 2, (8, 8)) * HAIR
     cells[3:5, 3:5] = SKIN
-    parser = FaceParser("any", faces=lambda image: [(48, 48, 80, 80)], margin=0.5, wide_margin=1.0)
+    found = [Face((48, 48, 80, 80), 0.95)]
+    parser = FaceParser("any", faces=lambda image: found, margin=0.5, wide_margin=1.0)
     label = parser(picture(cells)).label
     clear = interior(cells)
     near = np.zeros(clear.shape, bool)

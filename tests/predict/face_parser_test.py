@@ -13,6 +13,7 @@ from dmlcsr_jax.errors import UserError
 from dmlcsr_jax.evaluation import evaluate, scores
 from dmlcsr_jax.models import dmlcsr
 from dmlcsr_jax.predict.face_parser import FaceParser, Photograph
+from dmlcsr_jax.predict.faces import Face
 
 CELLS = [[1, 2, 3, 4], [5, 6, 7, 8], [9, 10, 1, 3]]
 
@@ -276,7 +277,7 @@ def test_photographs_of_a_pixel_across(installed, hw, way):
     faces = {
         "whole": "whole",
         "given": all_of_it,
-        "found": lambda image: all_of_it,
+        "found": lambda image: [Face(all_of_it[0], 0.95)],
         "beyond": [(900, 900, 950, 950)],
     }[way]
     result = FaceParser("any")(image, faces=faces)

@@ -137,8 +137,11 @@ def test_a_reduced_view_is_where_the_matrix_puts_it(angle):
     )
     inside = (at[0] > 12) & (at[0] < 788) & (at[1] > 12) & (at[1] < 588)
     assert inside.mean() > 0.8
-    np.testing.assert_allclose(shown[..., 0][inside], at[0][inside] / 4, atol=1.0)
-    np.testing.assert_allclose(shown[..., 1][inside], at[1][inside] / 4, atol=1.0)
+    for channel in (0, 1):
+        error = abs(shown[..., channel] - at[channel] / 4)[inside]
+        # Half a pixel of the view would be 1.2 levels; each of the averages is rounded.
+        assert np.median(error) < 0.5
+        assert error.max() < 1.5
 
 
 def test_a_view_beside_the_photograph_is_black():
