@@ -4,8 +4,9 @@
         --config.data.root=FOLDER[,FOLDER...] --config.model.pretrained=efficientnet_lite0
 
 `FOLDER` holds `images/`, `labels/`, `train_list.txt` and `val_list.txt`; the encoder's weights come
-with the extra `efficientnet`. The model in the box was made so on 4,163 photographs: this command,
-ended by Ctrl-C after 964 of 3,170 steps, then the same with `DIR/257` and in place of `pretrained`
+with the extra `efficientnet`. What `celebamask_hq_wild` made the model in the box of was trained
+so on 4,163 photographs: this command, ended by Ctrl-C after 964 of 3,170 steps, then the same with
+`DIR/257` and in place of `pretrained`
 
         --config.model.init_from=DIR/193/checkpoints --config.data.image_size=257 \
         --config.optim.base_rate=1.2e-3 --config.seed=1 --config.train.num_epochs=3 \

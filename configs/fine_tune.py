@@ -11,12 +11,13 @@ with more or fewer, let `train.num_epochs` and `csr.start_epoch` be such that so
 made. What it brings: docs/evidence.md.
 """
 
-from dmlcsr_jax.configs import celebamask_hq_small
+from dmlcsr_jax.configs import celebamask_hq_small, celebamask_hq_wild
 
 
 def get_config():
     config = celebamask_hq_small.get_config()
     config.model.init_from = "default"
+    config.model.license = celebamask_hq_wild.LICENSE
     config.data.image_size = 257
     config.data.balance = 0.0
     config.optim.base_rate = 8e-4

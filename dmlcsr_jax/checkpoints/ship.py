@@ -2,8 +2,10 @@
 
     python -m dmlcsr_jax.checkpoints.ship --checkpoint=DIR --to=mine.safetensors
 
-writes `mine.safetensors` (params in float16) and `mine.json` (metadata). `--checkpoint=` of
-evaluation, `predict` and `FaceParser`, and `--config.model.init_from=`, take the `.safetensors`
+writes `mine.safetensors` (params in float16) and `mine.json` (metadata). `--average_with=START`
+ships the mean of the values and those of the model that training started from: fine-tuned for other
+photographs, it then keeps more of what it could do on its own (arXiv 2109.01903). `--checkpoint=`
+of evaluation, `predict` and `FaceParser`, and `--config.model.init_from=`, take the `.safetensors`
 file as they take the folder.
 """
 
@@ -12,9 +14,10 @@ import dataclasses
 from collections.abc import Sequence
 
 import jax
+import numpy as np
 
 from dmlcsr_jax.checkpoints import model, weights_file
-from dmlcsr_jax.errors import exit_on_user_error
+from dmlcsr_jax.errors import UserError, exit_on_user_error
 
 
 @exit_on_user_error
@@ -33,14 +36,29 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--checkpoint", required=True, help="a checkpoint's folder, or a workdir")
     parser.add_argument("--to", required=True, help="the .safetensors file to write")
     parser.add_argument("--license", help="what the weights may be used for, in a sentence")
+    parser.add_argument("--average_with", help="another checkpoint of the network, or default")
     arguments = parser.parse_args(argv)
     metadata, variables = model.load_model(arguments.checkpoint)
     if arguments.license is not None:
         metadata = dataclasses.replace(metadata, license=arguments.license)
     tensors = model.named_leaves(jax.device_get(variables))
+    if arguments.average_with:
+        tensors = _averaged(tensors, arguments.checkpoint, arguments.average_with)
     weights_file.write(arguments.to, metadata, tensors)
     count = sum(tensor.size for tensor in tensors.values())
     print(f"{arguments.to}: {len(tensors)} tensors, {count / 1e6:.2f} million values")
+
+
+def _averaged(tensors: dict[str, np.ndarray], checkpoint: str, other: str) -> dict[str, np.ndarray]:
+    """Returns the mean of the tensors and another checkpoint's of the same names and shapes."""
+    others = model.named_leaves(jax.device_get(model.load_model(other)[1]))
+    shapes, there = ({n: t.shape for n, t in each.items()} for each in (tensors, others))
+    if differing := sorted(n for n in shapes | there if shapes.get(n) != there.get(n)):
+        raise UserError(
+            f"{checkpoint} and {other} are of different networks: {differing[0]} differs; average "
+            "models of the same network and label set."
+        )
+    return {name: (tensors[name] + np.asarray(others[name])) / 2 for name in tensors}
 
 
 if __name__ == "__main__":

@@ -1,5 +1,6 @@
 """A model as two small files: its numbers, what is refused, and the model in the box."""
 
+import dataclasses
 import json
 import subprocess
 import sys
@@ -49,6 +50,40 @@ def test_a_checkpoint_is_shipped_by_the_command(tmp_path, path, variables, capsy
     assert shipped.read_bytes() == path.read_bytes()
     assert weights_file.read(shipped)[0].license == "Mine."
     assert "million values" in capsys.readouterr().out
+
+
+def test_the_mean_with_another_checkpoint_is_shipped(tmp_path, variables):
+    other = random_variables(METADATA, seed=1)
+    for name, tree in (("model", variables), ("other", other)):
+        model.save_model(tmp_path / name, METADATA, **tree)
+    shipped = tmp_path / "shipped.safetensors"
+    ship.main(
+        [
+            f"--checkpoint={tmp_path / 'model'}",
+            f"--to={shipped}",
+            f"--average_with={tmp_path / 'other'}",
+        ]
+    )
+    found = weights_file.read(shipped)[1]
+    ours, theirs = model.named_leaves(variables), model.named_leaves(other)
+    for name, mean in found.items():
+        np.testing.assert_allclose(mean, (ours[name] + theirs[name]) / 2, rtol=1e-3, atol=1e-6)
+
+
+def test_models_of_different_networks_have_no_mean(tmp_path, variables):
+    wider = dataclasses.replace(METADATA, width=0.5)
+    model.save_model(tmp_path / "model", METADATA, **variables)
+    model.save_model(tmp_path / "wider", wider, **random_variables(wider))
+    shipped = tmp_path / "shipped.safetensors"
+    with pytest.raises(UserError, match="are of different networks"):
+        ship.main(
+            [
+                f"--checkpoint={tmp_path / 'model'}",
+                f"--to={shipped}",
+                f"--average_with={tmp_path / 'wider'}",
+            ]
+        )
+    assert not shipped.exists()
 
 
 def flip_a_bit(data):
