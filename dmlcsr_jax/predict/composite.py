@@ -17,7 +17,7 @@ import numpy as np
 from dmlcsr_jax.data import unwarp
 from dmlcsr_jax.data.label_sets import LabelSet
 from dmlcsr_jax.predict.faces import Face
-from dmlcsr_jax.predict.reach import within_reach
+from dmlcsr_jax.predict.reach import of_the_head, within_reach
 from dmlcsr_jax.predict.views import CLOSE, View
 
 _BACKGROUND = 0
@@ -225,7 +225,8 @@ def _weight(layer: View, on: View) -> np.ndarray:
 def _of_faces_alone(view: View, faces: Sequence[Face], label_set: LabelSet) -> View:
     """Returns a wide view without the parts that belong to none of the faces in it.
 
-    Those lie mostly beyond the part's reach, or are not connected with a face.
+    Those lie mostly beyond the part's reach, or are not connected with a face: parts of the head by
+    parts of the head.
     """
     if not view.faces:
         return view
@@ -234,10 +235,23 @@ def _of_faces_alone(view: View, faces: Sequence[Face], label_set: LabelSet) -> V
     allowed = within_reach(_points(view), seen, label_set)
     scores = view.scores.copy()
     scores[_mostly_beyond(scores.argmax(axis=-1), allowed)[..., None] & ~allowed] = _NEVER
-    parts = (scores.argmax(axis=-1) != _BACKGROUND).astype(np.uint8)
-    _, component = cv2.connectedComponents(cv2.dilate(parts, np.ones((3, 3), np.uint8)))
+    # Hair that only clothes connect with a head is none.
+    head = of_the_head(label_set)
+    lost = _unconnected(view, seen, np.isin(scores.argmax(axis=-1), head))
+    scores[..., head] = np.where(lost[..., None], _NEVER, scores[..., head])
+    dropped = _unconnected(view, seen, scores.argmax(axis=-1) != _BACKGROUND)
+    scores[dropped] = _NEVER
+    scores[dropped, _BACKGROUND] = 0
+    return dataclasses.replace(view, scores=scores)
+
+
+def _unconnected(view: View, faces: Sequence[Face], mask: np.ndarray) -> np.ndarray:
+    """Returns bool `[h, h]`: what of a mask on a view's grid is not connected with a face's box."""
+    _, component = cv2.connectedComponents(
+        cv2.dilate(mask.astype(np.uint8), np.ones((3, 3), np.uint8))
+    )
     kept = set()
-    for face in seen:
+    for face in faces:
         box = face.box
         corners = np.array([[box[0], box[2], box[0], box[2]], [box[1], box[1], box[3], box[3]]])
         x, y = view.grid[:, :2] @ (corners - 0.5) + view.grid[:, 2:]
@@ -246,10 +260,7 @@ def _of_faces_alone(view: View, faces: Sequence[Face], label_set: LabelSet) -> V
             for c in (y, x)
         )
         kept |= set(np.unique(component[near])) - {0}
-    dropped = (parts > 0) & ~np.isin(component, list(kept))
-    scores[dropped] = _NEVER
-    scores[dropped, _BACKGROUND] = 0
-    return dataclasses.replace(view, scores=scores)
+    return mask & ~np.isin(component, list(kept))
 
 
 def _mostly_beyond(label: np.ndarray, allowed: np.ndarray) -> np.ndarray:

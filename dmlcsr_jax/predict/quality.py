@@ -30,14 +30,14 @@ _LEAST_FEATURES = 3
 _SAMPLES = 64
 _EXTENT = 1.2
 
-# A detector this sure of a face is believed; of others, about half of the features must be there,
-# or hair and this share of skin: a head seen from behind or from far aside.
+# A detector this sure of a face is believed; of others, some features must be this probable, or
+# hair and this share of skin be there: a head seen from behind or from far aside.
 _CERTAIN_SCORE = 0.85
-_LEAST_EVIDENCE = 0.48
+_SURE_FEATURE, _SURE_FEATURES_OF_A_FACE = 0.75, 2
 _LEAST_SKIN = 0.03
 # Without a face: mean probability of the hair inside its edges, and the evidence of features.
-_SURE_HAIR = 0.72
-_SURE_FEATURES = 0.75
+_SURE_HAIR = 0.75
+_SURE_FEATURES = 0.85
 # Hair of fewer cells than this share of the view is none.
 _LEAST_AREA = 0.005
 
@@ -64,9 +64,9 @@ def is_face(
 ) -> bool:
     """Returns whether the map of a find shows a face.
 
-    The evidence is the mean, over eyes (or glasses), brows, nose and mouth, of the highest
-    probability of each within the box: a profile, a mask or sunglasses leave half of it. Sure hair
-    beside skin will do too: a head that is turned away.
+    Two of eyes (or glasses), brows, nose and mouth must be sure somewhere within the box: a
+    profile, a mask or sunglasses leave as many. Sure hair beside skin will do too: a head that is
+    turned away.
 
     Args:
       log_probabilities: float32 `[h, h, C]` of a view of the face, on the network's grid.
@@ -77,7 +77,8 @@ def is_face(
     """
     if (score is not None and score >= _CERTAIN_SCORE) or not _can_judge(label_set):
         return True
-    if _evidence(_features(log_probabilities, matrix, box, label_set)) >= _LEAST_EVIDENCE:
+    features = _features(log_probabilities, matrix, box, label_set).values()
+    if sum(patch.max() >= _SURE_FEATURE for patch in features) >= _SURE_FEATURES_OF_A_FACE:
         return True
     skin = np.isin(log_probabilities.argmax(-1), _parts(label_set).get("skin", []))
     skin = _patch(skin.astype(np.float32), matrix, box) > 0.5
@@ -169,7 +170,8 @@ def measures(
 
     Returns:
       certainty: mean probability of the winning class where it is not the background, 0 to 1.
-      evidence: as in `is_face`, 0 to 1; 1 for a set without features.
+      evidence: mean over the features of the highest probability of each within the box, 0 to 1;
+        1 for a set without features.
       upright: cosine of the angle between the way from eyes to mouth and the view's downwards;
         0 where either is not found, 1 for a set without them.
       smallness: binary logarithm of the longer side in hundreds of pixels, at most 0.

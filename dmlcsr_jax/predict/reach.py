@@ -35,6 +35,12 @@ def reaches(label_set: LabelSet) -> list[tuple[float, float, float] | None]:
     return found
 
 
+def of_the_head(label_set: LabelSet) -> list[int]:
+    """Returns the labels of the parts that lie at a head or hang from it: not clothes."""
+    clothes = _REACH["cloth"], None
+    return [label for label, limit in enumerate(reaches(label_set)) if limit not in clothes]
+
+
 def within_reach(points: np.ndarray, faces: Sequence[Face], label_set: LabelSet) -> np.ndarray:
     """Returns bool `[h, w, C]`: which classes may lie at points of a photograph.
 
