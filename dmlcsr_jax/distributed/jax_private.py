@@ -16,6 +16,11 @@ def num_processes() -> int:
     return distributed.global_state.num_processes
 
 
+def is_connected() -> bool:
+    """Returns whether the runtime has been started and not yet ended."""
+    return distributed.global_state.client is not None
+
+
 def coordinator_address() -> str:
     """Returns HOST:PORT of process 0's service."""
     return distributed.global_state.coordinator_address

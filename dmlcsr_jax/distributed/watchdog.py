@@ -5,7 +5,6 @@ and only when the other process has vanished: one that ended with an error keeps
 """
 
 import contextlib
-import ctypes
 import itertools
 import os
 import signal
@@ -18,7 +17,7 @@ from collections.abc import Iterator
 
 import jax
 
-from dmlcsr_jax.distributed import jax_private
+from dmlcsr_jax.distributed import abort, jax_private
 from dmlcsr_jax.errors import sentence_of
 
 # Below JAX's own heartbeat timeout, which would abort first.
@@ -68,7 +67,7 @@ def _watch(finished: threading.Event) -> None:
             failures = jax_private.values_below(_FAILED)
             _answered_at = now
         except Exception:
-            # A moment without network; or process 0 is gone for good: JAX aborts, see `_on_abort`.
+            # A moment without network; or process 0 is gone for good: see `_watch_process_0`.
             beats = failures = []
         for key, reason in failures:
             process = int(key.rpartition("/")[2])
@@ -90,21 +89,42 @@ def _watch(finished: threading.Event) -> None:
             return
 
 
-def _on_abort(_: int) -> None:
-    """Says why JAX aborts where it is because process 0, which holds its service, has died."""
-    if _leaving.locked():
-        os._exit(1)  # It has been said.
-    if time.monotonic() - _answered_at < _SILENCE_SECONDS:
-        host, _, port = jax_private.coordinator_address().rpartition(":")
-        with contextlib.suppress(OSError), socket.create_connection((host, int(port)), timeout=5):
-            return  # It lives; the abort is about something else.
-    text = f"error: process 0 has died, or its machine; this one stops: {_GO_ON}.\n"
-    os.write(sys.stderr.fileno(), text.encode())
-    os._exit(1)
+def _watch_process_0(finished: threading.Event) -> None:
+    """Ends this process where process 0 is gone, which holds the notes, and where it aborts.
+
+    JAX aborts when it notices that process 0 is gone, and may keep the other thread waiting for an
+    answer until then.
+    """
+    global _answered_at
+    now = time.monotonic()
+    while not finished.wait(_BEAT_SECONDS):
+        before, now = now, time.monotonic()
+        if now - before > _SILENCE_SECONDS / 3:
+            _answered_at = now  # As in `_watch`.
+        is_aborting = abort.has_come()
+        silent = now - _answered_at
+        is_gone = silent > _SILENCE_SECONDS
+        if is_aborting or silent > max(2 * _BEAT_SECONDS, 1.0):
+            is_gone |= _service_is_gone()
+        if is_gone:
+            _say(f"process 0 has died, or its machine; this one stops: {_GO_ON}.")
+            os._exit(1)
+        if is_aborting and not _leaving.locked():
+            abort.end()
 
 
-# Python's own handlers run in the main thread between two instructions, too late for an abort.
-_ABORT_HANDLER = ctypes.CFUNCTYPE(None, ctypes.c_int)(_on_abort)
+def _service_is_gone() -> bool:
+    """Returns whether nobody listens where process 0 did."""
+    if not jax_private.is_connected():
+        return False
+    host, _, port = jax_private.coordinator_address().rpartition(":")
+    try:
+        with socket.create_connection((host, int(port)), timeout=2):
+            return False
+    except ConnectionRefusedError:
+        return True
+    except OSError:
+        return False
 
 
 def barrier(name: str) -> None:
@@ -148,12 +168,17 @@ def watched() -> Iterator[None]:
     if jax_private.num_processes() == 1:
         yield
         return
-    if jax_private.process_id() != 0:
-        libc = ctypes.CDLL(None)
-        libc.signal(signal.SIGABRT, _ABORT_HANDLER)
     finished = threading.Event()
-    watch = threading.Thread(target=_watch, args=(finished,), name="watchdog", daemon=True)
-    watch.start()
+    targets = [_watch]
+    if jax_private.process_id() != 0:
+        abort.hold_back()
+        targets.append(_watch_process_0)
+    watches = [
+        threading.Thread(target=target, args=(finished,), name="watchdog", daemon=True)
+        for target in targets
+    ]
+    for watch in watches:
+        watch.start()
     try:
         yield
     except (Exception, KeyboardInterrupt) as error:
@@ -162,5 +187,6 @@ def watched() -> Iterator[None]:
         # Beats until all are here; a thread inside JAX as Python ends would crash the process.
         jax.distributed.shutdown()
         finished.set()
-        watch.join()
+        for watch in watches:
+            watch.join()
         signal.signal(signal.SIGABRT, signal.SIG_DFL)

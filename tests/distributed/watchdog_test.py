@@ -48,6 +48,12 @@ with watchdog.watched():
                 raise UserError("the file faces.png is broken.")
             if fate == "error":
                 raise RuntimeError("a mistake")
+            if fate == "is aborted":
+                os.kill(os.getpid(), 6)
+            if fate.startswith("aborts"):
+                import ctypes
+                # PyDLL keeps Python's lock.
+                (ctypes.PyDLL if fate.endswith("Python's lock") else ctypes.CDLL)(None).abort()
             if fate == "is interrupted":
                 os.kill(os.getpid(), 2)
     if fate == "ends late":
@@ -164,6 +170,19 @@ def test_the_others_end_with_one_that_is_interrupted():
     assert "error: interrupted\n" in output
     assert "Traceback" not in output
     assert "error: process 0 has failed (interrupted); this one stops" in other_output
+
+
+@pytest.mark.parametrize(
+    "fate",
+    ["is aborted", pytest.param("aborts", marks=pytest.mark.slow), "aborts with Python's lock"],
+)
+def test_an_abort_ends_the_process_whatever_it_holds(fate):
+    began = time.monotonic()
+    (status, output, _), (aborted, _, over) = run("goes on", fate)
+    assert aborted == -signal.SIGABRT
+    assert over - began < 60
+    assert status == 1, output
+    assert "error: process 1 has died" in output
 
 
 @pytest.mark.parametrize("fates", [("waits", "is not there"), ("is not there", "waits")])
