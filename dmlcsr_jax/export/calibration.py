@@ -47,7 +47,7 @@ def calibration_photographs(folder: epath.PathLike, hw: tuple[int, int]) -> Iter
 
 def _photographs(folder: epath.PathLike) -> Iterator[np.ndarray]:
     files = PhotoFiles([folder])
-    paths = [files.path(picture) for picture in files if not picture.is_video]
+    paths = [picture.source for picture in files if not picture.is_video]
     if not paths:
         raise UserError(f"{folder} holds no photograph to calibrate by; name a folder of some.")
     count = min(len(paths), MAX_PHOTOGRAPHS)
