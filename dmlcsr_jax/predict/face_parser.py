@@ -216,10 +216,13 @@ class FaceParser:
 
         with concurrent.futures.ThreadPoolExecutor(self._num_threads) as pool:
             try:
-                read = in_order(loaded, items, pool, self._batch_size + self._num_threads)
-                if steady is not None:
-                    read = map(steady.follow, read)
-                planned = in_order(self._planned, read, pool, self._num_threads)
+                ahead = self._batch_size + self._num_threads
+                if steady is None:
+                    # In one task: what is read may wait for memory that the others' views free.
+                    planned = in_order(lambda i: self._planned(loaded(i)), items, pool, ahead)
+                else:
+                    followed = map(steady.follow, in_order(loaded, items, pool, ahead))
+                    planned = in_order(self._planned, followed, pool, self._num_threads)
                 done = scored(self.network, planned, self._batch_size)
                 if steady is not None:
                     done = map(steady.average, done)
@@ -247,8 +250,15 @@ class FaceParser:
                 margin=self.margin,
                 wide_margin=self.wide_margin if photograph.are_found else 0.0,
             )
-        first = photograph.views[: self._batch_size]
-        return photograph, [views.shown(photograph.image, view.matrix, size) for view in first]
+        image = photograph.image
+        first = photograph.views[: self._batch_size] if photograph.is_kept else photograph.views
+        inputs = [views.shown(image, view.matrix, size) for view in first]
+        if not photograph.is_kept:
+            # Its memory is needed by the next one.
+            if photograph.are_found:
+                photograph.reduced = views.shown(image, views.complete(hw, size).matrix, size)
+            photograph.image = np.broadcast_to(np.uint8(0), image.shape)
+        return photograph, inputs
 
     def _result(self, photograph: Photograph) -> Result:
         """Makes the label map of what the network says of a photograph's views."""
@@ -258,7 +268,9 @@ class FaceParser:
             faces, seen = verdict.true_faces(faces, seen, self.label_set)
         if not faces and photograph.faces:
             view = views.complete(hw, self.metadata.image_size)
-            shown = views.shown(image, view.matrix, view.size)
+            shown = photograph.reduced
+            if shown is None:
+                shown = views.shown(image, view.matrix, view.size)
             view.scores = np.asarray(self.network.scores(shown[None]))[0]
             seen = [view]
         if not faces and photograph.is_searched:
@@ -269,8 +281,6 @@ class FaceParser:
         chosen = choose(faces, hw, self._face)
         if len(chosen) < len(faces):
             label[~np.isin(owner, np.array(chosen, int) + 1)] = 0
-        if not photograph.is_kept:
-            image = np.broadcast_to(np.uint8(0), image.shape)
         return Result(
             image,
             label,

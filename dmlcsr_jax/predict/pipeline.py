@@ -31,6 +31,7 @@ class Photograph:
         person either, all is background.
       is_kept: whether the result has the pixels, which wait for it in memory; else it has zeros.
       views: what the network is shown of it.
+      reduced: uint8 `[S, S, 3]`, all of it, where its pixels are gone; None else.
       item: what it was loaded from.
       error: why it could not be loaded.
     """
@@ -42,6 +43,7 @@ class Photograph:
     is_searched: bool = False
     is_kept: bool = True
     views: list[View] = dataclasses.field(default_factory=list)
+    reduced: np.ndarray | None = None
     item: Any = None
     error: UserError | None = None
 

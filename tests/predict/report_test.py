@@ -8,6 +8,7 @@ from colour_network import picture
 
 from dmlcsr_jax.errors import UserError
 from dmlcsr_jax.predict import face_parser
+from dmlcsr_jax.predict.faces import Face
 from dmlcsr_jax.predict.report import AlreadyLabelled, Labelled, Report
 
 
@@ -42,7 +43,9 @@ def test_nothing_is_said_of_pictures_without_doubt(tmp_path, capsys):
 @pytest.mark.parametrize("boxes", [[], [(8, 8, 40, 40)]])
 def test_a_run_says_where_no_face_was_found(run, tmp_path, monkeypatch, boxes):
     colour_network.install(monkeypatch.setattr)
-    monkeypatch.setattr(face_parser, "detector_of", lambda way: lambda image: boxes)
+    monkeypatch.setattr(
+        face_parser, "detector_of", lambda way: lambda image: [Face(box, 0.95) for box in boxes]
+    )
     cv2.imwrite(str(tmp_path / "lawn.png"), picture(np.zeros((8, 8), int)))
     _, output, _ = run(tmp_path, out=tmp_path / "out")
     assert ("no face was found in lawn.png" in output) == (not boxes)
