@@ -1,5 +1,6 @@
 """A pool in which a crash, a hang or a greedy file costs that file alone."""
 
+import contextlib
 import os
 import signal
 import subprocess
@@ -149,7 +150,8 @@ def test_memory_is_bounded(pool):
 def test_a_process_that_is_killed_while_idle_is_replaced(pool):
     pid = first(pool, count, 0, ())[0]
     os.kill(pid, signal.SIGKILL)
-    psutil.wait_procs([psutil.Process(pid)] if psutil.pid_exists(pid) else [], 10)
+    with contextlib.suppress(psutil.NoSuchProcess):
+        psutil.wait_procs([psutil.Process(pid)], 10)
     assert first(pool, count, 0, ())[0] != pid
 
 

@@ -41,8 +41,10 @@ predict.main(sys.argv[1:])
 def start(*arguments, delay=0.0, env=()):
     tests = str(pathlib.Path(__file__).parents[1])
     code = textwrap.dedent(_PROCESS).format(tests=tests)
+    # Colours are no faces.
+    options = ("--checkpoint=any", "--faces=whole")
     return subprocess.Popen(
-        [sys.executable, "-c", code, str(delay), *map(str, arguments), "--checkpoint=any"],
+        [sys.executable, "-c", code, str(delay), *map(str, arguments), *options],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
