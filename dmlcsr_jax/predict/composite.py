@@ -17,7 +17,7 @@ import numpy as np
 from dmlcsr_jax.data import unwarp
 from dmlcsr_jax.data.label_sets import LabelSet
 from dmlcsr_jax.predict.faces import Face
-from dmlcsr_jax.predict.reach import of_the_head, within_reach
+from dmlcsr_jax.predict.reach import of_the_head, raised, within_reach
 from dmlcsr_jax.predict.views import CLOSE, View
 
 _BACKGROUND = 0
@@ -233,7 +233,7 @@ def _of_faces_alone(view: View, faces: Sequence[Face], label_set: LabelSet) -> V
     radius = view.side / 2**0.5
     seen = [f for f in faces if np.hypot(*(f.middle - 0.5 - view.middle)) < radius + f.side]
     allowed = within_reach(_points(view), seen, label_set)
-    scores = view.scores.copy()
+    scores = view.scores + raised(label_set)
     scores[_mostly_beyond(scores.argmax(axis=-1), allowed)[..., None] & ~allowed] = _NEVER
     # Hair that only clothes connect with a head is none.
     head = of_the_head(label_set)
