@@ -54,6 +54,7 @@ def test_full_configs_hold_the_papers_settings(name):
         "attention_binary": 4.0,
         "attention_category": 1.0,
         "marginal": 2.0,
+        "consistency": 0.0,
     }
 
 
@@ -236,7 +237,7 @@ def config_with_sources():
 @pytest.mark.parametrize(
     ("field", "value", "words"),
     [
-        ("kind", "video", "must be one of folder, prepared, points, scenes"),
+        ("kind", "video", "must be one of folder, prepared, points, images, scenes"),
         ("share", 0.0, "above 0 and below 1"),
         ("share", 0.9, "sum to 1.21"),
         ("root", "", "is empty"),

@@ -63,6 +63,7 @@ def train_batches(
     process_count: int = 1,
     crop_margin: float | None = None,
     further: Sequence[Part] = (),
+    with_weak_views: bool = False,
 ) -> Batches:
     """Returns an endless iterator of shuffled, augmented training batches.
 
@@ -86,11 +87,12 @@ def train_batches(
         margin, see `warp.box_matrix`.
       further: sources that take their shares of the rows, evenly spread, and leave the rest to
         `source`; each is shuffled anew when it is through.
+      with_weak_views: whether every view is given undegraded too, see `warp.augment`.
 
     Returns:
       Endless iterator of "image" uint8 `[b, S, S, 3]` RGB and "label" uint8 `[b, S, S]`: rows
       `process_index * b` to `(process_index + 1) * b` of the global batch,
-      `b = batch_size // process_count`.
+      `b = batch_size // process_count`; with weak views "weak_image", as "image".
 
     Raises:
       UserError: where the source has not one batch, or on iteration where an example is broken.
@@ -102,7 +104,7 @@ def train_batches(
 
     def views(source, augmentation: Augmentation, length: int) -> grain.MapDataset:
         shuffle_seed, augmentation_seed = seeds.pop(0), seeds.pop(0)
-        view = _RandomView(image_size, augmentation, label_set, crop_margin)
+        view = _RandomView(image_size, augmentation, label_set, crop_margin, with_weak_views)
         return (
             grain.MapDataset.source(source)
             .shuffle(shuffle_seed)
@@ -121,7 +123,8 @@ def train_batches(
         examples = views(source, augmentation, num_steps * batch_size)
     rows = _ProcessRows(examples, batch_size, start_step, num_rows, process_index)
     batches = grain.MapDataset.source(rows).batch(num_rows, batch_fn=_stack)
-    return read_ahead(batches, num_workers, num_rows * image_size**2 * 4)
+    bytes_per_pixel = 7 if with_weak_views else 4
+    return read_ahead(batches, num_workers, num_rows * image_size**2 * bytes_per_pixel)
 
 
 def eval_batches(
@@ -191,12 +194,14 @@ class _RandomView(grain.transforms.RandomMap):
         augmentation: Augmentation,
         label_set: LabelSet,
         crop_margin: float | None,
+        with_weak_view: bool,
     ):
         self._options = {
             "size": size,
             "augmentation": augmentation,
             "label_set": label_set,
             "crop_margin": crop_margin,
+            "with_weak_view": with_weak_view,
         }
 
     def random_map(self, example: dict, rng: np.random.Generator) -> dict[str, np.ndarray]:

@@ -16,6 +16,7 @@ from etils import epath
 from dmlcsr_jax.data.decode import check_shapes, decode_image, decode_label, read_bytes
 from dmlcsr_jax.data.label_noise import NoisyLabelSource
 from dmlcsr_jax.data.label_sets import HELEN, LabelSet
+from dmlcsr_jax.data.neighbours import NeighbourSource
 from dmlcsr_jax.data.subset import draw_subset
 from dmlcsr_jax.data.synthetic import SyntheticSource
 from dmlcsr_jax.errors import UserError
@@ -32,7 +33,7 @@ def open_source(
     *,
     check_files: bool = True,
 ):
-    """Opens the data of a config; for "train" as many examples, with the label noise, that it asks.
+    """Opens the data of a config; for "train" what it asks of examples, label noise, neighbours.
 
     Args:
       config: its `data` and `seed`.
@@ -51,6 +52,8 @@ def open_source(
         source = draw_subset(source, config.data.num_train_examples, config.seed)
     if split == "train" and config.data.label_noise:
         source = NoisyLabelSource(source, label_set, config.data.label_noise, config.seed)
+    if split == "train" and config.data.neighbour_prob:
+        source = NeighbourSource(source, config.data.neighbour_prob, config.seed)
     return source
 
 

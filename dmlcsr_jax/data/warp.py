@@ -20,6 +20,7 @@ import numpy as np
 from dmlcsr_jax.data.colour import jitter
 from dmlcsr_jax.data.degradation import Degradation, degrade
 from dmlcsr_jax.data.label_sets import LabelSet
+from dmlcsr_jax.data.occlusion import draw_occlusion
 from dmlcsr_jax.data.partial_labels import PartialLabels
 from dmlcsr_jax.data.scenes import draw_scene
 from dmlcsr_jax.errors import UserError
@@ -45,6 +46,8 @@ class Augmentation:
       saturation: of the saturation.
       scene_prob: probability that what lies outside the photograph is a drawn scene, labelled
         background, and not black and ignored; see `scenes`. 0: never, and no number is drawn.
+      occlusion_prob: probability that drawn hands and things hide some of the view, labelled
+        background; see `occlusion`. 0: never, and no number is drawn.
       degradation: how much worse than the photograph a view may be.
     """
 
@@ -60,6 +63,7 @@ class Augmentation:
     contrast: float = 0.0
     saturation: float = 0.0
     scene_prob: float = 0.0
+    occlusion_prob: float = 0.0
     degradation: Degradation = dataclasses.field(default_factory=Degradation)
 
     @classmethod
@@ -252,6 +256,7 @@ def augment(
     augmentation: Augmentation,
     label_set: LabelSet | PartialLabels,
     crop_margin: float | None = None,
+    with_weak_view: bool = False,
 ) -> dict[str, np.ndarray]:
     """Returns a random view of an example, image and label by the same warp.
 
@@ -269,10 +274,13 @@ def augment(
         partial.
       crop_margin: margin of the face box that is shown, as for `box_matrix`; None for the
         photograph.
+      with_weak_view: whether the view is given as it was before colours changed and it was
+        degraded too.
 
     Returns:
       "image" uint8 `[size, size, 3]` RGB, black outside or a scene; "label" uint8 `[size, size]`,
-      the ignore label outside, or with a scene background.
+      the ignore label outside, or with a scene background; and "weak_image", as "image", where it
+      is asked for.
     """
     image, label = example["image"], example["label"]
     box = shown_box(example, crop_margin)
@@ -285,10 +293,20 @@ def augment(
     if is_mirrored(matrix):
         label = cv2.LUT(label, label_set.mirror_table())
     changes = (augmentation.brightness, augmentation.contrast, augmentation.saturation)
-    image = jitter(warp_image(image, matrix, size), rng, *changes)
+    weak = warp_image(image, matrix, size)
+    image = jitter(weak, rng, *changes)
+    drawn, over = np.zeros_like(image), np.zeros((size, size), bool)
     if augmentation.scene_prob and rng.random() < augmentation.scene_prob:
-        outside = warp_label(whole, label_matrix, size, 1).astype(bool)
-        image[outside] = draw_scene(rng, size)[outside]
-        label[outside] = label_set.background
-    image = degrade(image, rng, augmentation.degradation)
-    return {"image": image, "label": label}
+        over = warp_label(whole, label_matrix, size, 1).astype(bool)
+        drawn = draw_scene(rng, size)
+    if augmentation.occlusion_prob and rng.random() < augmentation.occlusion_prob:
+        things, hidden = draw_occlusion(rng, image)
+        drawn = np.where(hidden[..., None], things, drawn)
+        over |= hidden
+    if over.any():
+        image = np.where(over[..., None], drawn, image)
+        label[over] = label_set.background
+    view = {"image": degrade(image, rng, augmentation.degradation), "label": label}
+    if with_weak_view:
+        view["weak_image"] = np.where(over[..., None], drawn, weak)
+    return view

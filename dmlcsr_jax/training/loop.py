@@ -101,6 +101,7 @@ def train_and_evaluate(config: ml_collections.ConfigDict, workdir: epath.PathLik
             batch_size=config.train.batch_size,
             seed=seed,
             start_step=start_step,
+            with_weak_views=config.loss.weights.consistency > 0,
             **views,
         )
 
