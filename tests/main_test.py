@@ -15,8 +15,8 @@ import pytest
 
 from configs import synthetic
 from dmlcsr_jax.checkpoints import model
+from dmlcsr_jax.data import augmentation, label_sets, sources
 from dmlcsr_jax.data import batches as batches_lib
-from dmlcsr_jax.data import label_sets, sources, warp
 
 ROOT = pathlib.Path(__file__).parents[1]
 # One epoch is 4 steps; epochs 0-1 warm up and decay, then two cycles of one epoch each.
@@ -172,7 +172,7 @@ def test_a_loss_that_is_not_finite_ends_the_run_with_its_batch(finished_run, tmp
         faces,
         label_set=label_set,
         image_size=48,
-        augmentation=warp.Augmentation(**config.augmentation),
+        augmentation=augmentation.Augmentation(**config.augmentation),
         batch_size=4,
         seed=config.seed,
     ) as batches:

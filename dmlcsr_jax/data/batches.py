@@ -10,19 +10,13 @@ from typing import Any
 import grain
 import numpy as np
 
+from dmlcsr_jax.data.augmentation import Augmentation, augment
+from dmlcsr_jax.data.geometry import box_matrix, change_source, photograph_box, shown_box
 from dmlcsr_jax.data.label_sets import LabelSet
 from dmlcsr_jax.data.mixture import Part
 from dmlcsr_jax.data.partial_labels import PartialLabels
 from dmlcsr_jax.data.read_ahead import Batches, read_ahead
-from dmlcsr_jax.data.warp import (
-    Augmentation,
-    augment,
-    box_matrix,
-    change_source,
-    photograph_box,
-    shown_box,
-    warp_image,
-)
+from dmlcsr_jax.data.warp import warp_image
 from dmlcsr_jax.errors import UserError
 
 # Rows of a training set that is repeated for ever: Grain rounds numbers of batches upwards, beyond
@@ -84,10 +78,10 @@ def train_batches(
       process_index: which of the processes that train together this is.
       process_count: how many there are.
       crop_margin: None for photographs; else what is shown of each is its face's box with this
-        margin, see `warp.box_matrix`.
+        margin, see `geometry.box_matrix`.
       further: sources that take their shares of the rows, evenly spread, and leave the rest to
         `source`; each is shuffled anew when it is through.
-      with_weak_views: whether every view is given undegraded too, see `warp.augment`.
+      with_weak_views: whether every view is given undegraded too, see `augmentation.augment`.
 
     Returns:
       Endless iterator of "image" uint8 `[b, S, S, 3]` RGB and "label" uint8 `[b, S, S]`: rows

@@ -7,13 +7,13 @@ from typing import Any
 import ml_collections
 
 from dmlcsr_jax.data import label_sets
+from dmlcsr_jax.data.augmentation import Augmentation
 from dmlcsr_jax.data.label_sets import LabelSet
 from dmlcsr_jax.data.partial_labels import PartialLabels, RelabelledSource, is_complete
 from dmlcsr_jax.data.points import PointsSource
 from dmlcsr_jax.data.scenes import SceneSource
 from dmlcsr_jax.data.sources import open_roots
 from dmlcsr_jax.data.unlabelled import UnlabelledSource
-from dmlcsr_jax.data.warp import Augmentation
 
 # Side of drawn scenes, pixels: about that of the photographs.
 _SCENE_SIZE = 400

@@ -18,10 +18,10 @@ from dmlcsr_jax.checkpoints.metadata import Metadata
 from dmlcsr_jax.checkpoints.model import abstract_variables, newest_in
 from dmlcsr_jax.checkpoints.run import RunCheckpoints
 from dmlcsr_jax.data import batches as batches_lib
+from dmlcsr_jax.data.augmentation import Augmentation
 from dmlcsr_jax.data.balance import BalancedSource
 from dmlcsr_jax.data.mixture import open_mixture
 from dmlcsr_jax.data.sources import open_source
-from dmlcsr_jax.data.warp import Augmentation
 from dmlcsr_jax.distributed import sharding
 from dmlcsr_jax.distributed.preemption import Preempted, PreemptionWatch
 from dmlcsr_jax.distributed.progress import progress_bar

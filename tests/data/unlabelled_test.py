@@ -8,7 +8,7 @@ import pytest
 
 from configs import celebamask_hq_small, default
 from dmlcsr_jax import config as config_lib
-from dmlcsr_jax.data import label_sets, sources, warp
+from dmlcsr_jax.data import augmentation, label_sets, sources
 from dmlcsr_jax.data.batches import train_batches
 from dmlcsr_jax.data.degradation import Degradation
 from dmlcsr_jax.data.mixture import open_mixture
@@ -18,7 +18,7 @@ from dmlcsr_jax.data.unlabelled import UnlabelledSource
 from dmlcsr_jax.errors import UserError
 
 CELEB = label_sets.CELEBAMASK_HQ
-STILL = warp.Augmentation(scale_std=0, rotation_prob=0, mirror_prob=0)
+STILL = augmentation.Augmentation(scale_std=0, rotation_prob=0, mirror_prob=0)
 
 
 @pytest.fixture
@@ -108,18 +108,18 @@ def test_a_weak_view_is_the_same_view_undegraded(scene_prob):
         "name": "",
     }
     turned = dataclasses.replace(
-        warp.Augmentation(rotation_prob=1.0), scene_prob=scene_prob, occlusion_prob=1.0
+        augmentation.Augmentation(rotation_prob=1.0), scene_prob=scene_prob, occlusion_prob=1.0
     )
     worse = dataclasses.replace(
         turned, brightness=0.3, degradation=Degradation(prob=1.0), contrast=0.2
     )
 
-    def view(augmentation, with_weak_view):
-        return warp.augment(
+    def view(ranges, with_weak_view):
+        return augmentation.augment(
             example,
             np.random.default_rng(4),
             size=48,
-            augmentation=augmentation,
+            augmentation=ranges,
             label_set=CELEB,
             with_weak_view=with_weak_view,
         )
@@ -142,7 +142,7 @@ def test_hidden_pixels_are_background_and_the_others_as_before():
     }
     for seed in range(20):
         plain, hidden = (
-            warp.augment(
+            augmentation.augment(
                 example,
                 np.random.default_rng(seed),
                 size=64,
