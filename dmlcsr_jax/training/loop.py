@@ -19,6 +19,7 @@ from dmlcsr_jax.checkpoints.model import abstract_variables, newest_in
 from dmlcsr_jax.checkpoints.run import RunCheckpoints
 from dmlcsr_jax.data import batches as batches_lib
 from dmlcsr_jax.data.balance import BalancedSource
+from dmlcsr_jax.data.implausible_labels import require_plausible_source
 from dmlcsr_jax.data.mixture import open_mixture
 from dmlcsr_jax.data.sources import open_source
 from dmlcsr_jax.data.warp import Augmentation
@@ -75,6 +76,8 @@ def train_and_evaluate(config: ml_collections.ConfigDict, workdir: epath.PathLik
     if config.data.balance:
         train_source = BalancedSource(train_source, label_set, config.data.balance, config.seed)
     eval_source = open_source(config, "eval", label_set)
+    for name, source in (("training", train_source), ("evaluation", eval_source)):
+        require_plausible_source(source, label_set, f"the {name} set")
     mixture = open_mixture(config, label_set)
     num_examples = len(train_source) + sum(len(part.source) for part in mixture.parts)
     timeline = Timeline.from_config(
