@@ -91,8 +91,8 @@ def check_data(
       "same_image", lists of "split/name" of identical photographs; "warnings", sentences.
 
     Raises:
-      UserError: where the folder cannot be made; at the end, where there are bad examples or implausible
-        labels.
+      UserError: where the folder cannot be made; at the end, where examples are bad or labels
+        implausible.
     """
     out_dir = epath.Path(out_dir)
     make_folder(out_dir)  # Before the work, not after it.

@@ -33,6 +33,7 @@ from dmlcsr_jax.evaluation.evaluate_checkpoint import evaluate_checkpoint
 from dmlcsr_jax.models.dmlcsr import build_model
 from dmlcsr_jax.self_regulation.cycle import end_cycle
 from dmlcsr_jax.training import leftovers
+from dmlcsr_jax.training.header import log_header
 from dmlcsr_jax.training.host_memory import keep_freed_memory
 from dmlcsr_jax.training.not_finite import stop_not_finite
 from dmlcsr_jax.training.optimizer import learning_rate
@@ -86,6 +87,7 @@ def train_and_evaluate(config: ml_collections.ConfigDict, workdir: epath.PathLik
             len(train_source), config.train.batch_size, mixture.first_share
         ),
     )
+    log_header(workdir, label_set, timeline, len(train_source), len(eval_source))
 
     views = {
         "image_size": metadata.image_size,

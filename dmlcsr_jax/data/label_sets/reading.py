@@ -11,6 +11,7 @@ from dmlcsr_jax.data.label_sets.helen import HELEN
 from dmlcsr_jax.data.label_sets.label_set import LabelSet
 from dmlcsr_jax.data.label_sets.lapa import LAPA
 from dmlcsr_jax.data.label_sets.partial import FASSEG, FIGARO, IBUG_68, LFW_PARTS
+from dmlcsr_jax.data.label_sets.sides import pairs_by_name
 from dmlcsr_jax.errors import UserError
 
 LABEL_SETS: dict[str, LabelSet] = {
@@ -31,8 +32,9 @@ def get(name_or_file: str | pathlib.Path) -> LabelSet:
       name_or_file: a name in `LABEL_SETS`; or a `.json` file as `LabelSet.to_json` writes it; or a
         text file with one class name a line, label 0 first, empty lines and lines starting with `#`
         left out. The names of a text file that are those of a declared set give that set.
-        Otherwise names that differ only in `left_`/`right_` or `l_`/`r_` become mirror pairs, left
-        being the image's left unless a line says `# left_is: subject`. Where a line says
+        Otherwise names that differ only in left and right become mirror pairs, see `sides`, left
+        being the image's left unless a line says `# left_is: subject`; `# left_is: none` makes no
+        pairs. Where a line says
         `# means_in: SET`, every class is followed by what it may be there, `face: skin, nose`; a
         class alone means the one of its name.
 
@@ -76,7 +78,7 @@ def _from_names(path: pathlib.Path, text: str) -> LabelSet:
         if declared.classes == classes:
             return declared
     left_is = _said(lines, "left_is") or "image"
-    pairs = _pairs_by_name(classes)
+    pairs = pairs_by_name(classes) if left_is != "none" else ()
     return LabelSet(
         name=path.stem,
         classes=classes,
@@ -118,14 +120,3 @@ def _from_meanings(path: pathlib.Path, lines: tuple[str, ...], means_in: str) ->
         means_in=means_in,
         means=means,
     )
-
-
-def _pairs_by_name(classes: tuple[str, ...]) -> tuple[tuple[int, int], ...]:
-    """Returns the labels of names that differ only in left and right, left first."""
-    pairs = []
-    for left, right in (("left_", "right_"), ("l_", "r_")):
-        for label, name in enumerate(classes):
-            partner = right + name[len(left) :]
-            if name.startswith(left) and partner in classes:
-                pairs.append((label, classes.index(partner)))
-    return tuple(sorted(pairs))
