@@ -13,12 +13,12 @@ from dmlcsr_jax.check_data.findings import findings
 from dmlcsr_jax.check_data.report import BAD_FILES, print_report, warnings, write_report
 from dmlcsr_jax.check_data.tally import Tally, class_shares, left_right
 from dmlcsr_jax.config import validate
-from dmlcsr_jax.data import builders, label_sets
+from dmlcsr_jax.data import builders
 from dmlcsr_jax.data.implausible_labels import require_plausible
 from dmlcsr_jax.data.label_sets import LabelSet
 from dmlcsr_jax.data.mixture import open_named, source_label_set
 from dmlcsr_jax.data.prepared import PreparedSource
-from dmlcsr_jax.data.sources import open_source
+from dmlcsr_jax.data.sources import label_set_of, open_source
 from dmlcsr_jax.distributed.progress import progress_bar
 from dmlcsr_jax.errors import UserError
 
@@ -34,7 +34,7 @@ def check_config_data(config: ml_collections.ConfigDict, workdir: epath.PathLike
       UserError: where there are bad examples, or the data cannot be opened.
     """
     validate(config)
-    label_set = label_sets.get(config.data.label_set)
+    label_set = label_set_of(config.data)
     opened = {
         config.data[f"{split}_split"]: open_source(config, split, label_set, check_files=False)
         for split in ("train", "eval")
