@@ -45,6 +45,7 @@ from dmlcsr_jax.training.state import TrainState
 from dmlcsr_jax.training.step_records import StepRecords
 from dmlcsr_jax.training.timeline import Timeline
 from dmlcsr_jax.training.warm_start import initial_weights
+from dmlcsr_jax.training.workdir_lock import only_training
 
 log = logging.getLogger(__name__)
 
@@ -140,6 +141,8 @@ def train_and_evaluate(config: ml_collections.ConfigDict, workdir: epath.PathLik
         "data": {"num_examples": num_examples},
     }
     with _closing() as opened:
+        if is_locked := workdir.exists():
+            opened.enter_context(only_training(workdir))
         # Resume:
         # 1. The newest complete checkpoint of the workdir, if there is one.
         if newest_in(workdir / "checkpoints"):
@@ -170,6 +173,8 @@ def train_and_evaluate(config: ml_collections.ConfigDict, workdir: epath.PathLik
             variables = initial_weights(config, metadata, variables)
             state = jax.jit(create_state, out_shardings=state_sharding)(variables)
             atomic_file.make_folder(workdir)
+            if not is_locked:
+                opened.enter_context(only_training(workdir))
             checkpoints = RunCheckpoints(workdir, keep=config.checkpoint.keep)
             opened.callback(checkpoints.close)
             progress, saved = Progress(), None

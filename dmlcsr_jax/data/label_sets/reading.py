@@ -34,9 +34,9 @@ def get(name_or_file: epath.PathLike) -> LabelSet:
       name_or_file: a name in `LABEL_SETS`; or a file, local or remote: `.json` as
         `LabelSet.to_json` writes it, or else text with one class name a line, label 0 first,
         empty lines and lines starting with `#` left out. The names of a text file that are those
-        of a declared set give that set. Otherwise names that differ only in left and right become mirror pairs, see `sides`, left
-        being the image's left unless a line says `# left_is: subject`; `# left_is: none` makes no
-        pairs. Where a line says
+        of a declared set give that set. Otherwise names that differ only in left and right become
+        mirror pairs, see `sides`, left being the image's left unless a line says
+        `# left_is: subject`; `# left_is: none` makes no pairs. Where a line says
         `# means_in: SET`, every class is followed by what it may be there, `face: skin, nose`; a
         class alone means the one of its name.
 
