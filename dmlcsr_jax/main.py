@@ -163,9 +163,21 @@ def main(_) -> int:
 
 
 def run() -> None:
-    """Entry point of the console command `dmlcsr-train`."""
+    """Entry point of the console command `dmlcsr-train`; what has failed ends at once.
+
+    Python's own end would wait for all threads, and after a failed save Orbax's wait for minutes.
+    """
     interrupt.install()
-    app.run(main, flags_parser=parse_flags)
+    try:
+        app.run(main, flags_parser=parse_flags)
+    except SystemExit as end:
+        if end.code != 1:
+            raise
+    except Exception:
+        traceback.print_exc()
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(1)
 
 
 if __name__ == "__main__":

@@ -252,3 +252,22 @@ def test_an_error_in_a_config_keeps_its_traceback(tmp_path, line, error):
     assert "Traceback" in result.stderr
     assert 'mine.py", line 8, in get_config' in result.stderr
     assert f"\n{error}: " in result.stderr
+
+
+def test_what_has_failed_ends_at_once_whatever_threads_wait_for():
+    """As after a failed save, of which Orbax leaves threads that wait for minutes."""
+    program = (
+        "import threading\n"
+        "from dmlcsr_jax import main\n"
+        "threading.Thread(target=threading.Event().wait, args=(60,)).start()\n"
+        "main.run()\n"
+    )
+    result = subprocess.run(
+        [sys.executable, "-c", program, "--config=nowhere"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=40,
+    )
+    assert result.returncode == 1
+    assert result.stderr.startswith("error: there is no config 'nowhere'")
