@@ -28,7 +28,9 @@ _MODE = flags.DEFINE_enum(
     "mode", "train", ["train", "eval", "check_data"], "What to do with the config."
 )
 _CHECKPOINT = flags.DEFINE_string(
-    "checkpoint", "teacher", "For --mode=eval: latest, best, teacher, teacher:K, default, or path."
+    "checkpoint",
+    None,
+    "For --mode=eval: latest, best, teacher, teacher:K, default, or path; else what the run ships.",
 )
 _COORDINATOR = flags.DEFINE_string(
     "coordinator_address", None, "HOST:PORT of process 0, where there are several processes."
