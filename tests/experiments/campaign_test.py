@@ -220,7 +220,8 @@ def test_a_signal_lets_the_run_save(tmp_path, number):
         '''
         import textwrap
         campaign.command = lambda *_: [sys.executable, "-c", textwrap.dedent(child)]
-        sys.exit(campaign.run_campaign("parts", "photographs", pathlib.Path("w"), pathlib.Path("o")))
+        work, out = pathlib.Path("w"), pathlib.Path("o")
+        sys.exit(campaign.run_campaign("parts", "photographs", work, out))
     """
     environment = os.environ | {"PYTHONPATH": str(ROOT)}
     runner = subprocess.Popen(
