@@ -187,6 +187,13 @@ def test_a_loss_that_is_not_finite_ends_the_run_with_its_batch(finished_run, tmp
     [
         (["--config.model.encoder=vgg"], ["model.encoder", "vgg", "resnet101"]),
         (["--config.model.enkoder=tiny"], ["error: the config has no field 'enkoder'", "encoder"]),
+        (
+            ["--config.model.enkoder=tiny", "--config.sead=1", "--config.enkoder.width=2"],
+            [
+                "no field 'enkoder'; did you mean 'encoder'? It has no field 'sead'; did",
+                "'enkoder'.",
+            ],
+        ),
         (["--config.enkoder.width=2"], ["error: the config has no field 'enkoder'."]),
         (["--config.eval.scales=1.0,abc"], ["eval.scales", "1.0,abc"]),
         (["--config.csr.start_epoch=9", "--config.seed=-1"], ["csr.start_epoch", "seed"]),
