@@ -7,6 +7,7 @@ from collections.abc import Iterator
 import jax
 from etils import epath
 
+from dmlcsr_jax.atomic_file import PART
 from dmlcsr_jax.errors import UserError
 
 _LOCK = ".lock"
@@ -16,8 +17,9 @@ _LOCK = ".lock"
 def only_training(workdir: epath.Path) -> Iterator[None]:
     """Refuses a second training in a workdir while its body runs.
 
-    The system gives the lock up with the process, however that ends. Process 0 takes it for all;
-    there is none in remote workdirs and on disks that know no locks.
+    The system gives the lock up with the process, however that ends. Process 0 takes it for all,
+    and removes what a killed one has left half-written; there is none in remote workdirs and on
+    disks that know no locks.
 
     Args:
       workdir: a run's folder, which exists.
@@ -31,6 +33,8 @@ def only_training(workdir: epath.Path) -> Iterator[None]:
                 # Opened for writing, as network disks want; nothing is written.
                 file = held.enter_context((workdir / _LOCK).open("a"))
                 _lock(file, workdir)
+                for part in workdir.glob(f".*{PART}"):
+                    part.unlink()
         yield
 
 

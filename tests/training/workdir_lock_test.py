@@ -44,6 +44,14 @@ def test_the_lock_of_one_that_is_killed_is_gone(tmp_path):
         pass
 
 
+def test_what_a_killed_one_has_left_half_written_is_removed(tmp_path):
+    (tmp_path / ".0123456789abcdef.part").write_text("half")
+    (tmp_path / "mine.part").write_text("mine")
+    with only_training(epath.Path(tmp_path)):
+        pass
+    assert {path.name for path in tmp_path.iterdir()} == {".lock", "mine.part"}
+
+
 @pytest.mark.parametrize("workdir", ["gs://bucket/run", "/dev/null"])
 def test_where_there_is_no_lock_training_goes_without(workdir):
     with only_training(epath.Path(workdir)):
