@@ -44,7 +44,7 @@ from dmlcsr_jax.training.run_log import RunLog
 from dmlcsr_jax.training.state import TrainState
 from dmlcsr_jax.training.step_records import StepRecords
 from dmlcsr_jax.training.timeline import Timeline
-from dmlcsr_jax.training.warm_start import initial_weights
+from dmlcsr_jax.training.warm_start import initial_weights, untaught_edges
 from dmlcsr_jax.training.workdir_lock import only_training
 
 log = logging.getLogger(__name__)
@@ -272,10 +272,11 @@ def train_and_evaluate(config: ml_collections.ConfigDict, workdir: epath.PathLik
             if timeline.panels_due(stop):
                 teacher = state.teacher if progress.cycle else None
                 maps = programs.panel_step(state.student, teacher, batch)
+                names = [name for name in maps if name not in untaught_edges(config)]
                 count = config.log.panel_images
                 panel = report.training_panel(
                     local_batch["image"][:count],
-                    {name: sharding.local_rows(rows)[:count] for name, rows in maps.items()},
+                    {name: sharding.local_rows(maps[name])[:count] for name in names},
                     label_set,
                 )
                 record.panel(stop, "panels", panel)
