@@ -63,12 +63,9 @@ def _lists(root: Root) -> list[str]:
 def _by_names(root: Root, split: str) -> Pairs:
     """Returns the pairs of equal names; a photograph's split depends on its own name alone."""
     files = _Listing(root)
-    images = {
-        os.path.splitext(name)[0]: f"images/{name}"
-        for name in sorted(files.names("images"))
-        if name.endswith(_IMAGE_SUFFIXES) and not name.startswith(".")
-    }
-    stems = sorted(stem for stem in images if files.has(f"labels/{stem}{_LABEL}"))
+    images = _by_stem(root, "images", files, {suffix.lower() for suffix in _IMAGE_SUFFIXES})
+    labels = _by_stem(root, "labels", files, {_LABEL})
+    stems = sorted(images.keys() & labels.keys())
     if len(stems) < 2:
         raise UserError(
             f"{root} has no list, and {len(stems)} of the {len(images)} photographs in its images/ "
@@ -81,16 +78,36 @@ def _by_names(root: Root, split: str) -> Pairs:
     chosen = set(by_draw[:count])
     if split == "train":
         chosen = set(stems) - chosen
-        if lonely := sorted(images.keys() - set(stems)):
+        visible = {name for name in files.names("images") if not name.startswith(".")}
+        if lonely := sorted(visible - {images[stem] for stem in stems}):
             log.warning(
-                "%d photographs of %s have no label map and are left out, such as %s",
-                *(len(lonely), root, images[lonely[0]]),
+                "%d files in %s/images have no label map, or are no photographs, and are left out, "
+                "such as %s",
+                *(len(lonely), root, lonely[0]),
             )
     log.info(
         "%s has no lists: %d of its %d photographs are %r, chosen by their names",
         *(root, len(chosen), len(stems), split),
     )
-    return [(images[stem], f"labels/{stem}{_LABEL}") for stem in stems if stem in chosen]
+    return [
+        (f"images/{images[stem]}", f"labels/{labels[stem]}") for stem in stems if stem in chosen
+    ]
+
+
+def _by_stem(root: Root, folder: str, files: "_Listing", suffixes: set[str]) -> dict[str, str]:
+    """Returns the pictures in a folder by what their names begin with."""
+    found: dict[str, str] = {}
+    for name in sorted(files.names(folder)):
+        stem, suffix = os.path.splitext(name)
+        if name.startswith(".") or suffix.lower() not in suffixes:
+            continue
+        if other := found.get(stem):
+            raise UserError(
+                f"{root}/{folder} has both {other} and {name}, which are named alike; remove or "
+                "rename one."
+            )
+        found[stem] = name
+    return found
 
 
 def _draw(stem: str) -> float:

@@ -252,14 +252,23 @@ def test_without_lists_equal_names_are_pairs_and_a_tenth_is_kept_to_evaluate(unl
     # What is added or lost changes no other's split.
     (unlisted / "images" / "my photo 0.png").rename(unlisted / "images" / "new.png")
     assert names_of(unlisted, "train") == train - {"my photo 0"}
-    assert "1 photographs" in caplog.text
-    assert "images/new.png" in caplog.text
+    (unlisted / "images" / "folder").mkdir()
+    caplog.clear()
+    names_of(unlisted, "train")
+    assert "2 files" in caplog.text
+    assert "such as folder" in caplog.text
 
 
 def test_of_two_photographs_each_split_has_one(tmp_path):
     for number in range(2):
         write_pair(tmp_path, f"a{number}", size=32)
     assert len(names_of(tmp_path, "train")) == len(names_of(tmp_path, "val")) == 1
+
+
+def test_names_that_two_photographs_have_are_refused(unlisted):
+    (unlisted / "images" / "my photo 3.JPG").touch()
+    with pytest.raises(UserError, match=r"both my photo 3\.JPG and my photo 3\.png"):
+        sources.FolderSource(unlisted, "train", HELEN)
 
 
 def test_names_that_are_not_alike_are_refused(unlisted):
