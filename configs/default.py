@@ -1,6 +1,6 @@
 """Every field that a config may set, with the paper's values; other configs override it.
 
-Not a run of its own: `data.source`, `data.root` and `data.label_set` have no default.
+Not a run of its own: `data.source` and `data.root` have no default.
 """
 
 from ml_collections import ConfigDict, config_dict
@@ -25,8 +25,10 @@ def get_config() -> ConfigDict:
 
     config.data = ConfigDict()
     config.data.source = ""  # synthetic, folder or prepared
-    config.data.root = ""  # folder of images/, labels/ and lists, or of a prepared set; A,B: both
-    config.data.label_set = ""  # helen, lapa, celebamask_hq, face_synthetics or a label-name file
+    config.data.root = ""  # folder of images/ and labels/, or of a prepared set; A,B: both
+    # helen, lapa, celebamask_hq, face_synthetics or a label-name file; empty: the data's own, which
+    # for a folder is its label_names.txt.
+    config.data.label_set = ""
     config.data.sources = ConfigDict()  # further training data by a name of yours: see `source`
     config.data.balance = 0.0  # repeats photographs of classes rarer than this share; 0: none
     config.data.num_train_examples = 0  # drawn by the seed; 0: all

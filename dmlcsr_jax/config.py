@@ -57,7 +57,7 @@ _RULES = {
     "model.output_stride": _one_of(*efficientnet.OUTPUT_STRIDES),
     "model.dtype": _one_of(*DTYPES),
     "data.source": _one_of("synthetic", "folder", "prepared"),
-    "data.label_set": (bool, "the name of a label set or a label-name file"),
+    "data.label_set": (lambda name: isinstance(name, str), "the name of a label set or a file"),
     "data.balance": _FRACTION,
     "data.num_train_examples": _NOT_NEGATIVE,
     "data.label_noise": _FRACTION,

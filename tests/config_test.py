@@ -87,7 +87,6 @@ def test_every_free_field_exists():
         ("optim.average_decay", 1.0),
         ("model.dtype", "float64"),
         ("data.source", "folders"),
-        ("data.label_set", ""),
         ("data.image_size", 16),
         ("data.channel_order", "RGB"),
         ("data.std", (0.2, 0.2, 0.0)),
