@@ -52,7 +52,8 @@ def test_a_checkpoint_is_shipped_by_the_command(tmp_path, path, variables, capsy
     assert "million values" in capsys.readouterr().out
 
 
-def test_the_mean_with_another_checkpoint_is_shipped(tmp_path, variables):
+@pytest.mark.parametrize(("options", "share"), [((), 0.5), (("--share=0.2",), 0.2)])
+def test_the_mean_with_another_checkpoint_is_shipped(tmp_path, variables, options, share):
     other = random_variables(METADATA, seed=1)
     for name, tree in (("model", variables), ("other", other)):
         model.save_model(tmp_path / name, METADATA, **tree)
@@ -62,12 +63,20 @@ def test_the_mean_with_another_checkpoint_is_shipped(tmp_path, variables):
             f"--checkpoint={tmp_path / 'model'}",
             f"--to={shipped}",
             f"--average_with={tmp_path / 'other'}",
+            *options,
         ]
     )
     found = weights_file.read(shipped)[1]
     ours, theirs = model.named_leaves(variables), model.named_leaves(other)
     for name, mean in found.items():
-        np.testing.assert_allclose(mean, (ours[name] + theirs[name]) / 2, rtol=1e-3, atol=1e-6)
+        expected = (1 - share) * ours[name] + share * theirs[name]
+        np.testing.assert_allclose(mean, expected, rtol=2e-3, atol=1e-4)
+
+
+def test_a_share_is_a_share(tmp_path, capsys):
+    with pytest.raises(SystemExit):
+        ship.main(["--checkpoint=default", f"--to={tmp_path / 'a'}", "--share=1.5"])
+    assert "--share is 1.5; it must be from 0 to 1" in capsys.readouterr().err
 
 
 def test_models_of_different_networks_have_no_mean(tmp_path, variables, capsys):
