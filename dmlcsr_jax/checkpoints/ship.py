@@ -3,11 +3,10 @@
     python -m dmlcsr_jax.checkpoints.ship --checkpoint=DIR --to=mine.safetensors
 
 writes `mine.safetensors` (params in float16) and `mine.json` (metadata). `--average_with=START`
-ships the mean of the values and those of the model that training started from (`--share=0.3`: 0.3 of
-these and 0.7 of those): fine-tuned for other photographs, it then keeps more of what it could do on
-its own (arXiv 2109.01903). `--checkpoint=`
-of evaluation, `predict` and `FaceParser`, and `--config.model.init_from=`, take the `.safetensors`
-file as they take the folder.
+ships the mean of the values and those of the model that training started from (`--share=0.3`: 0.3
+of these, 0.7 of those): fine-tuned for other photographs, it then keeps more of what it could do on
+its own (arXiv 2109.01903). `--checkpoint=` of evaluation, `predict` and `FaceParser`, and
+`--config.model.init_from=`, take the `.safetensors` file as they take the folder.
 """
 
 import argparse
