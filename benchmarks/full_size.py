@@ -51,7 +51,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     images = jax.ShapeDtypeStruct((args.batch_size, size, size, 3), np.uint8)
     label = jax.ShapeDtypeStruct((args.batch_size, size, size), np.uint8)
     predict = scores.make_predict_fn(model, metadata)
-    programs = {"prediction": predict.lower(state.student, images)}
+    programs = {"prediction": predict.lower(state.eval_variables, images)}
     for name in PROGRAMS[1:]:
         step = functools.partial(
             train_step,

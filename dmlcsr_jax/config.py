@@ -1,6 +1,5 @@
-"""Checks a config before anything is built, and says what in it decides the result of a run."""
+"""Checks a config before anything is built."""
 
-import json
 from collections.abc import Callable, Iterator, Mapping, Set
 from typing import Any
 
@@ -13,26 +12,10 @@ from dmlcsr_jax.checkpoints.metadata import (
     are_numbers,
     is_number,
 )
-from dmlcsr_jax.data.label_sets import LabelSet
-from dmlcsr_jax.errors import UserError, differences
+from dmlcsr_jax.errors import UserError
 from dmlcsr_jax.models import efficientnet
 from dmlcsr_jax.models.dmlcsr import DTYPES, ENCODERS
 from dmlcsr_jax.models.resnet import STEMS
-
-# Fields that may change when a run is resumed: they leave its parameters as they are.
-_FREE_ON_RESUME = (
-    "data.root",
-    "data.eval_split",
-    "data.num_workers",
-    "data.synthetic.eval_examples",
-    "eval",
-    "checkpoint",
-    "log",
-    "mesh",
-    "model.pretrained",
-    "model.init_from",
-    "model.license",
-)
 
 
 def _number(is_valid: Callable[[Any], bool] = lambda value: True) -> Callable[[Any], bool]:
@@ -258,38 +241,3 @@ def flatten(config: ml_collections.ConfigDict) -> dict[str, Any]:
         else:
             flat[name] = value
     return flat
-
-
-def fixed_fields(config: ml_collections.ConfigDict, label_set: LabelSet) -> dict[str, Any]:
-    """Returns the flat fields that decide a run's parameters, as JSON would give them back.
-
-    Args:
-      config: the run's config.
-      label_set: the one that `data.label_set` names: the file that it may name can change.
-    """
-    flat = {
-        name: value
-        for name, value in flatten(config).items()
-        if not any(name == free or name.startswith(free + ".") for free in _FREE_ON_RESUME)
-        and not (name.startswith("data.sources.") and name.endswith(".root"))
-    }
-    flat |= {f"label_set.{name}": value for name, value in label_set.to_json().items()}
-    return json.loads(json.dumps(flat))
-
-
-def require_same(saved: dict[str, Any], fixed: dict[str, Any], path) -> None:
-    """Refuses to resume a checkpoint that another config wrote.
-
-    Args:
-      saved: what `fixed_fields` returned when the checkpoint was written.
-      fixed: what it returns now.
-      path: the checkpoint, for the message.
-
-    Raises:
-      UserError: names every field that differs, with both values.
-    """
-    if differing := differences(saved, fixed):
-        raise UserError(
-            f"the checkpoint {path} was written by another config: {differing}; use that config "
-            "or another --workdir."
-        )

@@ -14,13 +14,13 @@ PACKAGE = ROOT / "dmlcsr_jax"
 TIERS = (
     ("dmlcsr_jax", "main", "demo", "experiments"),
     ("training", "predict", "export"),
-    ("evaluation", "self_regulation.cycle"),
+    ("evaluation",),
     ("losses", "convert_torch", "check_data"),
     ("config",),
-    ("models", "checkpoints", "self_regulation.teacher", "self_regulation.soft_targets"),
+    ("models", "checkpoints", "self_regulation"),
     ("checkpoints.metadata",),
     ("data", "distributed", "visualization"),
-    ("errors", "atomic_file", "configs", "self_regulation"),
+    ("errors", "atomic_file", "configs"),
 )
 TIER_OF = {room: tier for tier, rooms in enumerate(TIERS) for room in rooms}
 ROOT_MODULES = {"__init__", "main", "config", "errors", "atomic_file", "visualization"}

@@ -17,7 +17,7 @@ from dmlcsr_jax.data import builders, label_sets
 from dmlcsr_jax.data.label_sets import LabelSet
 from dmlcsr_jax.data.mixture import open_named, source_label_set
 from dmlcsr_jax.data.prepared import PreparedSource
-from dmlcsr_jax.data.sources import open_source
+from dmlcsr_jax.data.sources import open_split
 from dmlcsr_jax.distributed.progress import progress_bar
 from dmlcsr_jax.errors import UserError
 
@@ -35,7 +35,7 @@ def check_config_data(config: ml_collections.ConfigDict, workdir: epath.PathLike
     validate(config)
     label_set = label_sets.get(config.data.label_set)
     opened = {
-        config.data[f"{split}_split"]: open_source(config, split, label_set, check_files=False)
+        config.data[f"{split}_split"]: open_split(config, split, label_set, check_files=False)
         for split in ("train", "eval")
     }
     official_counts = None

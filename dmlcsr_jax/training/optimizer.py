@@ -2,9 +2,34 @@
 
 import jax
 import jax.numpy as jnp
+import ml_collections
 import optax
 
 _FLOOR = 0.01  # the lowest rate, as a part of the base rate
+
+
+def optimizer_from_config(
+    config: ml_collections.ConfigDict, steps_per_epoch: int
+) -> tuple[optax.GradientTransformation, optax.Schedule]:
+    """Returns the optimiser of a config that `config.validate` has passed, and its schedule."""
+    optim = config.optim
+    schedule = learning_rate(
+        base_rate=optim.base_rate * config.train.batch_size / optim.base_batch_size,
+        steps_per_epoch=steps_per_epoch,
+        num_epochs=config.train.num_epochs,
+        warmup_epochs=optim.warmup_epochs,
+        start_epoch=config.csr.start_epoch,
+        cycle_epochs=config.csr.cycle_epochs,
+        restart_factor=config.csr.restart_factor,
+    )
+    return optimizer(
+        schedule,
+        optim.momentum,
+        optim.weight_decay,
+        name=optim.name,
+        encoder_factor=optim.encoder_factor,
+        clip_norm=optim.clip_norm,
+    ), schedule
 
 
 def learning_rate(

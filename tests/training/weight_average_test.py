@@ -52,7 +52,7 @@ def test_a_step_averages_parameters_and_statistics():
     expected = jax.tree.map(lambda a, b: share * a + (1 - share) * b, state.average, trained)
     jax.tree.map(
         functools.partial(np.testing.assert_allclose, rtol=1e-5, atol=1e-6),
-        after.student,
+        after.eval_variables,
         expected,
     )
 
@@ -70,4 +70,4 @@ def test_a_checkpoint_holds_the_average_as_its_model_and_gives_back_both(tmp_pat
     checkpoints.close()
     assert jax.tree.structure(restored) == jax.tree.structure(state)
     jax.tree.map(np.testing.assert_array_equal, restored, state)
-    jax.tree.map(np.testing.assert_array_equal, restored.student, state.average)
+    jax.tree.map(np.testing.assert_array_equal, restored.eval_variables, state.average)
