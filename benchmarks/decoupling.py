@@ -21,8 +21,8 @@ import jax.numpy as jnp
 import numpy as np
 import tabulate
 
-from dmlcsr_jax.checkpoints.metadata import Metadata
 from dmlcsr_jax.models import build_model
+from dmlcsr_jax.models.metadata import Metadata
 
 # Whether the edge branch runs beside, and whether it is fed back.
 NETWORKS = {

@@ -16,10 +16,10 @@ import jax
 import numpy as np
 import tabulate
 
-from dmlcsr_jax.checkpoints.metadata import Metadata
 from dmlcsr_jax.checkpoints.model import abstract_variables
 from dmlcsr_jax.evaluation import scores
 from dmlcsr_jax.models import build_model
+from dmlcsr_jax.models.metadata import Metadata
 from dmlcsr_jax.training import optimizer as optimizer_lib
 from dmlcsr_jax.training.state import TrainState
 from dmlcsr_jax.training.step import train_step

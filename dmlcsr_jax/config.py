@@ -6,15 +6,15 @@ from typing import Any
 import jax
 import ml_collections
 
-from dmlcsr_jax.checkpoints.metadata import (
+from dmlcsr_jax.errors import UserError
+from dmlcsr_jax.models import efficientnet
+from dmlcsr_jax.models.dmlcsr import DTYPES, ENCODERS
+from dmlcsr_jax.models.metadata import (
     CHANNEL_ORDERS,
     IMAGE_SIZES,
     are_numbers,
     is_number,
 )
-from dmlcsr_jax.errors import UserError
-from dmlcsr_jax.models import efficientnet
-from dmlcsr_jax.models.dmlcsr import DTYPES, ENCODERS
 from dmlcsr_jax.models.resnet import STEMS
 
 

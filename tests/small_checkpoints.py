@@ -5,9 +5,9 @@ import numpy as np
 import optax
 
 from dmlcsr_jax.checkpoints import model
-from dmlcsr_jax.checkpoints.metadata import Metadata
 from dmlcsr_jax.data import label_sets
 from dmlcsr_jax.distributed import sharding
+from dmlcsr_jax.models.metadata import Metadata
 from dmlcsr_jax.training.state import TrainState
 
 METADATA = Metadata(

@@ -12,7 +12,6 @@ from etils import epath
 from dmlcsr_jax import config as config_lib
 from dmlcsr_jax.atomic_file import make_folder
 from dmlcsr_jax.checkpoints import model
-from dmlcsr_jax.checkpoints.metadata import Metadata
 from dmlcsr_jax.data.sources import open_source
 from dmlcsr_jax.distributed import sharding
 from dmlcsr_jax.errors import UserError, differences
@@ -21,6 +20,7 @@ from dmlcsr_jax.evaluation.evaluate import EvaluationResult
 from dmlcsr_jax.evaluation.evaluate_source import evaluate_source
 from dmlcsr_jax.evaluation.scores import make_predict_fn
 from dmlcsr_jax.models.dmlcsr import build_model
+from dmlcsr_jax.models.metadata import Metadata
 
 log = logging.getLogger(__name__)
 

@@ -6,12 +6,12 @@ from collections.abc import Callable
 import jax
 import ml_collections
 
-from dmlcsr_jax.checkpoints.metadata import Metadata
 from dmlcsr_jax.data import label_maps
 from dmlcsr_jax.data.batches import eval_batches
 from dmlcsr_jax.data.label_sets import LabelSet
 from dmlcsr_jax.evaluation.evaluate import EvaluationResult, evaluate
 from dmlcsr_jax.evaluation.scores import PredictFn
+from dmlcsr_jax.models.metadata import Metadata
 
 log = logging.getLogger(__name__)
 

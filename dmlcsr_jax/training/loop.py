@@ -10,7 +10,6 @@ import ml_collections
 from etils import epath
 
 from dmlcsr_jax import config as config_lib
-from dmlcsr_jax.checkpoints.metadata import Metadata
 from dmlcsr_jax.data import batches as batches_lib
 from dmlcsr_jax.data.mixture import Mixture, open_mixture
 from dmlcsr_jax.data.sources import open_source
@@ -21,6 +20,7 @@ from dmlcsr_jax.distributed.progress import progress_bar
 from dmlcsr_jax.evaluation.evaluate_checkpoint import evaluate_checkpoint
 from dmlcsr_jax.evaluation.evaluate_source import evaluate_source
 from dmlcsr_jax.models.dmlcsr import build_model
+from dmlcsr_jax.models.metadata import Metadata
 from dmlcsr_jax.training.cycle import end_cycle
 from dmlcsr_jax.training.host_memory import keep_freed_memory
 from dmlcsr_jax.training.not_finite import stop_not_finite

@@ -9,11 +9,11 @@ import jax
 import numpy as np
 from etils import epath
 
-from dmlcsr_jax.checkpoints.metadata import Metadata
 from dmlcsr_jax.checkpoints.run import RunCheckpoints, cannot_save
 from dmlcsr_jax.distributed import sharding
 from dmlcsr_jax.evaluation import report
 from dmlcsr_jax.evaluation.evaluate import EvaluationResult
+from dmlcsr_jax.models.metadata import Metadata
 from dmlcsr_jax.training.resume import Progress
 from dmlcsr_jax.training.run_log import RunLog
 from dmlcsr_jax.training.state import TrainState

@@ -15,12 +15,12 @@ from etils import epath
 
 from dmlcsr_jax import atomic_file, models
 from dmlcsr_jax import config as config_lib
-from dmlcsr_jax.checkpoints.metadata import Metadata
 from dmlcsr_jax.checkpoints.model import abstract_variables, newest_in
 from dmlcsr_jax.checkpoints.run import RunCheckpoints
 from dmlcsr_jax.data.label_sets import LabelSet
 from dmlcsr_jax.distributed import sharding
 from dmlcsr_jax.errors import UserError, differences
+from dmlcsr_jax.models.metadata import Metadata
 from dmlcsr_jax.training.state import TrainState
 from dmlcsr_jax.training.warm_start import initial_weights
 

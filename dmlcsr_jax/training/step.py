@@ -8,10 +8,10 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from dmlcsr_jax.checkpoints.metadata import Metadata
 from dmlcsr_jax.losses import edge_targets, objective
 from dmlcsr_jax.losses.resolution import at_resolution
 from dmlcsr_jax.models.layers import resize
+from dmlcsr_jax.models.metadata import Metadata
 from dmlcsr_jax.models.normalize import normalize
 from dmlcsr_jax.self_regulation.teacher import accumulate_statistics
 from dmlcsr_jax.training.state import TrainState

@@ -12,9 +12,9 @@ from jax.sharding import Mesh
 
 from dmlcsr_jax import models
 from dmlcsr_jax.checkpoints import model
-from dmlcsr_jax.checkpoints.metadata import Metadata
 from dmlcsr_jax.distributed import sharding
 from dmlcsr_jax.models import dmlcsr
+from dmlcsr_jax.models.metadata import Metadata
 from dmlcsr_jax.training import optimizer as optimizer_lib
 from dmlcsr_jax.training import step as step_lib
 from dmlcsr_jax.training.state import TrainState
