@@ -30,7 +30,9 @@ PROGRAMS = ("prediction", "training_step", "self_regulated_step")
 def main(argv: Sequence[str] | None = None) -> None:
     """Prints one table."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("--config", default="configs/celebamask_hq.py", help="file of a config")
+    parser.add_argument(
+        "--config", default="dmlcsr_jax/configs/celebamask_hq.py", help="file of a config"
+    )
     parser.add_argument("--image_size", type=int, help="side of the input (the config's)")
     parser.add_argument("--batch_size", type=int, default=1, help="images on the device")
     parser.add_argument("--dtype", default="float32", help="of the computation")

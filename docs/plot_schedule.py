@@ -13,7 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 from matplotlib.figure import Figure
 
-from configs import default
+from dmlcsr_jax.configs import default
 from dmlcsr_jax.training import optimizer
 
 STEPS_PER_EPOCH = 71  # Helen: 2000 images in batches of 28

@@ -32,11 +32,7 @@ def module_name(path: pathlib.Path) -> str:
     return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
 
 
-# dmlcsr_jax/configs is a link to configs/.
-FILES = {
-    module_name(path): path
-    for path in sorted({*PACKAGE.rglob("*.py"), *(PACKAGE / "configs").rglob("*.py")})
-}
+FILES = {module_name(path): path for path in sorted(PACKAGE.rglob("*.py"))}
 
 
 @functools.cache
@@ -133,7 +129,7 @@ def test_private_modules_of_libraries_are_imported_in_files_named_so():
 def test_files_are_short():
     lengths = {
         str(path.relative_to(ROOT)): len(path.read_text().splitlines())
-        for folder in ("dmlcsr_jax", "configs", "tests")
+        for folder in ("dmlcsr_jax", "tests")
         for path in (ROOT / folder).rglob("*.py")
     }
     assert {name: count for name, count in lengths.items() if count > MAX_LINES} == {}

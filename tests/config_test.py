@@ -6,19 +6,19 @@ import pathlib
 import ml_collections
 import pytest
 
-from configs import default
 from dmlcsr_jax import config as config_lib
+from dmlcsr_jax.configs import default
 from dmlcsr_jax.errors import UserError
 
 CONFIGS = sorted(
     path.stem
-    for path in (pathlib.Path(__file__).parents[1] / "configs").glob("*.py")
+    for path in (pathlib.Path(__file__).parents[1] / "dmlcsr_jax" / "configs").glob("*.py")
     if path.stem not in ("__init__", "default")
 )
 
 
 def valid_config():
-    config = importlib.import_module("configs.synthetic").get_config()
+    config = importlib.import_module("dmlcsr_jax.configs.synthetic").get_config()
     # A schedule of this file's own, which the values below contradict.
     config.train.num_epochs, config.csr.start_epoch, config.csr.cycle_epochs = 10, 6, 2
     return config
@@ -26,7 +26,7 @@ def valid_config():
 
 @pytest.mark.parametrize("name", CONFIGS)
 def test_shipped_configs_are_valid(name):
-    config = importlib.import_module(f"configs.{name}").get_config()
+    config = importlib.import_module(f"dmlcsr_jax.configs.{name}").get_config()
     config.data.root = "somewhere"
     for source in config.data.sources.values():
         source.root = "elsewhere"
@@ -35,7 +35,7 @@ def test_shipped_configs_are_valid(name):
 
 @pytest.mark.parametrize("name", ["helen", "lapa", "celebamask_hq"])
 def test_full_configs_hold_the_papers_settings(name):
-    config = importlib.import_module(f"configs.{name}").get_config()
+    config = importlib.import_module(f"dmlcsr_jax.configs.{name}").get_config()
     assert config.model.encoder == "resnet101"
     assert config.data.image_size == 473
     assert config.train.num_epochs == 200
@@ -186,7 +186,7 @@ def test_data_root_is_asked_for():
 
 
 def config_with_sources():
-    config = importlib.import_module("configs.celebamask_hq_wild").get_config()
+    config = importlib.import_module("dmlcsr_jax.configs.celebamask_hq_wild").get_config()
     config.data.root = "somewhere"
     for source in config.data.sources.values():
         source.root = "elsewhere"

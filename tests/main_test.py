@@ -13,8 +13,8 @@ import numpy as np
 import orbax.checkpoint as ocp
 import pytest
 
-from configs import synthetic
 from dmlcsr_jax.checkpoints import model
+from dmlcsr_jax.configs import synthetic
 from dmlcsr_jax.data import batches as batches_lib
 from dmlcsr_jax.data import label_sets, sources, warp
 

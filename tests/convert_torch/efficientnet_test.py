@@ -7,9 +7,9 @@ import reference_efficientnet
 import torch
 from safetensors.numpy import save_file
 
-from configs import celebamask_hq_small
 from dmlcsr_jax import models
 from dmlcsr_jax.checkpoints import model
+from dmlcsr_jax.configs import celebamask_hq_small
 from dmlcsr_jax.convert_torch import efficientnet, files, names
 from dmlcsr_jax.convert_torch.__main__ import export_weights
 from dmlcsr_jax.errors import UserError

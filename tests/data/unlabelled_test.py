@@ -6,8 +6,8 @@ import cv2
 import numpy as np
 import pytest
 
-from configs import celebamask_hq_small, default
 from dmlcsr_jax import config as config_lib
+from dmlcsr_jax.configs import celebamask_hq_small, default
 from dmlcsr_jax.data import label_sets, sources, warp
 from dmlcsr_jax.data.batches import train_batches
 from dmlcsr_jax.data.degradation import Degradation

@@ -5,7 +5,7 @@ import pathlib
 import numpy as np
 import pytest
 
-from configs.experiments import base
+from dmlcsr_jax.configs.experiments import base
 from dmlcsr_jax.experiments.campaign import NAMES, open_experiment
 from dmlcsr_jax.experiments.record import read_record
 from docs import draw_evidence

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 from small_checkpoints import random_variables
 
-from configs import synthetic
 from dmlcsr_jax.checkpoints.model import save_model
+from dmlcsr_jax.configs import synthetic
 from dmlcsr_jax.data.synthetic import SyntheticSource
 from dmlcsr_jax.errors import UserError
 from dmlcsr_jax.evaluation.evaluate_checkpoint import evaluate_checkpoint, results_folder

@@ -7,8 +7,8 @@ import optax
 import pytest
 import torch
 
-from configs import default
 from dmlcsr_jax import config
+from dmlcsr_jax.configs import default
 from dmlcsr_jax.data import batches
 from dmlcsr_jax.errors import UserError
 from dmlcsr_jax.training import optimizer as optimizer_lib

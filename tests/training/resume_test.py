@@ -4,10 +4,10 @@ import pytest
 from etils import epath
 from small_checkpoints import METADATA, make_state, random_variables, save_run
 
-from configs import celebamask_hq_wild, default, synthetic
 from dmlcsr_jax import config as config_lib
 from dmlcsr_jax.checkpoints.model import newest_in
 from dmlcsr_jax.checkpoints.run import RunCheckpoints
+from dmlcsr_jax.configs import celebamask_hq_wild, default, synthetic
 from dmlcsr_jax.data import label_sets
 from dmlcsr_jax.data.label_sets import HELEN
 from dmlcsr_jax.errors import UserError

@@ -64,7 +64,7 @@ class Step:
     ],
 )
 def test_full_configs_lower_over_four_devices(name):
-    config = importlib.import_module(f"configs.{name}").get_config()
+    config = importlib.import_module(f"dmlcsr_jax.configs.{name}").get_config()
     size, batch_size = config.data.image_size, config.train.batch_size
     step = Step(config, fsdp=True, self_regulated=True)
     num_params = sum(leaf.size for leaf in jax.tree.leaves(step.abstract.params))
@@ -101,7 +101,7 @@ def bytes_on(device, state) -> int:
 
 
 def test_sharded_state_is_a_quarter_on_each_device_and_trains_the_same():
-    config = importlib.import_module("configs.synthetic").get_config()
+    config = importlib.import_module("dmlcsr_jax.configs.synthetic").get_config()
     rng = np.random.default_rng(0)
     batches = [
         {
@@ -147,7 +147,7 @@ def test_weak_views_are_the_averages_or_the_cycles_teachers(self_regulated):
     rng = np.random.default_rng(0)
     batch = {name: rng.integers(0, 256, (2, 8, 8, 3), np.uint8) for name in ("image", "weak_image")}
     batch["label"] = np.full((2, 8, 8), 255, np.uint8)
-    config = importlib.import_module("configs.synthetic").get_config()
+    config = importlib.import_module("dmlcsr_jax.configs.synthetic").get_config()
     metadata = Metadata.from_config(config)
     optimizer = optimizer_lib.optimizer(schedule, 0.9, 0.0)
     variables = {"params": {"factor": jnp.float32(1.0)}, "batch_stats": {}}
@@ -195,7 +195,7 @@ class CountingModel:
 
 @pytest.mark.parametrize("has_teacher", [False, True])
 def test_panels_run_the_teacher_only_where_there_is_one(has_teacher):
-    config = importlib.import_module("configs.synthetic").get_config()
+    config = importlib.import_module("dmlcsr_jax.configs.synthetic").get_config()
     model = CountingModel()
     student, teacher = (
         {"name": name, "params": np.zeros((1,), np.float32)} for name in ("student", "teacher")
