@@ -6,6 +6,7 @@ from typing import Any
 import jax
 import ml_collections
 
+from dmlcsr_jax.configs.default import RENAMED
 from dmlcsr_jax.errors import UserError
 from dmlcsr_jax.models import efficientnet
 from dmlcsr_jax.models.dmlcsr import DTYPES, ENCODERS
@@ -41,7 +42,7 @@ _RULES = {
     "model.dtype": _one_of(*DTYPES),
     "data.source": _one_of("synthetic", "folder", "prepared"),
     "data.label_set": (bool, "the name of a label set or a label-name file"),
-    "data.balance": _FRACTION,
+    "data.repeat_threshold": _FRACTION,
     "data.num_train_examples": _NOT_NEGATIVE,
     "data.label_noise": _FRACTION,
     "data.neighbour_prob": _FRACTION,
@@ -90,12 +91,12 @@ _RULES = {
     "loss.resolution": (_number(lambda share: 0 < share <= 1), "above 0 and at most 1"),
     "loss.edge_width": (_number(lambda width: width >= 1), "1 or more"),
     "optim.name": _one_of("sgd", "adamw"),
-    "optim.base_rate": _POSITIVE,
+    "optim.learning_rate": _POSITIVE,
     "optim.base_batch_size": _POSITIVE,
     "optim.momentum": _BELOW_ONE,
-    "optim.encoder_factor": _NOT_NEGATIVE,
-    "optim.clip_norm": _NOT_NEGATIVE,
-    "optim.average_decay": _BELOW_ONE,
+    "optim.encoder_lr_mult": _NOT_NEGATIVE,
+    "optim.grad_clip_norm": _NOT_NEGATIVE,
+    "optim.ema_decay": _BELOW_ONE,
     "optim.weight_decay": _NOT_NEGATIVE,
     "optim.warmup_epochs": _NOT_NEGATIVE,
     "train.batch_size": _POSITIVE,
@@ -135,6 +136,8 @@ def validate(config: ml_collections.ConfigDict) -> None:
         value and what it must be.
     """
     flat = flatten(config)
+    if old := sorted(RENAMED.keys() & flat.keys()):
+        raise UserError(" ".join(f"config.{n} is called config.{RENAMED[n]} now." for n in old))
     if missing := sorted(_RULES.keys() - flat.keys()):
         raise UserError(f"config.{missing[0]} is missing; begin with configs/default.py.")
     wrong = {
@@ -193,9 +196,9 @@ def _conflicts(config: ml_collections.ConfigDict, wrong: Set[str]) -> Iterator[s
                 f"config.data.sources.{name} has no labels and config.loss.weights.consistency is "
                 "0: nothing would be learned from it; set that weight."
             )
-    if config.loss.weights.consistency and not config.optim.average_decay:
+    if config.loss.weights.consistency and not config.optim.ema_decay:
         yield (
-            "config.loss.weights.consistency needs a teacher: set config.optim.average_decay to "
+            "config.loss.weights.consistency needs a teacher: set config.optim.ema_decay to "
             "keep an average of the weights."
         )
     shares = [source.get("share") for source in sources.values()]

@@ -18,6 +18,7 @@ from absl import logging as absl_logging
 from ml_collections import config_flags
 
 from dmlcsr_jax import configs
+from dmlcsr_jax.configs import default
 from dmlcsr_jax.errors import UserError, exit_on_user_error
 
 _CONFIG = config_flags.DEFINE_config_file(
@@ -87,6 +88,9 @@ def _reason(error: BaseException) -> str:
         # Of ml_collections: a field's name in quotes within quotes, perhaps with a similar one.
         field, similar = re.search(r"\w+", text), re.search(r'Did you mean "(\w+)"', text)
         hint = f"; did you mean {similar[1]!r}?" if similar else "."
+        for old, new in default.RENAMED.items():
+            if field and old.endswith(f".{field[0]}"):
+                return f"config.{old} is called config.{new} now."
         return f"the config has no field {field[0]!r}{hint}" if field else text
     return text
 

@@ -24,7 +24,7 @@ def main():
     config = default.get_config()
     epochs, start, cycle = config.train.num_epochs, config.csr.start_epoch, config.csr.cycle_epochs
     schedule = optimizer.learning_rate(
-        base_rate=config.optim.base_rate,
+        base_rate=config.optim.learning_rate,
         steps_per_epoch=STEPS_PER_EPOCH,
         num_epochs=epochs,
         warmup_epochs=config.optim.warmup_epochs,
@@ -41,14 +41,14 @@ def main():
     for m, begin in enumerate(range(start, epochs, cycle)):
         axes.annotate(
             f"m={m}",
-            (begin + cycle / 2, config.optim.base_rate * 0.51),
+            (begin + cycle / 2, config.optim.learning_rate * 0.51),
             ha="center",
             fontsize=8,
             color="tab:red",
         )
     axes.annotate(
         "self-regulation:\nat the end of each cycle m the\nstudent is averaged into the teacher",
-        ((start + epochs) / 2, config.optim.base_rate * 0.86),
+        ((start + epochs) / 2, config.optim.learning_rate * 0.86),
         ha="center",
         va="center",
         fontsize=8,
@@ -59,7 +59,7 @@ def main():
         xlabel="epoch",
         ylabel=f"learning rate at batch {config.optim.base_batch_size}",
         xlim=(0, epochs),
-        ylim=(0, config.optim.base_rate * 1.05),
+        ylim=(0, config.optim.learning_rate * 1.05),
     )
     axes.ticklabel_format(axis="y", style="sci", scilimits=(0, 0))
     axes.grid(alpha=0.3)

@@ -40,7 +40,7 @@ def test_full_configs_hold_the_papers_settings(name):
     assert config.data.image_size == 473
     assert config.train.num_epochs == 200
     assert (config.csr.start_epoch, config.csr.cycle_epochs) == (150, 10)
-    assert (config.optim.base_rate, config.optim.momentum) == (1e-3, 0.9)
+    assert (config.optim.learning_rate, config.optim.momentum) == (1e-3, 0.9)
     assert (config.optim.weight_decay, config.optim.warmup_epochs) == (5e-4, 10)
     assert config.train.batch_size == config.optim.base_batch_size == 28
     assert config.loss.edge_width == 1
@@ -68,15 +68,15 @@ def test_every_rule_names_an_existing_field():
         ("model.dtype", "float16"),
         ("model.output_stride", 12),
         ("model.output_stride", 16),
-        ("data.balance", 1.5),
+        ("data.repeat_threshold", 1.5),
         ("augmentation.brightness", -0.1),
         ("augmentation.saturation", 1.5),
         ("loss.resolution", 0.0),
         ("loss.resolution", 1.5),
         ("optim.name", "adam"),
-        ("optim.clip_norm", -1.0),
-        ("optim.encoder_factor", -1.0),
-        ("optim.average_decay", 1.0),
+        ("optim.grad_clip_norm", -1.0),
+        ("optim.encoder_lr_mult", -1.0),
+        ("optim.ema_decay", 1.0),
         ("model.dtype", "float64"),
         ("data.source", "folders"),
         ("data.label_set", ""),
@@ -89,7 +89,7 @@ def test_every_rule_names_an_existing_field():
         ("augmentation.scale_min", 1.5),
         ("loss.weights.lovasz", -1.0),
         ("loss.edge_width", 0),
-        ("optim.base_rate", 0.0),
+        ("optim.learning_rate", 0.0),
         ("optim.momentum", 1.0),
         ("optim.warmup_epochs", 9),
         ("train.batch_size", 0),
@@ -123,7 +123,7 @@ def test_no_field_of_numbers_takes_what_is_no_number(value):
         for name, field in config_lib.flatten(valid_config()).items()
         if isinstance(field, float) and name in config_lib._RULES
     ]
-    assert {"optim.base_rate", "loss.weights.lovasz", "augmentation.scale_max"} <= set(numbers)
+    assert {"optim.learning_rate", "loss.weights.lovasz", "augmentation.scale_max"} <= set(numbers)
     for name in [*numbers, "data.crop_margin"]:
         config = valid_config()
         config.update_from_flattened_dict({name: value})
@@ -151,7 +151,7 @@ def test_text_where_a_number_is_needed_is_named(text):
             section[name] = ml_collections.ConfigDict(own)
     with pytest.raises(UserError) as error:
         config_lib.validate(config)
-    for name in ("loss.weights.lovasz", "optim.base_rate", "augmentation.scale_min"):
+    for name in ("loss.weights.lovasz", "optim.learning_rate", "augmentation.scale_min"):
         assert f"config.{name} is {text!r}; it must be" in str(error.value)
 
 
@@ -175,6 +175,17 @@ def test_a_field_that_is_missing_is_named():
     config = valid_config()
     del config.eval.scales
     with pytest.raises(UserError, match=r"config\.eval\.scales is missing"):
+        config_lib.validate(config)
+
+
+@pytest.mark.parametrize(("old", "new"), default.RENAMED.items())
+def test_a_name_of_before_is_answered_with_that_of_today(old, new):
+    config = valid_config()
+    config.update_from_flattened_dict({new: 0.5})
+    config_lib.validate(config)
+    section, name = old.split(".")
+    config[section][name] = 0.5
+    with pytest.raises(UserError, match=f"config.{old} is called config.{new} now."):
         config_lib.validate(config)
 
 

@@ -188,6 +188,7 @@ def test_a_loss_that_is_not_finite_ends_the_run_with_its_batch(finished_run, tmp
         (["--config.model.encoder=vgg"], ["model.encoder", "vgg", "resnet101"]),
         (["--config.model.enkoder=tiny"], ["error: the config has no field 'enkoder'", "encoder"]),
         (["--config.enkoder.width=2"], ["error: the config has no field 'enkoder'."]),
+        (["--config.optim.base_rate=1"], ["config.optim.base_rate is called config.optim.learn"]),
         (["--config.eval.scales=1.0,abc"], ["eval.scales", "1.0,abc"]),
         (["--config.csr.start_epoch=9", "--config.seed=-1"], ["csr.start_epoch", "seed"]),
         (["--workdir=/dev/null"], ["cannot make the folder /dev/null: "]),

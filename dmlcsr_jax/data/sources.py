@@ -58,8 +58,8 @@ def open_source(
         source = NoisyLabelSource(source, label_set, data.label_noise, seed)
     if data.neighbour_prob:
         source = NeighbourSource(source, data.neighbour_prob, seed)
-    if data.balance:
-        source = BalancedSource(source, label_set, data.balance, seed)
+    if data.repeat_threshold:
+        source = BalancedSource(source, label_set, data.repeat_threshold, seed)
     return source
 
 

@@ -46,5 +46,5 @@ def stop_not_finite(
     terms = ", ".join(f"{name} {value:g}" for name, value in scalars.items())
     raise UserError(
         f"the loss or its gradient is not finite at step {step} ({terms}); {where}: look at "
-        "it, or lower config.optim.base_rate and start with another --workdir."
+        "it, or lower config.optim.learning_rate and start with another --workdir."
     )

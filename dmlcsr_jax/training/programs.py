@@ -69,7 +69,7 @@ def make_programs(
         loss_weights=config.loss.weights,
         edge_width=edge_width,
         loss_resolution=config.loss.resolution,
-        average_decay=config.optim.average_decay,
+        ema_decay=config.optim.ema_decay,
         mesh=mesh,
         groups=groups,
         confidence=config.loss.confidence,

@@ -17,6 +17,7 @@ from dmlcsr_jax import atomic_file, models
 from dmlcsr_jax import config as config_lib
 from dmlcsr_jax.checkpoints.model import abstract_variables, newest_in
 from dmlcsr_jax.checkpoints.run import RunCheckpoints
+from dmlcsr_jax.configs.default import RENAMED
 from dmlcsr_jax.data.label_sets import LabelSet
 from dmlcsr_jax.distributed import sharding
 from dmlcsr_jax.errors import UserError, differences
@@ -96,7 +97,7 @@ def start_or_resume(
         be read, or the workdir holds models of an earlier run.
     """
     create_state = functools.partial(
-        TrainState.create, optimizer=optimizer, averaged=config.optim.average_decay > 0
+        TrainState.create, optimizer=optimizer, averaged=config.optim.ema_decay > 0
     )
     abstract_state = jax.eval_shape(create_state, abstract_variables(metadata, config.model.dtype))
     shardings = sharding.state_sharding(abstract_state, mesh, fsdp=config.mesh.fsdp)
@@ -234,8 +235,13 @@ def require_same(saved: dict[str, Any], fixed: dict[str, Any], path) -> None:
     Raises:
       UserError: names every field that differs, with both values.
     """
-    if differing := differences(saved, fixed):
+    if differing := differences(with_names_of_today(saved), fixed):
         raise UserError(
             f"the checkpoint {path} was written by another config: {differing}; use that config "
             "or another --workdir."
         )
+
+
+def with_names_of_today(fields: Mapping[str, Any]) -> dict[str, Any]:
+    """Returns flat fields that an earlier version may have written, renamed as it is now."""
+    return {RENAMED.get(name, name): value for name, value in fields.items()}

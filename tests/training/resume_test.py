@@ -100,6 +100,13 @@ def test_resuming_names_every_field_that_differs():
     assert "train.num_epochs" in str(error.value)
 
 
+def test_a_run_that_was_begun_under_names_of_before_goes_on():
+    fixed = resume.fixed_fields(synthetic.get_config(), HELEN)
+    saved = dict(fixed)
+    saved["optim.base_rate"] = saved.pop("optim.learning_rate")
+    resume.require_same(saved, fixed, "there")
+
+
 def test_what_leaves_the_parameters_alone_may_change_on_resume():
     config = synthetic.get_config()
     saved = resume.fixed_fields(config, HELEN)

@@ -167,7 +167,7 @@ def test_weak_views_are_the_averages_or_the_cycles_teachers(self_regulated):
         loss_weights=dict(config.loss.weights) | {"consistency": 1.0},
         edge_width=1,
         self_regulated=self_regulated,
-        average_decay=0.5,
+        ema_decay=0.5,
         confidence=0.0,
     )
     image, weak = (

@@ -44,7 +44,7 @@ def test_a_step_averages_parameters_and_statistics():
         edge_width=1,
         self_regulated=False,
         loss_resolution=0.5,
-        average_decay=0.9,
+        ema_decay=0.9,
     )
     after, _ = jax.jit(step)(state, batch)
     trained = {"params": after.params, "batch_stats": after.batch_stats}
