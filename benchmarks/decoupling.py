@@ -21,8 +21,8 @@ import jax.numpy as jnp
 import numpy as np
 import tabulate
 
-from dmlcsr_jax.checkpoints.metadata import Metadata
 from dmlcsr_jax.models import build_model
+from dmlcsr_jax.models.metadata import Metadata
 
 # Whether the edge branch runs beside, and whether it is fed back.
 NETWORKS = {
@@ -35,7 +35,9 @@ NETWORKS = {
 def main(argv: Sequence[str] | None = None) -> None:
     """Prints one table."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("--config", default="configs/celebamask_hq_small.py", help="file")
+    parser.add_argument(
+        "--config", default="dmlcsr_jax/configs/celebamask_hq_small.py", help="file"
+    )
     parser.add_argument("--image_size", type=int, help="side of the input (the config's)")
     parser.add_argument("--repeats", type=int, default=9, help="turns")
     args = parser.parse_args(argv)

@@ -19,9 +19,9 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from configs import celebamask_hq_small
 from dmlcsr_jax import models
-from dmlcsr_jax.checkpoints.metadata import Metadata
+from dmlcsr_jax.configs import celebamask_hq_small
+from dmlcsr_jax.models.metadata import Metadata
 from dmlcsr_jax.training.host_memory import keep_freed_memory
 from dmlcsr_jax.training.optimizer import optimizer as make_optimizer
 from dmlcsr_jax.training.state import TrainState
@@ -199,7 +199,9 @@ def jax_step(images, label, dtype):
     config = celebamask_hq_small.get_config()
     metadata = Metadata.from_config(config)
     model = models.build_model(metadata, dtype)
-    optimizer = make_optimizer(1e-3, 0.9, 0.02, name="adamw", encoder_factor=0.3, clip_norm=5.0)
+    optimizer = make_optimizer(
+        1e-3, 0.9, 0.02, name="adamw", encoder_lr_mult=0.3, grad_clip_norm=5.0
+    )
     variables = models.initial_variables(model, 0, images.shape[1])
     state = TrainState.create(variables, optimizer, averaged=True)
     compiled = jax.jit(
@@ -213,7 +215,7 @@ def jax_step(images, label, dtype):
             edge_width=1,
             self_regulated=False,
             loss_resolution=0.5,
-            average_decay=0.998,
+            ema_decay=0.998,
         ),
         donate_argnums=(0,),
     )

@@ -1,38 +1,22 @@
-"""Checks a config before anything is built, and says what in it decides the result of a run."""
+"""Checks a config before anything is built."""
 
-import json
 from collections.abc import Callable, Iterator, Mapping, Set
 from typing import Any
 
 import jax
 import ml_collections
 
-from dmlcsr_jax.checkpoints.metadata import (
+from dmlcsr_jax.configs.default import RENAMED
+from dmlcsr_jax.errors import UserError
+from dmlcsr_jax.models import efficientnet
+from dmlcsr_jax.models.dmlcsr import DTYPES, ENCODERS
+from dmlcsr_jax.models.metadata import (
     CHANNEL_ORDERS,
     IMAGE_SIZES,
     are_numbers,
     is_number,
 )
-from dmlcsr_jax.data.label_sets import LabelSet
-from dmlcsr_jax.errors import UserError, differences
-from dmlcsr_jax.models import efficientnet
-from dmlcsr_jax.models.dmlcsr import DTYPES, ENCODERS
 from dmlcsr_jax.models.resnet import STEMS
-
-# Fields that may change when a run is resumed: they leave its parameters as they are.
-_FREE_ON_RESUME = (
-    "data.root",
-    "data.eval_split",
-    "data.num_workers",
-    "data.synthetic.eval_examples",
-    "eval",
-    "checkpoint",
-    "log",
-    "mesh",
-    "model.pretrained",
-    "model.init_from",
-    "model.license",
-)
 
 
 def _number(is_valid: Callable[[Any], bool] = lambda value: True) -> Callable[[Any], bool]:
@@ -58,7 +42,7 @@ _RULES = {
     "model.dtype": _one_of(*DTYPES),
     "data.source": _one_of("synthetic", "folder", "prepared"),
     "data.label_set": (lambda name: isinstance(name, str), "the name of a label set or a file"),
-    "data.balance": _FRACTION,
+    "data.repeat_threshold": _FRACTION,
     "data.num_train_examples": _NOT_NEGATIVE,
     "data.label_noise": _FRACTION,
     "data.neighbour_prob": _FRACTION,
@@ -107,12 +91,12 @@ _RULES = {
     "loss.resolution": (_number(lambda share: 0 < share <= 1), "above 0 and at most 1"),
     "loss.edge_width": (_number(lambda width: width >= 1), "1 or more"),
     "optim.name": _one_of("sgd", "adamw"),
-    "optim.base_rate": _POSITIVE,
+    "optim.learning_rate": _POSITIVE,
     "optim.base_batch_size": _POSITIVE,
     "optim.momentum": _BELOW_ONE,
-    "optim.encoder_factor": _NOT_NEGATIVE,
-    "optim.clip_norm": _NOT_NEGATIVE,
-    "optim.average_decay": _BELOW_ONE,
+    "optim.encoder_lr_mult": _NOT_NEGATIVE,
+    "optim.grad_clip_norm": _NOT_NEGATIVE,
+    "optim.ema_decay": _BELOW_ONE,
     "optim.weight_decay": _NOT_NEGATIVE,
     "optim.warmup_epochs": _NOT_NEGATIVE,
     "train.batch_size": _POSITIVE,
@@ -152,6 +136,8 @@ def validate(config: ml_collections.ConfigDict) -> None:
         value and what it must be.
     """
     flat = flatten(config)
+    if old := sorted(RENAMED.keys() & flat.keys()):
+        raise UserError(" ".join(f"config.{n} is called config.{RENAMED[n]} now." for n in old))
     if missing := sorted(_RULES.keys() - flat.keys()):
         raise UserError(f"config.{missing[0]} is missing; begin with configs/default.py.")
     wrong = {
@@ -210,9 +196,9 @@ def _conflicts(config: ml_collections.ConfigDict, wrong: Set[str]) -> Iterator[s
                 f"config.data.sources.{name} has no labels and config.loss.weights.consistency is "
                 "0: nothing would be learned from it; set that weight."
             )
-    if config.loss.weights.consistency and not config.optim.average_decay:
+    if config.loss.weights.consistency and not config.optim.ema_decay:
         yield (
-            "config.loss.weights.consistency needs a teacher: set config.optim.average_decay to "
+            "config.loss.weights.consistency needs a teacher: set config.optim.ema_decay to "
             "keep an average of the weights."
         )
     shares = [source.get("share") for source in sources.values()]
@@ -258,38 +244,3 @@ def flatten(config: ml_collections.ConfigDict) -> dict[str, Any]:
         else:
             flat[name] = value
     return flat
-
-
-def fixed_fields(config: ml_collections.ConfigDict, label_set: LabelSet) -> dict[str, Any]:
-    """Returns the flat fields that decide a run's parameters, as JSON would give them back.
-
-    Args:
-      config: the run's config.
-      label_set: the one that `data.label_set` names: the file that it may name can change.
-    """
-    flat = {
-        name: value
-        for name, value in flatten(config).items()
-        if not any(name == free or name.startswith(free + ".") for free in _FREE_ON_RESUME)
-        and not (name.startswith("data.sources.") and name.endswith(".root"))
-    }
-    flat |= {f"label_set.{name}": value for name, value in label_set.to_json().items()}
-    return json.loads(json.dumps(flat))
-
-
-def require_same(saved: dict[str, Any], fixed: dict[str, Any], path) -> None:
-    """Refuses to resume a checkpoint that another config wrote.
-
-    Args:
-      saved: what `fixed_fields` returned when the checkpoint was written.
-      fixed: what it returns now.
-      path: the checkpoint, for the message.
-
-    Raises:
-      UserError: names every field that differs, with both values.
-    """
-    if differing := differences(saved, fixed):
-        raise UserError(
-            f"the checkpoint {path} was written by another config: {differing}; use that config "
-            "or another --workdir."
-        )

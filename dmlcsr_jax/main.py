@@ -20,6 +20,7 @@ from absl import logging as absl_logging
 from ml_collections import config_flags
 
 from dmlcsr_jax import configs
+from dmlcsr_jax.configs import default
 from dmlcsr_jax.errors import UserError, exit_on_user_error
 
 _CONFIG = config_flags.DEFINE_config_file(
@@ -86,14 +87,21 @@ flags.FLAGS[_CONFIG.name].parser = _ConfigParser()
 
 
 def _reason(error: BaseException, argv: list[str]) -> str:
-    if isinstance(error, AttributeError | KeyError) and (unknown := _unknown_fields(argv)):
-        said = [f"{name!r}" + (f"; did you mean {s!r}?" if s else ".") for name, s in unknown]
-        return f"the config has no field {' It has no field '.join(said)}"
-    return " ".join(str(error).splitlines())
+    if not isinstance(error, AttributeError | KeyError) or not (unknown := _unknown_fields(argv)):
+        return " ".join(str(error).splitlines())
+    renamed = [path for path, _, _ in unknown if path in default.RENAMED]
+    said = [f"config.{path} is called config.{default.RENAMED[path]} now." for path in renamed]
+    start = "the config"
+    for path, name, similar in unknown:
+        if path not in renamed:
+            said.append(f"{start} has no field {name!r}")
+            said[-1] += f"; did you mean {similar!r}?" if similar else "."
+            start = "It"
+    return " ".join(said)
 
 
-def _unknown_fields(argv: list[str]) -> list[tuple[str, str]]:
-    """Returns what a command line names that its config has not, each with a similar one or ""."""
+def _unknown_fields(argv: list[str]) -> list[tuple[str, str, str]]:
+    """Returns path, field and a similar one, or "", of what a config has not and `argv` names."""
     line = "\n".join(argv)
     config = _ConfigParser().parse(re.search(r"^--?config[=\n](.*)", line, re.M)[1])
     unknown = []
@@ -102,7 +110,7 @@ def _unknown_fields(argv: list[str]) -> list[tuple[str, str]]:
         for name in path.split("."):
             if not isinstance(place, ml_collections.ConfigDict) or name not in place:
                 similar = difflib.get_close_matches(name, getattr(place, "keys", list)(), 1)
-                unknown.append((name, *(similar or [""])))
+                unknown.append((path, name, *(similar or [""])))
                 break
             place = place[name]
     return unknown

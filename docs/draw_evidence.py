@@ -18,7 +18,7 @@ import numpy as np
 from matplotlib.figure import Figure
 from tabulate import tabulate
 
-from configs.experiments import base
+from dmlcsr_jax.configs.experiments import base
 from dmlcsr_jax.experiments.campaign import NAMES, open_experiment
 
 FOLDER = pathlib.Path(__file__).parent

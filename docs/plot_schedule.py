@@ -13,7 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 from matplotlib.figure import Figure
 
-from configs import default
+from dmlcsr_jax.configs import default
 from dmlcsr_jax.training import optimizer
 
 STEPS_PER_EPOCH = 71  # Helen: 2000 images in batches of 28
@@ -29,7 +29,7 @@ def main() -> None:
     config = default.get_config()
     epochs, start, cycle = config.train.num_epochs, config.csr.start_epoch, config.csr.cycle_epochs
     schedule = optimizer.learning_rate(
-        base_rate=config.optim.base_rate,
+        base_rate=config.optim.learning_rate,
         steps_per_epoch=STEPS_PER_EPOCH,
         num_epochs=epochs,
         warmup_epochs=config.optim.warmup_epochs,
@@ -46,14 +46,14 @@ def main() -> None:
     for m, begin in enumerate(range(start, epochs, cycle)):
         axes.annotate(
             f"m={m}",
-            (begin + cycle / 2, config.optim.base_rate * 0.51),
+            (begin + cycle / 2, config.optim.learning_rate * 0.51),
             ha="center",
             fontsize=8,
             color="tab:red",
         )
     axes.annotate(
         "self-regulation:\nat the end of each cycle m the\nstudent is averaged into the teacher",
-        ((start + epochs) / 2, config.optim.base_rate * 0.86),
+        ((start + epochs) / 2, config.optim.learning_rate * 0.86),
         ha="center",
         va="center",
         fontsize=8,
@@ -64,7 +64,7 @@ def main() -> None:
         xlabel="epoch",
         ylabel=f"learning rate at batch {config.optim.base_batch_size}",
         xlim=(0, epochs),
-        ylim=(0, config.optim.base_rate * 1.05),
+        ylim=(0, config.optim.learning_rate * 1.05),
     )
     axes.ticklabel_format(axis="y", style="sci", scilimits=(0, 0))
     axes.grid(alpha=0.3)

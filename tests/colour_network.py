@@ -5,8 +5,8 @@ import dataclasses
 import numpy as np
 
 from dmlcsr_jax.checkpoints import model
-from dmlcsr_jax.checkpoints.metadata import Metadata
 from dmlcsr_jax.data import label_sets
+from dmlcsr_jax.models.metadata import Metadata
 from dmlcsr_jax.predict import jax_network, networks
 
 SIZE = 32

@@ -13,8 +13,8 @@ import numpy as np
 import orbax.checkpoint as ocp
 import pytest
 
-from configs import synthetic
 from dmlcsr_jax.checkpoints import model
+from dmlcsr_jax.configs import synthetic
 from dmlcsr_jax.data import augmentation, label_sets, sources
 from dmlcsr_jax.data import batches as batches_lib
 
@@ -195,6 +195,7 @@ def test_a_loss_that_is_not_finite_ends_the_run_with_its_batch(finished_run, tmp
             ],
         ),
         (["--config.enkoder.width=2"], ["error: the config has no field 'enkoder'."]),
+        (["--config.optim.base_rate=1"], ["config.optim.base_rate is called config.optim.learn"]),
         (["--config.eval.scales=1.0,abc"], ["eval.scales", "1.0,abc"]),
         (["--config.csr.start_epoch=9", "--config.seed=-1"], ["csr.start_epoch", "seed"]),
         (["--workdir=/dev/null"], ["cannot make the folder /dev/null: "]),

@@ -5,9 +5,9 @@ import numpy as np
 import optax
 
 from dmlcsr_jax.checkpoints import model
-from dmlcsr_jax.checkpoints.metadata import Metadata
 from dmlcsr_jax.data import label_sets
 from dmlcsr_jax.distributed import sharding
+from dmlcsr_jax.models.metadata import Metadata
 from dmlcsr_jax.training.state import TrainState
 
 METADATA = Metadata(
@@ -34,13 +34,15 @@ def random_variables(metadata, seed=0):
 
 
 def save_run(checkpoints, state, progress):
-    checkpoints.save_run(int(state.step), METADATA, state.student, state.train_items(), progress)
+    checkpoints.save_run(
+        int(state.step), METADATA, state.eval_variables, state.train_items(), progress
+    )
 
 
 def restore_run(checkpoints, abstract_state, shardings):
     abstract_state = sharding.with_shardings(abstract_state, shardings)
     return TrainState.from_checkpoint(
-        *checkpoints.restore_run(abstract_state.student, abstract_state.train_items())
+        *checkpoints.restore_run(abstract_state.eval_variables, abstract_state.train_items())
     )
 
 

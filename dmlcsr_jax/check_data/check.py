@@ -18,7 +18,7 @@ from dmlcsr_jax.data.implausible_labels import require_plausible
 from dmlcsr_jax.data.label_sets import LabelSet
 from dmlcsr_jax.data.mixture import open_named, source_label_set
 from dmlcsr_jax.data.prepared import PreparedSource
-from dmlcsr_jax.data.sources import label_set_of, open_source
+from dmlcsr_jax.data.sources import label_set_of, open_split
 from dmlcsr_jax.distributed.progress import progress_bar
 from dmlcsr_jax.errors import UserError
 
@@ -36,7 +36,7 @@ def check_config_data(config: ml_collections.ConfigDict, workdir: epath.PathLike
     validate(config)
     label_set = label_set_of(config.data)
     opened = {
-        config.data[f"{split}_split"]: open_source(config, split, label_set, check_files=False)
+        config.data[f"{split}_split"]: open_split(config, split, label_set, check_files=False)
         for split in ("train", "eval")
     }
     official_counts = None

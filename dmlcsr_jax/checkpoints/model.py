@@ -25,12 +25,12 @@ from etils import epath
 from dmlcsr_jax.atomic_file import make_folder
 from dmlcsr_jax.checkpoints import weights_file
 from dmlcsr_jax.checkpoints.digests import digests, require_same_digests, text_digest
-from dmlcsr_jax.checkpoints.metadata import Metadata
 from dmlcsr_jax.checkpoints.orbax_private import quiet_background_threads, remove_unfinished
 from dmlcsr_jax.checkpoints.values import require_possible_values
 from dmlcsr_jax.distributed import sharding
 from dmlcsr_jax.errors import NO_ROOM, UserError, first_line
 from dmlcsr_jax.models.dmlcsr import build_model
+from dmlcsr_jax.models.metadata import Metadata
 
 log = logging.getLogger(__name__)
 

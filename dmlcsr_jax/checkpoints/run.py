@@ -9,7 +9,6 @@ import orbax.checkpoint as ocp
 from etils import epath
 
 from dmlcsr_jax.atomic_file import make_folder
-from dmlcsr_jax.checkpoints.metadata import Metadata
 from dmlcsr_jax.checkpoints.model import (
     DIGESTS,
     absolute,
@@ -23,6 +22,7 @@ from dmlcsr_jax.checkpoints.model import (
 from dmlcsr_jax.checkpoints.orbax_private import Manager, quiet_background_threads, withdraw
 from dmlcsr_jax.distributed import watchdog
 from dmlcsr_jax.errors import UserError
+from dmlcsr_jax.models.metadata import Metadata
 
 
 def cannot_save(workdir: epath.Path, error: Exception) -> Exception:

@@ -15,8 +15,8 @@ import safetensors.numpy
 from etils import epath
 
 from dmlcsr_jax import atomic_file
-from dmlcsr_jax.checkpoints.metadata import Metadata
 from dmlcsr_jax.errors import UserError
+from dmlcsr_jax.models.metadata import Metadata
 
 SUFFIX = ".safetensors"
 # The model in the box, and what it is called on every command line.

@@ -18,7 +18,6 @@ from etils import epath
 
 from dmlcsr_jax.checkpoints import model
 from dmlcsr_jax.checkpoints.digests import digests, require_same_digests
-from dmlcsr_jax.checkpoints.metadata import Metadata
 from dmlcsr_jax.convert_torch import files
 from dmlcsr_jax.convert_torch.network import from_state_dict, infer_metadata, to_state_dict
 from dmlcsr_jax.data import label_sets
@@ -26,6 +25,7 @@ from dmlcsr_jax.data.decode import read_bytes
 from dmlcsr_jax.data.json_object import parse_object
 from dmlcsr_jax.errors import UserError, exit_on_user_error
 from dmlcsr_jax.models import efficientnet
+from dmlcsr_jax.models.metadata import Metadata
 
 
 def _describe(metadata: Metadata, variables) -> str:

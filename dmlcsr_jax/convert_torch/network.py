@@ -7,7 +7,6 @@ import jax
 import numpy as np
 
 from dmlcsr_jax.checkpoints import model
-from dmlcsr_jax.checkpoints.metadata import Metadata
 from dmlcsr_jax.checkpoints.values import require_possible_values
 from dmlcsr_jax.convert_torch.names import (
     CLASSIFIER,
@@ -20,6 +19,7 @@ from dmlcsr_jax.convert_torch.names import (
 )
 from dmlcsr_jax.data import label_sets
 from dmlcsr_jax.errors import UserError
+from dmlcsr_jax.models.metadata import Metadata
 from dmlcsr_jax.models.resnet import ARCHITECTURES
 
 # How the released weights are fed; the means and deviations apply to B, G, R in this order.

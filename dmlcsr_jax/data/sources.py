@@ -14,6 +14,7 @@ import ml_collections
 from etils import epath
 
 from dmlcsr_jax.data import label_sets
+from dmlcsr_jax.data.balance import BalancedSource
 from dmlcsr_jax.data.decode import check_shapes, decode_image, decode_label, read_bytes
 from dmlcsr_jax.data.folder_pairs import read_pairs
 from dmlcsr_jax.data.label_noise import NoisyLabelSource
@@ -31,16 +32,16 @@ def open_source(
     config: ml_collections.ConfigDict,
     split: str,
     label_set: LabelSet,
-    *,
-    check_files: bool = True,
 ):
-    """Opens the data of a config; for "train" what it asks of examples, label noise, neighbours.
+    """Opens the data of a config as a run reads it.
+
+    For "train" these are so many of the examples, with label noise, neighbours, and those of rare
+    classes repeated, as the config asks.
 
     Args:
       config: its `data` and `seed`.
       split: "train" or "eval"; the config says which split of the set that is.
       label_set: meaning of the labels.
-      check_files: as in `FolderSource`, for a folder.
 
     Returns:
       A source as the module describes it.
@@ -48,17 +49,36 @@ def open_source(
     Raises:
       UserError: where the kind is unknown or the source cannot be opened.
     """
-    source = _open(config, split, label_set, check_files)
-    if split == "train" and config.data.num_train_examples:
-        source = draw_subset(source, config.data.num_train_examples, config.seed)
-    if split == "train" and config.data.label_noise:
-        source = NoisyLabelSource(source, label_set, config.data.label_noise, config.seed)
-    if split == "train" and config.data.neighbour_prob:
-        source = NeighbourSource(source, config.data.neighbour_prob, config.seed)
+    source = open_split(config, split, label_set)
+    if split == "eval":
+        return source
+    data, seed = config.data, config.seed
+    if data.num_train_examples:
+        source = draw_subset(source, data.num_train_examples, seed)
+    if data.label_noise:
+        source = NoisyLabelSource(source, label_set, data.label_noise, seed)
+    if data.neighbour_prob:
+        source = NeighbourSource(source, data.neighbour_prob, seed)
+    if data.repeat_threshold:
+        source = BalancedSource(source, label_set, data.repeat_threshold, seed)
     return source
 
 
-def _open(config: ml_collections.ConfigDict, split: str, label_set: LabelSet, check_files: bool):
+def open_split(
+    config: ml_collections.ConfigDict,
+    split: str,
+    label_set: LabelSet,
+    *,
+    check_files: bool = True,
+):
+    """Opens all examples of a config's split as they are.
+
+    Args:
+      config: its `data` and `seed`.
+      split: "train" or "eval".
+      label_set: meaning of the labels.
+      check_files: as in `FolderSource`, for a folder.
+    """
     data, name = config.data, config.data[f"{split}_split"]
     if data.source in ("folder", "prepared"):
         return open_roots(data.source, data.root, name, label_set, check_files)

@@ -12,15 +12,15 @@ from etils import epath
 from dmlcsr_jax import config as config_lib
 from dmlcsr_jax.atomic_file import make_folder
 from dmlcsr_jax.checkpoints import model
-from dmlcsr_jax.checkpoints.metadata import Metadata
-from dmlcsr_jax.data import label_maps
-from dmlcsr_jax.data.batches import eval_batches
 from dmlcsr_jax.data.sources import open_source
 from dmlcsr_jax.distributed import sharding
 from dmlcsr_jax.errors import UserError, differences
-from dmlcsr_jax.evaluation import evaluate, report
+from dmlcsr_jax.evaluation import report
+from dmlcsr_jax.evaluation.evaluate import EvaluationResult
+from dmlcsr_jax.evaluation.evaluate_source import evaluate_source
 from dmlcsr_jax.evaluation.scores import make_predict_fn
 from dmlcsr_jax.models.dmlcsr import build_model
+from dmlcsr_jax.models.metadata import Metadata
 
 log = logging.getLogger(__name__)
 
@@ -55,11 +55,11 @@ def evaluate_checkpoint(
     *,
     out: epath.PathLike | None = None,
     tick: Callable[[], None] = lambda: None,
-) -> evaluate.EvaluationResult:
+) -> EvaluationResult:
     """Restores a model, evaluates it, prints the table and writes the results.
 
     Preprocessing comes from the checkpoint. Where the data has another label set than the
-    checkpoint, both are mapped onto their common parts (`data.label_maps`).
+    checkpoint, they are compared in their common parts: see `evaluate_source`.
 
     Args:
       config: says which data, at what batch size, with what averaging.
@@ -94,11 +94,6 @@ def evaluate_checkpoint(
     if jax.process_index() == 0:
         make_folder(out)  # Before the work, not after it.
 
-    compared = label_maps.shared_label_set(data_labels, metadata.label_set)
-    label_table = label_maps.label_map(data_labels, compared).labels
-    prediction_table = label_maps.label_map(metadata.label_set, compared).predictions
-    if compared.classes != metadata.label_set.classes:
-        log.info("labels are compared as %s", ", ".join(compared.classes))
     predict_fn = make_predict_fn(
         build_model(metadata, config.model.dtype),
         metadata,
@@ -106,27 +101,16 @@ def evaluate_checkpoint(
         flip=config.eval.flip,
         scales=tuple(config.eval.scales),
     )
-    with eval_batches(
+    result = evaluate_source(
+        predict_fn,
+        variables,
         source,
-        label_set=data_labels,
-        image_size=metadata.image_size,
-        crop_margin=config.data.crop_margin,
-        batch_size=config.eval.batch_size,
-        num_workers=config.data.num_workers,
-        process_index=jax.process_index(),
-        process_count=jax.process_count(),
-    ) as batches:
-        result = evaluate.evaluate(
-            predict_fn,
-            variables,
-            batches,
-            compared,
-            mesh=mesh,
-            num_examples=len(source),
-            label_table=label_table,
-            prediction_table=prediction_table,
-            tick=tick,
-        )
+        data_labels,
+        config=config,
+        metadata=metadata,
+        mesh=mesh,
+        tick=tick,
+    )
     if jax.process_index() == 0:
         about = {
             "checkpoint": f"{path.parent.name}/{path.name}",

@@ -9,11 +9,11 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from dmlcsr_jax.checkpoints.metadata import IMAGE_SIZES, Metadata
 from dmlcsr_jax.distributed.sharding import batch_sharding, local_row_arrays
 from dmlcsr_jax.errors import UserError
 from dmlcsr_jax.models import normalize
 from dmlcsr_jax.models.layers import resize
+from dmlcsr_jax.models.metadata import IMAGE_SIZES, Metadata
 
 PredictFn = Callable[[Any, Any], jax.Array]
 

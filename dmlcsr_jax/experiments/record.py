@@ -12,6 +12,7 @@ from dmlcsr_jax import config as config_lib
 from dmlcsr_jax.configs import default
 from dmlcsr_jax.data.sources import label_set_of
 from dmlcsr_jax.errors import UserError, differences
+from dmlcsr_jax.training.resume import fixed_fields, with_names_of_today
 
 _SCORES = ("mean_f1", "miou", "boundary_mean_f1", "image_mean_f1", "worst_tenth_mean_f1")
 _LIBRARIES = ("jax", "flax", "optax", "numpy", "opencv-python-headless")
@@ -19,7 +20,7 @@ _LIBRARIES = ("jax", "flax", "optax", "numpy", "opencv-python-headless")
 
 def fields_of(config) -> dict[str, Any]:
     """Returns the flat fields of a config that decide the run's parameters."""
-    fields = config_lib.fixed_fields(config, label_set_of(config.data))
+    fields = fixed_fields(config, label_set_of(config.data))
     return {name: value for name, value in fields.items() if not name.startswith("label_set.")}
 
 
@@ -57,6 +58,7 @@ def find_same(out: pathlib.Path, config) -> pathlib.Path | None:
 def _completed(recorded: dict[str, Any], fields: dict[str, Any]) -> dict[str, Any]:
     """Returns a record's fields with the defaults of those of `fields` that are newer than it."""
     defaults = config_lib.flatten(default.get_config())
+    recorded = with_names_of_today(recorded)
     return recorded | {name: defaults[name] for name in fields.keys() - recorded.keys()}
 
 

@@ -60,9 +60,9 @@ def _load(arguments, *, plain: bool):
 
     from dmlcsr_jax.checkpoints import model
     from dmlcsr_jax.checkpoints.fingerprint import fingerprint
-    from dmlcsr_jax.checkpoints.properties import describe
     from dmlcsr_jax.export.program import check_size, make_core
     from dmlcsr_jax.models.dmlcsr import build_model
+    from dmlcsr_jax.models.properties import describe
 
     metadata, variables = model.load_model(arguments.checkpoint)
     check_size(metadata)
@@ -141,9 +141,9 @@ def _shared(arguments) -> pathlib.Path:
 
 
 def _web(arguments):
-    from dmlcsr_jax.checkpoints.metadata import Metadata
-    from dmlcsr_jax.checkpoints.properties import COMPLETE
     from dmlcsr_jax.export.web_folder import write_web_folder
+    from dmlcsr_jax.models.metadata import Metadata
+    from dmlcsr_jax.models.properties import COMPLETE
     from dmlcsr_jax.predict.networks import EXPORTED_DEFAULT
     from dmlcsr_jax.predict.onnx_network import OnnxNetwork
 

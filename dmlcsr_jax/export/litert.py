@@ -11,7 +11,7 @@ from jax import export
 from litert_converter import converter_api_ext
 from litert_converter.mlir import ir, passmanager
 
-from dmlcsr_jax.checkpoints.properties import to_properties
+from dmlcsr_jax.models.properties import to_properties
 
 SIGNATURE = "serving_default"
 _IDENTIFIER = b"TFL3"

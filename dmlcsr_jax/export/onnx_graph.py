@@ -12,12 +12,12 @@ import onnxruntime
 from jax2onnx import to_onnx
 from onnx import compose, helper, numpy_helper, parser
 
-from dmlcsr_jax.checkpoints.properties import to_properties
 from dmlcsr_jax.data.unwarp import interpolation_matrix
 from dmlcsr_jax.export import onnx_text
 from dmlcsr_jax.export.half_weights import halve_weights
 from dmlcsr_jax.export.quantize import quantize
 from dmlcsr_jax.export.shared_weights import share_weights
+from dmlcsr_jax.models.properties import to_properties
 
 OPSET = 17
 PRODUCER = "dmlcsr_jax"
@@ -42,7 +42,7 @@ def make_onnx(
     Args:
       core: as `program.make_core` returns it, of a plain network.
       size: side of the network's input.
-      description: as `checkpoints.properties.describe` returns it, kept in `metadata_props`.
+      description: as `models.properties.describe` returns it, kept in `metadata_props`.
       scores: whether `scores` take the place of `labels`.
       hw: height and width of the photographs; None: any.
       calibration: inputs of the network, float32 `[1, size, size, 3]`, by which its convolutions

@@ -14,9 +14,9 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
-from dmlcsr_jax.checkpoints.metadata import Metadata
 from dmlcsr_jax.data.unwarp import interpolation_matrix
 from dmlcsr_jax.errors import UserError
+from dmlcsr_jax.models.metadata import Metadata
 from dmlcsr_jax.models.normalize import normalize
 
 # Rows of the label map that are made at a time: the scores of a large photograph would not fit a

@@ -8,8 +8,8 @@ import tarfile
 import tempfile
 
 from dmlcsr_jax import atomic_file
-from dmlcsr_jax.checkpoints.metadata import Metadata
 from dmlcsr_jax.errors import UserError
+from dmlcsr_jax.models.metadata import Metadata
 
 _PAGE = pathlib.Path(__file__).parent / "web"
 _RUNTIME = "onnxruntime-web@1.30.0"

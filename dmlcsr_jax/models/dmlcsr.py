@@ -5,11 +5,11 @@ import functools
 from flax import linen as nn
 from jax import lax
 
-from dmlcsr_jax.checkpoints.metadata import Metadata
 from dmlcsr_jax.errors import UserError
 from dmlcsr_jax.models import efficientnet
 from dmlcsr_jax.models.heads import ContextHead, EdgeBranch, ParsingHead
 from dmlcsr_jax.models.layers import ABN, conv, max_pool, storage_dtype, window_max_pool
+from dmlcsr_jax.models.metadata import Metadata
 from dmlcsr_jax.models.resnet import ARCHITECTURES, STEMS, ResNet, architecture
 
 ENCODERS = (*ARCHITECTURES, efficientnet.NAME)

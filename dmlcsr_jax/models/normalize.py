@@ -2,7 +2,7 @@
 
 import jax.numpy as jnp
 
-from dmlcsr_jax.checkpoints.metadata import Metadata
+from dmlcsr_jax.models.metadata import Metadata
 
 
 def normalize(images, metadata: Metadata, dtype=jnp.float32):

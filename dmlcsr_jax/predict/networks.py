@@ -8,9 +8,9 @@ from typing import Any, Protocol
 import numpy as np
 from etils import epath
 
-from dmlcsr_jax.checkpoints.metadata import Metadata
 from dmlcsr_jax.distributed.accelerators import may_have_accelerator
 from dmlcsr_jax.errors import UserError
+from dmlcsr_jax.models.metadata import Metadata
 from dmlcsr_jax.predict import onnx_runtimes
 from dmlcsr_jax.predict.onnx_network import OnnxNetwork
 

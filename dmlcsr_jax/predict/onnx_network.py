@@ -7,9 +7,9 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from dmlcsr_jax.checkpoints.properties import from_properties
 from dmlcsr_jax.data.unwarp import interpolation_matrix
 from dmlcsr_jax.errors import UserError
+from dmlcsr_jax.models.properties import from_properties
 from dmlcsr_jax.predict.as_image import check_image
 from dmlcsr_jax.predict.onnx_runtimes import open_model
 

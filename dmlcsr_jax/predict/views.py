@@ -13,9 +13,9 @@ from collections.abc import Sequence
 import cv2
 import numpy as np
 
-from dmlcsr_jax.checkpoints.metadata import Metadata
 from dmlcsr_jax.data import geometry, unwarp, warp
 from dmlcsr_jax.errors import UserError
+from dmlcsr_jax.models.metadata import Metadata
 from dmlcsr_jax.predict.faces import Face
 
 # Levels of views, the innermost first.

@@ -2,9 +2,34 @@
 
 import jax
 import jax.numpy as jnp
+import ml_collections
 import optax
 
 _FLOOR = 0.01  # the lowest rate, as a part of the base rate
+
+
+def optimizer_from_config(
+    config: ml_collections.ConfigDict, steps_per_epoch: int
+) -> tuple[optax.GradientTransformation, optax.Schedule]:
+    """Returns the optimiser of a config that `config.validate` has passed, and its schedule."""
+    optim = config.optim
+    schedule = learning_rate(
+        base_rate=optim.learning_rate * config.train.batch_size / optim.base_batch_size,
+        steps_per_epoch=steps_per_epoch,
+        num_epochs=config.train.num_epochs,
+        warmup_epochs=optim.warmup_epochs,
+        start_epoch=config.csr.start_epoch,
+        cycle_epochs=config.csr.cycle_epochs,
+        restart_factor=config.csr.restart_factor,
+    )
+    return optimizer(
+        schedule,
+        optim.momentum,
+        optim.weight_decay,
+        name=optim.name,
+        encoder_lr_mult=optim.encoder_lr_mult,
+        grad_clip_norm=optim.grad_clip_norm,
+    ), schedule
 
 
 def learning_rate(
@@ -62,7 +87,9 @@ def learning_rate(
     return schedule
 
 
-def optimizer(schedule, momentum, weight_decay, *, name="sgd", encoder_factor=1.0, clip_norm=0.0):
+def optimizer(
+    schedule, momentum, weight_decay, *, name="sgd", encoder_lr_mult=1.0, grad_clip_norm=0.0
+):
     """Returns an optimiser of the network's parameters.
 
     "sgd" is PyTorch's: `d = g + weight_decay p; v = momentum v + d; p -= rate v`. "adamw"
@@ -73,8 +100,8 @@ def optimizer(schedule, momentum, weight_decay, *, name="sgd", encoder_factor=1.
       momentum: 0 to below 1; of "adamw" the decay of the mean gradient.
       weight_decay: 0 or more; "sgd" applies it to every parameter.
       name: "sgd" or "adamw".
-      encoder_factor: factor on the rate of the parameters under "encoder".
-      clip_norm: the gradient is scaled down to this norm where it is longer; 0: it is not.
+      encoder_lr_mult: factor on the rate of the parameters under "encoder".
+      grad_clip_norm: the gradient is scaled down to this norm where it is longer; 0: it is not.
 
     Returns:
       `optax.GradientTransformation`; its update needs the parameters.
@@ -83,10 +110,10 @@ def optimizer(schedule, momentum, weight_decay, *, name="sgd", encoder_factor=1.
         steps = [optax.adamw(schedule, momentum, weight_decay=weight_decay, mask=_is_kernel)]
     else:
         steps = [optax.add_decayed_weights(weight_decay), optax.sgd(schedule, momentum=momentum)]
-    if clip_norm:
-        steps.insert(0, optax.clip_by_global_norm(clip_norm))
-    if encoder_factor != 1:
-        scaled = optax.masked(optax.scale(encoder_factor), _is_of_encoder)
+    if grad_clip_norm:
+        steps.insert(0, optax.clip_by_global_norm(grad_clip_norm))
+    if encoder_lr_mult != 1:
+        scaled = optax.masked(optax.scale(encoder_lr_mult), _is_of_encoder)
         steps.append(scaled)
     return optax.chain(*steps)
 

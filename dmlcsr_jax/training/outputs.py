@@ -5,56 +5,20 @@ import logging
 from collections.abc import Mapping
 from typing import Any
 
+import jax
+import numpy as np
 from etils import epath
 
-from dmlcsr_jax.checkpoints.metadata import Metadata
 from dmlcsr_jax.checkpoints.run import RunCheckpoints, cannot_save
-from dmlcsr_jax.errors import UserError
+from dmlcsr_jax.distributed import sharding
 from dmlcsr_jax.evaluation import report
+from dmlcsr_jax.evaluation.evaluate import EvaluationResult
+from dmlcsr_jax.models.metadata import Metadata
+from dmlcsr_jax.training.resume import Progress
 from dmlcsr_jax.training.run_log import RunLog
 from dmlcsr_jax.training.state import TrainState
 
 log = logging.getLogger(__name__)
-
-
-@dataclasses.dataclass
-class Progress:
-    """How far a run has come, on the host.
-
-    Attributes:
-      step: optimisation steps made, as in the state.
-      cycle: students in the teacher, as in the state.
-      evaluated_step: last step at which the student was evaluated.
-      best_mean_f1: highest mean F1 of a student or teacher so far; -1: none was evaluated.
-    """
-
-    step: int = 0
-    cycle: int = 0
-    evaluated_step: int = 0
-    best_mean_f1: float = -1.0
-
-
-def require_marks(marks: Any, path: epath.PathLike) -> None:
-    """Checks what a checkpoint's `progress` holds, which may come from anywhere.
-
-    Args:
-      marks: what `RunCheckpoints.read_progress` returned.
-      path: the checkpoint's, for the message.
-
-    Raises:
-      UserError: naming the field that is missing, unknown or of another type.
-    """
-    kinds = {"config": dict, "data": dict, "evaluated_step": int, "best_mean_f1": (int, float)}
-    named = marks if isinstance(marks, dict) else {}
-    wrong = [name for name, kind in kinds.items() if not isinstance(named.get(name), kind)]
-    wrong += sorted(named.keys() - kinds.keys())
-    if "data" not in wrong and not isinstance(named["data"].get("num_examples"), int):
-        wrong.append("data")
-    if wrong:
-        raise UserError(
-            f"the checkpoint {path} says in `progress` what no run writes ({', '.join(wrong)}); "
-            "use another --workdir."
-        )
 
 
 @dataclasses.dataclass
@@ -77,7 +41,11 @@ class RunOutputs:
     metadata: Metadata
     about: Mapping[str, Any]
     progress: Progress
-    saved: Progress | None
+    saved: Progress | None = dataclasses.field(init=False)
+
+    def __post_init__(self):
+        is_saved = self.checkpoints.latest_step() is not None
+        self.saved = dataclasses.replace(self.progress) if is_saved else None
 
     def save(self, state: TrainState) -> None:
         """Saves the run, unless it is saved already; the record is written out with it.
@@ -98,17 +66,20 @@ class RunOutputs:
         step = marks.pop("step")
         del marks["cycle"]  # It is in the state.
         self.checkpoints.save_run(
-            step, self.metadata, state.student, state.train_items(), marks | self.about
+            step, self.metadata, state.eval_variables, state.train_items(), marks | self.about
         )
 
-    def evaluation(self, kind: str, variables: dict[str, Any], metrics: dict[str, Any]) -> None:
+    def evaluation(self, kind: str, variables: dict[str, Any], result: EvaluationResult) -> None:
         """Records an evaluation at the run's step, and saves the model if it is the best so far.
 
         Args:
           kind: "student" or "teacher".
           variables: `{"params", "batch_stats"}` of the model.
-          metrics: as `evaluation.metrics.summarize` returns them.
+          result: what was found.
         """
+        if problem := result.problem:
+            log.warning("%s", problem)
+        metrics = result.metrics
         step, mean_f1 = self.progress.step, metrics["mean_f1"]
         self.record.scalars(step, kind, report.scalar_metrics(metrics))
         log.info("step %d, %s: mean F1 %.4f, mIoU %.4f", step, kind, mean_f1, metrics["miou"])
@@ -116,7 +87,22 @@ class RunOutputs:
             self.progress.best_mean_f1 = mean_f1
             self.checkpoints.save_best(step, self.metadata, variables)
 
-    def teacher(self, variables: dict[str, Any], metrics: dict[str, Any]) -> None:
+    def teacher(self, variables: dict[str, Any], result: EvaluationResult) -> None:
         """Records and saves the teacher of the run's cycle; arguments as of `evaluation`."""
-        self.evaluation("teacher", variables, metrics)
+        self.evaluation("teacher", variables, result)
         self.checkpoints.save_teacher(self.progress.cycle, self.metadata, variables)
+
+    def panel(self, images: np.ndarray, maps: Mapping[str, jax.Array], num_images: int) -> None:
+        """Records what the network sees and says.
+
+        Args:
+          images: uint8 `[b, S, S, 3]` RGB, this process's rows of a batch.
+          maps: as `training.step.panel_step` returns them for the batch.
+          num_images: how many to show.
+        """
+        panel = report.training_panel(
+            images[:num_images],
+            {name: sharding.local_rows(rows)[:num_images] for name, rows in maps.items()},
+            self.metadata.label_set,
+        )
+        self.record.panel(self.progress.step, "panels", panel)

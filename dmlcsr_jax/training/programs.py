@@ -9,9 +9,9 @@ import ml_collections
 import numpy as np
 import optax
 
-from dmlcsr_jax.checkpoints.metadata import Metadata
 from dmlcsr_jax.distributed import sharding
 from dmlcsr_jax.evaluation.scores import PredictFn, make_predict_fn
+from dmlcsr_jax.models.metadata import Metadata
 from dmlcsr_jax.self_regulation import teacher
 from dmlcsr_jax.training import step
 from dmlcsr_jax.training.state import TrainState
@@ -69,7 +69,7 @@ def make_programs(
         loss_weights=config.loss.weights,
         edge_width=edge_width,
         loss_resolution=config.loss.resolution,
-        average_decay=config.optim.average_decay,
+        ema_decay=config.optim.ema_decay,
         mesh=mesh,
         groups=groups,
         confidence=config.loss.confidence,

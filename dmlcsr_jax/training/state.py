@@ -57,18 +57,20 @@ class TrainState:
         )
 
     @classmethod
-    def from_checkpoint(cls, student: dict[str, Any], train_items: dict[str, Any]) -> "TrainState":
-        """Returns the state whose `student` and `train_items()` these are."""
+    def from_checkpoint(
+        cls, eval_variables: dict[str, Any], train_items: dict[str, Any]
+    ) -> "TrainState":
+        """Returns the state whose `eval_variables` and `train_items()` these are."""
         trained = train_items.get("trained")
         return cls(
             step=train_items["step"],
-            params=(trained or student)["params"],
-            batch_stats=(trained or student)["batch_stats"],
+            params=(trained or eval_variables)["params"],
+            batch_stats=(trained or eval_variables)["batch_stats"],
             opt_state=train_items["opt_state"],
             teacher_params=train_items["teacher"]["params"],
             teacher_batch_stats=train_items["teacher"]["batch_stats"],
             cycle=train_items["cycle"],
-            average=student if trained else None,
+            average=eval_variables if trained else None,
         )
 
     def with_teacher(self, teacher: dict[str, Any]) -> "TrainState":
@@ -80,7 +82,7 @@ class TrainState:
         )
 
     def train_items(self) -> dict[str, Any]:
-        """Returns what a checkpoint of the run holds beside the student."""
+        """Returns what a checkpoint of the run holds beside `eval_variables`."""
         items = {
             "step": self.step,
             "opt_state": self.opt_state,
@@ -92,8 +94,8 @@ class TrainState:
         return items
 
     @property
-    def student(self) -> dict[str, Any]:
-        """The student's variables, as `model.apply` takes them: their average if there is one."""
+    def eval_variables(self) -> dict[str, Any]:
+        """The student as it is evaluated and kept: the average of its weights if there is one."""
         if self.average is not None:
             return self.average
         return {"params": self.params, "batch_stats": self.batch_stats}

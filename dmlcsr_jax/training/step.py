@@ -8,10 +8,10 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from dmlcsr_jax.checkpoints.metadata import Metadata
 from dmlcsr_jax.losses import edge_targets, objective
 from dmlcsr_jax.losses.resolution import at_resolution
 from dmlcsr_jax.models.layers import resize
+from dmlcsr_jax.models.metadata import Metadata
 from dmlcsr_jax.models.normalize import normalize
 from dmlcsr_jax.self_regulation.teacher import accumulate_statistics
 from dmlcsr_jax.training.state import TrainState
@@ -30,7 +30,7 @@ def train_step(
     edge_width: int,
     self_regulated: bool,
     loss_resolution: float = 1.0,
-    average_decay: float = 0.0,
+    ema_decay: float = 0.0,
     mesh: jax.sharding.Mesh | None = None,
     groups: np.ndarray | None = None,
     confidence: float = 0.9,
@@ -49,7 +49,7 @@ def train_step(
       edge_width: dilation of the edge targets, pixels.
       self_regulated: whether the teacher's soft targets replace part of the hard labels.
       loss_resolution: share of the input's resolution at which the losses are taken.
-      average_decay: of the state's average of weights, where it has one.
+      ema_decay: of the state's average of weights, where it has one.
       mesh: the mesh over which the batch is split; None for one device.
       groups: bool `[G, C]`, the classes that labels from C on allow; None: there are none.
       confidence: of that teacher, as for `losses.consistency`. It is the cycles' teacher, and
@@ -108,7 +108,7 @@ def train_step(
     average = state.average
     if average is not None:
         trained = {"params": params, "batch_stats": batch_stats}
-        average = update_average(average, trained, average_decay, state.step)
+        average = update_average(average, trained, ema_decay, state.step)
     state = state.replace(
         step=state.step + 1,
         params=params,

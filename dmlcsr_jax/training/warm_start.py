@@ -8,11 +8,11 @@ import ml_collections
 import numpy as np
 
 from dmlcsr_jax.checkpoints import model, weights_file
-from dmlcsr_jax.checkpoints.metadata import Metadata
 from dmlcsr_jax.convert_torch import efficientnet as convert_efficientnet
 from dmlcsr_jax.convert_torch.encoder import load_encoder
 from dmlcsr_jax.errors import UserError, differences
 from dmlcsr_jax.models import efficientnet
+from dmlcsr_jax.models.metadata import Metadata
 from dmlcsr_jax.training.class_logits import counterparts, is_of_classes, take_classes
 
 log = logging.getLogger(__name__)

@@ -61,7 +61,7 @@ def test_checkpoints_are_found_by_name_and_by_path(tmp_path):
     def loaded(name, workdir=tmp_path):
         return model.load_model(name, workdir)[1]
 
-    assert_same(loaded("latest"), make_state(0, 4).student)
+    assert_same(loaded("latest"), make_state(0, 4).eval_variables)
     assert_same(loaded("best"), models["a"])
     assert_same(loaded("teacher:1"), models["b"])
     assert_same(loaded("teacher"), models["c"])

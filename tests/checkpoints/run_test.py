@@ -42,8 +42,8 @@ state = replicate(jax.tree.map(np.asarray, state))
 checkpoints = run.RunCheckpoints(workdir, keep=2)
 for step in range(1, 4):
     save_run(checkpoints, state.replace(step=replicate(np.int32(step))), {})
-    checkpoints.save_best(step, METADATA, state.student)
-    checkpoints.save_teacher(step, METADATA, state.student)
+    checkpoints.save_best(step, METADATA, state.eval_variables)
+    checkpoints.save_teacher(step, METADATA, state.eval_variables)
 checkpoints.close()
 """
 

@@ -7,13 +7,13 @@ import reference_efficientnet
 import torch
 from safetensors.numpy import save_file
 
-from configs import celebamask_hq_small
 from dmlcsr_jax import models
 from dmlcsr_jax.checkpoints import model
-from dmlcsr_jax.checkpoints.metadata import Metadata
+from dmlcsr_jax.configs import celebamask_hq_small
 from dmlcsr_jax.convert_torch import efficientnet, files, names
 from dmlcsr_jax.convert_torch.__main__ import export_weights
 from dmlcsr_jax.errors import UserError
+from dmlcsr_jax.models.metadata import Metadata
 from dmlcsr_jax.training.warm_start import initial_weights
 
 

@@ -10,6 +10,7 @@ import pytest
 
 from dmlcsr_jax.check_data.check import check_data
 from dmlcsr_jax.data import decode, jpeg
+from dmlcsr_jax.data.augmentation import Augmentation
 from dmlcsr_jax.data.batches import train_batches
 from dmlcsr_jax.data.builders.examples import Encoding, encode
 from dmlcsr_jax.data.builders.records import LabelFile, Record
@@ -17,7 +18,6 @@ from dmlcsr_jax.data.decode_in_worker import photograph_steps
 from dmlcsr_jax.data.label_sets import HELEN
 from dmlcsr_jax.data.limits import DEFAULT
 from dmlcsr_jax.data.sources import FolderSource
-from dmlcsr_jax.data.warp import Augmentation
 from dmlcsr_jax.errors import UserError
 from dmlcsr_jax.predict.as_image import as_image
 

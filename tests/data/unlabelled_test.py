@@ -6,8 +6,8 @@ import cv2
 import numpy as np
 import pytest
 
-from configs import celebamask_hq_small, default
 from dmlcsr_jax import config as config_lib
+from dmlcsr_jax.configs import celebamask_hq_small, default
 from dmlcsr_jax.data import augmentation, label_sets, sources
 from dmlcsr_jax.data.batches import train_batches
 from dmlcsr_jax.data.degradation import Degradation
@@ -66,8 +66,8 @@ def config(folder):
 
 def test_a_source_without_labels_needs_the_teachers_term(config):
     config_lib.validate(config)
-    config.optim.average_decay = 0.0
-    with pytest.raises(UserError, match=r"optim\.average_decay"):
+    config.optim.ema_decay = 0.0
+    with pytest.raises(UserError, match=r"optim\.ema_decay"):
         config_lib.validate(config)
     config.loss.weights.consistency = 0.0
     with pytest.raises(UserError, match=r"sources\.faces has no labels"):

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 from scipy import ndimage
 
-from configs import synthetic as synthetic_config
 from dmlcsr_jax.config import validate
+from dmlcsr_jax.configs import synthetic as synthetic_config
 from dmlcsr_jax.data import augmentation, geometry, label_sets, synthetic, unwarp, warp
 from dmlcsr_jax.errors import UserError
 

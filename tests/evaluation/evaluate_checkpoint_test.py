@@ -8,12 +8,12 @@ import numpy as np
 import pytest
 from small_checkpoints import random_variables
 
-from configs import synthetic
-from dmlcsr_jax.checkpoints.metadata import Metadata
 from dmlcsr_jax.checkpoints.model import save_model
+from dmlcsr_jax.configs import synthetic
 from dmlcsr_jax.data.synthetic import SyntheticSource
 from dmlcsr_jax.errors import UserError
 from dmlcsr_jax.evaluation.evaluate_checkpoint import evaluate_checkpoint, results_folder
+from dmlcsr_jax.models.metadata import Metadata
 
 
 def small_config():

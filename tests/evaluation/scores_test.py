@@ -6,11 +6,11 @@ import numpy as np
 import pytest
 import scipy.special
 
-from dmlcsr_jax.checkpoints.metadata import Metadata
 from dmlcsr_jax.data import label_sets
 from dmlcsr_jax.distributed import sharding
 from dmlcsr_jax.errors import UserError
 from dmlcsr_jax.evaluation import scores as scores_lib
+from dmlcsr_jax.models.metadata import Metadata
 
 SIZE = 24
 MEAN, STD = (0.1, 0.2, 0.3), (0.5, 0.6, 0.7)

@@ -12,8 +12,8 @@ import time
 
 import pytest
 
-from configs.experiments import base
 from dmlcsr_jax import config as config_lib
+from dmlcsr_jax.configs.experiments import base
 from dmlcsr_jax.errors import UserError
 from dmlcsr_jax.experiments import __main__ as command_line
 from dmlcsr_jax.experiments import campaign, record
@@ -91,7 +91,7 @@ def test_runs_of_one_seed_are_paired_and_differ_in_their_fields_alone():
 
 
 def test_the_moving_average_is_as_old_as_the_students():
-    decay = campaign.open_experiment("noise").RUNS["noise0_ema"]["optim.average_decay"]
+    decay = campaign.open_experiment("noise").RUNS["noise0_ema"]["optim.ema_decay"]
     ages = [base.STEPS_PER_EPOCH * cycle for cycle in range(base.NUM_EPOCHS - base.START_EPOCH)]
     weights = [(1 - decay) * decay**age for age in range(20_000)]
     mean_age = sum(age * weight for age, weight in enumerate(weights))
@@ -170,18 +170,18 @@ def test_records_of_another_config_and_damaged_ones_are_named(tmp_path, made):
     _, out = run(tmp_path)
     path = out / "decoupled-0.json"
     content = json.loads(path.read_text())
-    content["config"]["optim.base_rate"] = 7.0
+    content["config"]["optim.learning_rate"] = 7.0
     path.write_text(json.dumps(content))
     with pytest.raises(
-        UserError, match=r"decoupled-0\.json is of another config: optim\.base_rate "
+        UserError, match=r"decoupled-0\.json is of another config: optim\.learning_rate "
     ):
         run(tmp_path)
-    content["config"]["optim.base_rate"] = 1.5e-3
+    content["config"]["optim.learning_rate"] = 1.5e-3
     del content["config"]["csr.restart_factor"]  # A field that is newer than the record.
     path.write_text(json.dumps(content))
     made.clear()
     assert run(tmp_path)[0] == 0
-    del content["config"]["optim.base_rate"]  # Its default is not the run's.
+    del content["config"]["optim.learning_rate"]  # Its default is not the run's.
     path.write_text(json.dumps(content))
     with pytest.raises(UserError, match="of another config: optim"):
         run(tmp_path)

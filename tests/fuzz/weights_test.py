@@ -13,10 +13,10 @@ from hypothesis import strategies as st
 from small_checkpoints import METADATA
 
 from dmlcsr_jax.checkpoints import digests
-from dmlcsr_jax.checkpoints.metadata import Metadata
 from dmlcsr_jax.convert_torch import files
 from dmlcsr_jax.data.json_object import parse_object
 from dmlcsr_jax.errors import UserError
+from dmlcsr_jax.models.metadata import Metadata
 
 # Decoders warn of what they then refuse or accept.
 pytestmark = pytest.mark.filterwarnings("ignore")

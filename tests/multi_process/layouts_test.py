@@ -21,7 +21,7 @@ def test_every_layout_gives_the_same_run(tmp_path, cache, dtype, rate, relative,
         Run(
             tmp_path / f"{processes}x{devices}",
             f"--config.model.dtype={dtype}",
-            f"--config.optim.base_rate={rate}",
+            f"--config.optim.learning_rate={rate}",
             processes=processes,
             devices=devices,
             env=env,

@@ -38,7 +38,7 @@ SMALL = (
     "--config.eval.batch_size=8",
     # So young a network multiplies a rounding error by ten and more in each step at higher rates;
     # the gradients are compared by their norms and by the optimiser's momentum.
-    "--config.optim.base_rate=0.00001",
+    "--config.optim.learning_rate=0.00001",
     "--config.train.num_epochs=7",
     "--config.optim.warmup_epochs=1",
     "--config.csr.start_epoch=5",

@@ -217,7 +217,7 @@ def test_sources_with_other_labels_train_beside_the_first(tmp_path):
         f"    config.data.sources.plain.root = {str(tmp_path / 'halves')!r}\n"
         "    config.loss.weights.consistency = 1.0\n"
         "    config.loss.confidence = 0.0\n"
-        "    config.optim.average_decay = 0.5\n"
+        "    config.optim.ema_decay = 0.5\n"
         "    return config\n"
     )
     helen = label_sets.HELEN

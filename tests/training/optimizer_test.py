@@ -7,8 +7,8 @@ import optax
 import pytest
 import torch
 
-from configs import default
 from dmlcsr_jax import config
+from dmlcsr_jax.configs import default
 from dmlcsr_jax.data import batches
 from dmlcsr_jax.errors import UserError
 from dmlcsr_jax.training import optimizer as optimizer_lib
@@ -95,8 +95,8 @@ def test_schedule_is_a_float32_function_of_a_traced_step():
 @pytest.mark.parametrize(
     ("changes", "named"),
     [
-        ({"optim.base_rate": 0.0}, r"optim\.base_rate is 0"),
-        ({"optim.base_rate": -1.0}, r"optim\.base_rate is -1\.0"),
+        ({"optim.learning_rate": 0.0}, r"optim\.learning_rate is 0"),
+        ({"optim.learning_rate": -1.0}, r"optim\.learning_rate is -1\.0"),
         ({"train.num_epochs": 0}, r"train\.num_epochs is 0"),
         ({"csr.cycle_epochs": 0}, r"csr\.cycle_epochs is 0"),
         ({"optim.warmup_epochs": -1}, r"optim\.warmup_epochs is -1"),
@@ -175,7 +175,7 @@ def test_adamw_is_pytorchs_with_two_rates_and_decays_kernels_alone():
     )
     with jax.enable_x64(True):
         ours = jax.tree.map(jnp.asarray, start)
-        optimizer = optimizer_lib.optimizer(0.1, 0.8, 0.3, name="adamw", encoder_factor=0.2)
+        optimizer = optimizer_lib.optimizer(0.1, 0.8, 0.3, name="adamw", encoder_lr_mult=0.2)
         state = optimizer.init(ours)
         for _ in range(4):
             gradient = jax.tree.map(lambda value: rng.normal(size=value.shape), start)
@@ -201,7 +201,7 @@ def test_a_long_gradient_is_scaled_down(length, factor):
         "encoder": {"kernel": jnp.array([0.6, 0.0]) * length},
         "parsing": {"kernel": jnp.array([0.8]) * length},
     }
-    optimizer = optimizer_lib.optimizer(1.0, 0.0, 0.0, clip_norm=5.0)
+    optimizer = optimizer_lib.optimizer(1.0, 0.0, 0.0, grad_clip_norm=5.0)
     updates, _ = optimizer.update(gradient, optimizer.init(params), params)
     jax.tree.map(
         lambda update, value: np.testing.assert_allclose(update, -factor * value, rtol=1e-6),

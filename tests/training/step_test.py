@@ -12,9 +12,9 @@ from jax.sharding import Mesh
 
 from dmlcsr_jax import models
 from dmlcsr_jax.checkpoints import model
-from dmlcsr_jax.checkpoints.metadata import Metadata
 from dmlcsr_jax.distributed import sharding
 from dmlcsr_jax.models import dmlcsr
+from dmlcsr_jax.models.metadata import Metadata
 from dmlcsr_jax.training import optimizer as optimizer_lib
 from dmlcsr_jax.training import step as step_lib
 from dmlcsr_jax.training.state import TrainState
@@ -64,7 +64,7 @@ class Step:
     ],
 )
 def test_full_configs_lower_over_four_devices(name):
-    config = importlib.import_module(f"configs.{name}").get_config()
+    config = importlib.import_module(f"dmlcsr_jax.configs.{name}").get_config()
     size, batch_size = config.data.image_size, config.train.batch_size
     step = Step(config, fsdp=True, self_regulated=True)
     num_params = sum(leaf.size for leaf in jax.tree.leaves(step.abstract.params))
@@ -101,7 +101,7 @@ def bytes_on(device, state) -> int:
 
 
 def test_sharded_state_is_a_quarter_on_each_device_and_trains_the_same():
-    config = importlib.import_module("configs.synthetic").get_config()
+    config = importlib.import_module("dmlcsr_jax.configs.synthetic").get_config()
     rng = np.random.default_rng(0)
     batches = [
         {
@@ -147,7 +147,7 @@ def test_weak_views_are_the_averages_or_the_cycles_teachers(self_regulated):
     rng = np.random.default_rng(0)
     batch = {name: rng.integers(0, 256, (2, 8, 8, 3), np.uint8) for name in ("image", "weak_image")}
     batch["label"] = np.full((2, 8, 8), 255, np.uint8)
-    config = importlib.import_module("configs.synthetic").get_config()
+    config = importlib.import_module("dmlcsr_jax.configs.synthetic").get_config()
     metadata = Metadata.from_config(config)
     optimizer = optimizer_lib.optimizer(schedule, 0.9, 0.0)
     variables = {"params": {"factor": jnp.float32(1.0)}, "batch_stats": {}}
@@ -167,7 +167,7 @@ def test_weak_views_are_the_averages_or_the_cycles_teachers(self_regulated):
         loss_weights=dict(config.loss.weights) | {"consistency": 1.0},
         edge_width=1,
         self_regulated=self_regulated,
-        average_decay=0.5,
+        ema_decay=0.5,
         confidence=0.0,
     )
     image, weak = (
@@ -195,7 +195,7 @@ class CountingModel:
 
 @pytest.mark.parametrize("has_teacher", [False, True])
 def test_panels_run_the_teacher_only_where_there_is_one(has_teacher):
-    config = importlib.import_module("configs.synthetic").get_config()
+    config = importlib.import_module("dmlcsr_jax.configs.synthetic").get_config()
     model = CountingModel()
     student, teacher = (
         {"name": name, "params": np.zeros((1,), np.float32)} for name in ("student", "teacher")

@@ -8,8 +8,8 @@ import numpy as np
 import optax
 from small_checkpoints import METADATA, random_variables, restore_run, save_run
 
-from configs import default
 from dmlcsr_jax.checkpoints.run import RunCheckpoints
+from dmlcsr_jax.configs import default
 from dmlcsr_jax.distributed import sharding
 from dmlcsr_jax.models import build_model
 from dmlcsr_jax.training.state import TrainState
@@ -44,7 +44,7 @@ def test_a_step_averages_parameters_and_statistics():
         edge_width=1,
         self_regulated=False,
         loss_resolution=0.5,
-        average_decay=0.9,
+        ema_decay=0.9,
     )
     after, _ = jax.jit(step)(state, batch)
     trained = {"params": after.params, "batch_stats": after.batch_stats}
@@ -52,7 +52,7 @@ def test_a_step_averages_parameters_and_statistics():
     expected = jax.tree.map(lambda a, b: share * a + (1 - share) * b, state.average, trained)
     jax.tree.map(
         functools.partial(np.testing.assert_allclose, rtol=1e-5, atol=1e-6),
-        after.student,
+        after.eval_variables,
         expected,
     )
 
@@ -70,4 +70,4 @@ def test_a_checkpoint_holds_the_average_as_its_model_and_gives_back_both(tmp_pat
     checkpoints.close()
     assert jax.tree.structure(restored) == jax.tree.structure(state)
     jax.tree.map(np.testing.assert_array_equal, restored, state)
-    jax.tree.map(np.testing.assert_array_equal, restored.student, state.average)
+    jax.tree.map(np.testing.assert_array_equal, restored.eval_variables, state.average)

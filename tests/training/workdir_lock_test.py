@@ -6,7 +6,7 @@ import sys
 import pytest
 from etils import epath
 
-from configs import synthetic
+from dmlcsr_jax.configs import synthetic
 from dmlcsr_jax.errors import UserError
 from dmlcsr_jax.training import loop
 from dmlcsr_jax.training.workdir_lock import only_training

@@ -18,7 +18,7 @@ def get_config():
     config.data.synthetic.train_examples = 256
     config.data.synthetic.eval_examples = 48
     config.data.synthetic.size = 128
-    config.optim.base_rate = 0.15
+    config.optim.learning_rate = 0.15
     config.optim.warmup_epochs = 1
     config.train.batch_size = 8
     config.train.num_epochs = 16

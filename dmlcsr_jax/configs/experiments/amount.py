@@ -10,7 +10,7 @@ from dmlcsr_jax.configs.experiments import base
 
 COUNTS = (100, 300, 708, 1500, 2816, 4163)
 _STEPS = base.NUM_EPOCHS * base.STEPS_PER_EPOCH
-_STARTS = {"pretrained": {}, "scratch": {"model.pretrained": "", "optim.encoder_factor": 1.0}}
+_STARTS = {"pretrained": {}, "scratch": {"model.pretrained": "", "optim.encoder_lr_mult": 1.0}}
 
 
 def _epochs(count: int) -> dict[str, int]:

@@ -9,16 +9,16 @@ so on 4,163 photographs: this command, ended by Ctrl-C after 964 of 3,170 steps,
 `DIR/257` and in place of `pretrained`
 
         --config.model.init_from=DIR/193/checkpoints --config.data.image_size=257 \
-        --config.optim.base_rate=1.2e-3 --config.seed=1 --config.train.num_epochs=3 \
+        --config.optim.learning_rate=1.2e-3 --config.seed=1 --config.train.num_epochs=3 \
         --config.csr.start_epoch=3
 
 then with `DIR/321` and
 
         --config.model.init_from=DIR/257/checkpoints --config.data.image_size=321 \
-        --config.optim.base_rate=1e-3 --config.seed=2 --config.train.num_epochs=2 \
+        --config.optim.learning_rate=1e-3 --config.seed=2 --config.train.num_epochs=2 \
         --config.csr.start_epoch=2
 
-and last with `DIR/385`, `init_from=DIR/321/checkpoints`, `image_size=385`, `base_rate=8e-4`,
+and last with `DIR/385`, `init_from=DIR/321/checkpoints`, `image_size=385`, `learning_rate=8e-4`,
 `seed=3` and the other fields of the part before; all with `--config.model.dtype=bfloat16`, slower
 on processors than float32 (benchmarks/README.md). Three and a quarter hours of two CPU cores in
 all; `GLIBC_TUNABLES=glibc.malloc.hugetlb=1` helps there. Mean F1 82.73 % on 400 other photographs
@@ -42,7 +42,7 @@ def get_config():
     config.data.mean = (127 / 255,) * 3
     config.data.std = (128 / 255,) * 3
     config.data.num_workers = 0
-    config.data.balance = 0.3
+    config.data.repeat_threshold = 0.3
     config.augmentation.scale_std = 0.2
     config.augmentation.scale_min = 0.6
     config.augmentation.scale_max = 1.6
@@ -54,12 +54,12 @@ def get_config():
     config.augmentation.saturation = 0.25
     config.loss.resolution = 0.5
     config.optim.name = "adamw"
-    config.optim.base_rate = 1.5e-3
+    config.optim.learning_rate = 1.5e-3
     config.optim.base_batch_size = 16
-    config.optim.encoder_factor = 0.3
+    config.optim.encoder_lr_mult = 0.3
     config.optim.weight_decay = 0.02
-    config.optim.clip_norm = 5.0
-    config.optim.average_decay = 0.998
+    config.optim.grad_clip_norm = 5.0
+    config.optim.ema_decay = 0.998
     config.optim.warmup_epochs = 0
     config.train.batch_size = 16
     config.train.num_epochs = 10

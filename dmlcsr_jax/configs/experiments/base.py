@@ -34,8 +34,8 @@ def get_config() -> ConfigDict:
     config.model.pretrained = "efficientnet_lite0"
     config.data.image_size = 129
     config.data.num_train_examples = NUM_TRAIN_EXAMPLES
-    config.data.balance = 0.0
-    config.optim.average_decay = 0.0
+    config.data.repeat_threshold = 0.0
+    config.optim.ema_decay = 0.0
     config.train.batch_size = BATCH_SIZE
     config.train.num_epochs = NUM_EPOCHS
     config.csr.start_epoch = NUM_EPOCHS

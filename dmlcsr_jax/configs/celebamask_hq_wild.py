@@ -12,7 +12,7 @@ views are degraded.
 
 The model in the box was made so from the one before it: 288 of 430 steps on CelebAMask-HQ alone
 (`data.sources = ConfigDict()`, `augmentation.scene_prob=0`, `augmentation.degradation.prob=0.85`,
-`optim.average_decay=0.98`, `data.num_train_examples=2800`, `seed=27`, ended by SIGTERM), from
+`optim.ema_decay=0.98`, `data.num_train_examples=2800`, `seed=27`, ended by SIGTERM), from
 there 58 of 702 (`data.num_train_examples=2500`, `seed=28`, ended by SIGTERM too), and from there
 411 of 411 with `data.num_train_examples=1500`, `seed=29`. Then the mean with the model before:
 
@@ -60,8 +60,8 @@ def get_config():
     config.augmentation.scene_prob = 0.7
     config.augmentation.degradation.prob = 0.7
     config.loss.weights.marginal = 5.0  # its mean is over all pixels, most of them easy
-    config.optim.base_rate = 8e-4
-    config.optim.average_decay = 0.99
+    config.optim.learning_rate = 8e-4
+    config.optim.ema_decay = 0.99
     config.train.batch_size = 8
     config.train.num_epochs = 1
     config.csr.start_epoch = 1

@@ -20,7 +20,7 @@ def get_config():
     config.data.eval_split = "val"
     config.data.image_size = 112
     config.data.num_workers = 0
-    config.optim.base_rate = 0.05
+    config.optim.learning_rate = 0.05
     config.optim.warmup_epochs = 2
     config.train.batch_size = 16
     config.train.num_epochs = 32

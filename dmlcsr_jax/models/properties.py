@@ -4,8 +4,8 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
-from dmlcsr_jax.checkpoints.metadata import Metadata
 from dmlcsr_jax.errors import UserError
+from dmlcsr_jax.models.metadata import Metadata
 
 # Under which name all of the metadata is kept.
 COMPLETE = "dmlcsr_jax.metadata"

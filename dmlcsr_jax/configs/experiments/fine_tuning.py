@@ -15,7 +15,7 @@ _STEPS = 150
 _IMAGENET = {
     "model.init_from": "",
     "model.pretrained": "efficientnet_lite0",
-    "optim.base_rate": 1.5e-3,
+    "optim.learning_rate": 1.5e-3,
 }
 _STARTS = {"model": {}, "imagenet": _IMAGENET}
 

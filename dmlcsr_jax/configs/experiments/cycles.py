@@ -18,7 +18,7 @@ _LATE = _LONG | {"csr.start_epoch": 180, "csr.cycle_epochs": 12}
 _CONVERGED = {
     "model.init_from": "default",
     "model.pretrained": "",
-    "optim.base_rate": 5e-4,
+    "optim.learning_rate": 5e-4,
 }
 
 BASELINE = "{group}_hard"

@@ -20,9 +20,9 @@ def get_config():
     config.model.license = celebamask_hq_wild.LICENSE
     config.data.label_set = ""
     config.data.image_size = 257
-    config.data.balance = 0.0
-    config.optim.base_rate = 8e-4
-    config.optim.average_decay = 0.98
+    config.data.repeat_threshold = 0.0
+    config.optim.learning_rate = 8e-4
+    config.optim.ema_decay = 0.98
     config.train.batch_size = 8
     config.train.num_epochs = 40
     config.csr.start_epoch = 40

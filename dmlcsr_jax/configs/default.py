@@ -5,6 +5,15 @@ Not a run of its own: `data.source` and `data.root` have no default.
 
 from ml_collections import ConfigDict, config_dict
 
+# Fields by the names that they had before.
+RENAMED = {
+    "data.balance": "data.repeat_threshold",
+    "optim.average_decay": "optim.ema_decay",
+    "optim.base_rate": "optim.learning_rate",
+    "optim.clip_norm": "optim.grad_clip_norm",
+    "optim.encoder_factor": "optim.encoder_lr_mult",
+}
+
 
 def get_config() -> ConfigDict:
     config = ConfigDict()
@@ -30,7 +39,7 @@ def get_config() -> ConfigDict:
     # for a folder is its label_names.txt.
     config.data.label_set = ""
     config.data.sources = ConfigDict()  # further training data by a name of yours: see `source`
-    config.data.balance = 0.0  # repeats photographs of classes rarer than this share; 0: none
+    config.data.repeat_threshold = 0.0  # repeats photographs of classes rarer than this; 0: none
     config.data.num_train_examples = 0  # drawn by the seed; 0: all
     config.data.label_noise = 0.0  # share of the training photographs whose labels are spoiled
     config.data.neighbour_prob = 0.0  # that a training photograph has another one at its side
@@ -89,12 +98,12 @@ def get_config() -> ConfigDict:
 
     config.optim = ConfigDict()
     config.optim.name = "sgd"  # sgd or adamw
-    config.optim.base_rate = 1e-3  # at base_batch_size; scaled linearly with the batch size
+    config.optim.learning_rate = 1e-3  # at base_batch_size; scaled linearly with the batch size
     config.optim.base_batch_size = 28
     config.optim.momentum = 0.9  # adamw's decay of the mean gradient
-    config.optim.encoder_factor = 1.0  # on the rate of the encoder
-    config.optim.clip_norm = 0.0  # greatest norm of the gradient; 0: not clipped
-    config.optim.average_decay = 0.0  # of the average of weights that is evaluated; 0: none
+    config.optim.encoder_lr_mult = 1.0  # on the rate of the encoder
+    config.optim.grad_clip_norm = 0.0  # greatest norm of the gradient; 0: not clipped
+    config.optim.ema_decay = 0.0  # of the average of weights that is evaluated; 0: none
     config.optim.weight_decay = 5e-4
     config.optim.warmup_epochs = 10
 
@@ -133,8 +142,8 @@ def source(share: float) -> ConfigDict:
     """Returns one of `config.data.sources`, which takes this share of every batch.
 
     What the shares leave is `data.root`'s, whose epochs are counted and whose `data.eval_split` is
-    evaluated; `balance`, `num_train_examples`, `label_noise` and `neighbour_prob` are about
-    `data.root` alone.
+    evaluated; `repeat_threshold`, `num_train_examples`, `label_noise` and `neighbour_prob` are
+    about `data.root` alone.
     """
     data = ConfigDict()
     # folder and prepared as data.source; points: images/ and points.csv; images: without labels,

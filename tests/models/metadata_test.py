@@ -6,10 +6,10 @@ import json
 import pytest
 from small_checkpoints import METADATA
 
-from configs import synthetic
-from dmlcsr_jax.checkpoints.metadata import Metadata
+from dmlcsr_jax.configs import synthetic
 from dmlcsr_jax.data import label_sets
 from dmlcsr_jax.errors import UserError
+from dmlcsr_jax.models.metadata import Metadata
 
 
 @pytest.mark.parametrize("crop_margin", [None, 0.25])

@@ -17,7 +17,7 @@ _WAYS = {
     "csr": base.CYCLES,
     "averaging": base.CYCLES | {"csr.soft_targets": False},
     "soft": base.CYCLES | {"csr.average": False},
-    "ema": {"optim.average_decay": _MEAN_AGE / (_MEAN_AGE + 1)},
+    "ema": {"optim.ema_decay": _MEAN_AGE / (_MEAN_AGE + 1)},
 }
 
 BASELINE = "{group}_hard"
