@@ -1,4 +1,4 @@
-"""Draws docs/portrait.png: a photograph, what the model in the box makes of it, and both together.
+"""Draws docs/portrait.png: a photograph, what the package's model makes of it, and both together.
 
     python -m docs.draw_portrait
 
