@@ -1,4 +1,4 @@
-"""Draws a photograph, what the model in the box makes of it, and both together.
+"""Draws a photograph, what the package's model makes of it, and both together.
 
     python -m docs.draw_portrait --out=portrait.png
 

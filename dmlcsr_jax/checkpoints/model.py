@@ -199,7 +199,7 @@ def resolve(checkpoint: str, workdir: epath.PathLike | None = None) -> epath.Pat
     """Returns the folder of a model's checkpoint, or the file of its weights.
 
     Args:
-      checkpoint: "default" (the model in the box), "latest", "best", "teacher" (the last),
+      checkpoint: "default" (the package's model), "latest", "best", "teacher" (the last),
         "teacher:K" (of cycle K, from 1), or the path of a checkpoint, of a `.safetensors` file of
         `checkpoints.weights_file`, of a folder of numbered checkpoints, or of a workdir (its last
         teacher, else its best, else its latest).

@@ -15,7 +15,7 @@ from orbax.checkpoint._src.path.atomicity_types import COMMIT_SUCCESS_FILE, TMP_
 
 
 def withdraw(path: epath.Path) -> None:
-    """Makes a complete checkpoint an unfinished one at a stroke, as which no reader takes it.
+    """Marks a complete checkpoint as unfinished in one step, so that no reader takes it.
 
     Orbax removes its files one by one; what a kill left of them would still look complete. It tells
     an unfinished checkpoint by its name, in a bucket by a file that it lacks.

@@ -19,7 +19,7 @@ from dmlcsr_jax.errors import UserError
 from dmlcsr_jax.models.metadata import Metadata
 
 SUFFIX = ".safetensors"
-# The model in the box, and what it is called on every command line.
+# The model that comes with the package, and what it is called on every command line.
 DEFAULT = "default"
 DEFAULT_FILE = pathlib.Path(__file__).parents[1] / "weights" / "celebamask_hq_small.safetensors"
 

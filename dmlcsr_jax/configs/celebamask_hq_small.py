@@ -4,7 +4,7 @@
         --config.data.root=FOLDER[,FOLDER...] --config.model.pretrained=efficientnet_lite0
 
 `FOLDER` holds `images/`, `labels/`, `train_list.txt` and `val_list.txt`; the encoder's weights come
-with the extra `efficientnet`. What `celebamask_hq_wild` made the model in the box of was trained
+with the extra `efficientnet`. What `celebamask_hq_wild` made the package's model of was trained
 so on 4,163 photographs: this command, ended by Ctrl-C after 964 of 3,170 steps, then the same with
 `DIR/257` and in place of `pretrained`
 

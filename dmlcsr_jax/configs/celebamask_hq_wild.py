@@ -10,7 +10,7 @@ run starts from the model that comes with the package. More than half of each ba
 CelebAMask-HQ's; the others' labels are groups of its classes (`data/label_sets/partial.py`). Most
 views are degraded.
 
-The model in the box was made so from the one before it: 288 of 430 steps on CelebAMask-HQ alone
+The package's model was made so from the one before it: 288 of 430 steps on CelebAMask-HQ alone
 (`data.sources = ConfigDict()`, `augmentation.scene_prob=0`, `augmentation.degradation.prob=0.85`,
 `optim.ema_decay=0.98`, `data.num_train_examples=2800`, `seed=27`, ended by SIGTERM), from
 there 58 of 702 (`data.num_train_examples=2500`, `seed=28`, ended by SIGTERM too), and from there

@@ -94,7 +94,7 @@ def frames(path: pathlib.Path, limits: Limits) -> Iterator[tuple[np.ndarray, flo
             f"{path} has more pixels than the limit of {limits.pixels:,}; make it smaller, or "
             "raise the limit (--max_pixels)."
         ) from error
-    # What decoders raise for bytes that were made to confuse them is not theirs to promise.
+    # Decoders may raise any exception for malformed bytes.
     except Exception as error:
         raise UserError(f"{path} is damaged ({error}); replace it or leave it out.") from error
 

@@ -2,7 +2,7 @@
 
 A photograph is turned as its EXIF orientation says, the way viewers and annotation tools show it.
 OpenCV fills what is missing of a JPEG with grey and turns a palette's indices into colours;
-hence the checks here, and Pillow for label maps. Files come from strangers: what is no regular file
+hence the checks here, and Pillow for label maps. Files are untrusted: what is no regular file
 or larger than `Limits` is refused before it is read or decoded.
 """
 
@@ -137,7 +137,7 @@ def picture_size(data: bytes, name: str, limits: Limits = limits_lib.DEFAULT) ->
             width, height = picture.size
     except PIL.Image.DecompressionBombError as error:
         raise _too_many_pixels(name, limits) from error
-    # What decoders raise for bytes that were made to confuse them is not theirs to promise.
+    # Decoders may raise any exception for malformed bytes.
     except Exception as error:
         raise UserError(f"{name} is not a readable picture; replace it or leave it out.") from error
     if height * width > limits.pixels:

@@ -1,4 +1,4 @@
-"""Processes that decode files from strangers, where a crash or a hang costs the one file.
+"""Processes that decode untrusted files, where a crash or a hang costs the one file.
 
 Of the libraries' pools, concurrent.futures' is broken by one crash; Pebble's is broken where a
 process that is idle is killed, as the system does for want of memory, and takes twice as long to

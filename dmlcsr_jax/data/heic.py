@@ -54,6 +54,6 @@ def decode(data: bytes, name: str) -> np.ndarray:
     try:
         with PIL.Image.open(io.BytesIO(data), formats=(FORMAT,)) as picture:
             return np.array(PIL.ImageOps.exif_transpose(picture).convert("RGB"))
-    # What decoders raise for bytes that were made to confuse them is not theirs to promise.
+    # Decoders may raise any exception for malformed bytes.
     except Exception as error:
         raise UserError(f"{name} is damaged ({error}); replace it.") from error

@@ -1,4 +1,4 @@
-"""What one file may cost: files come from strangers, and some are made to exhaust a machine."""
+"""What one file may cost: files are untrusted, and some are made to exhaust a machine."""
 
 import dataclasses
 

@@ -1,4 +1,14 @@
-"""Dual edge attention (arXiv 2203.14448, section 3.3)."""
+"""Dual edge attention (arXiv 2203.14448, section 3.3).
+
+| symbol | shape | meaning |
+|---|---|---|
+| l | [B, H, W] | parsing cross-entropy of each pixel |
+| E_b | [H, W] | edge pixels of image b: binary edge, or category edge > 0 |
+
+    attention = 1/B * sum over b of (1/|E_b| * sum over p in E_b of l[b, p]),
+
+where an image without edges adds 0.
+"""
 
 import jax
 

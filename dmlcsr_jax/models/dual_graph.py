@@ -2,6 +2,31 @@
 
 Both graphs reason over relations between channels, so their cost is linear in the positions. They
 compute in their parameters' precision.
+
+| symbol | shape | meaning |
+|---|---|---|
+| f | [B, H, W, C] | features of the context head |
+| l | [B, H/8, W/8, C] | f after three strided depthwise convolutions |
+| k, v, q | [N, S] | key, value, query: 1x1 convolutions of l at its N positions |
+| A | [S, S] | relation of the S states |
+| phi, theta | [P, S], [P, M] | states and nodes at the P positions of f |
+| z | [S, M] | states of the M nodes |
+| gamma, gamma1 | scalar | learned, 0 at first |
+
+Spatial graph, `out` by 1x1 convolutions:
+
+    A = softmax(q^T v)             over the last axis
+    l' = gamma out(k A) + l
+    s = resize(l') f + f
+
+Feature graph, `mix` linear over nodes or states:
+
+    z = phi^T theta
+    z = bn(mix_nodes(z)) + z
+    z = bn(mix_states(z))
+    g = gamma1 out(z theta^T) + f
+
+Together: join([s, g]), a 1x1 convolution.
 """
 
 import functools

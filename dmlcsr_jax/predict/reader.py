@@ -21,7 +21,7 @@ _WORKING_BYTES_PER_PIXEL = 18
 
 
 class Memory:
-    """Bytes that threads take and give back; a thread that finds too few left waits.
+    """A budget of bytes that threads take and give back; a thread waits until enough are free.
 
     One who wants more than there is gets it once nobody else has any.
     """
