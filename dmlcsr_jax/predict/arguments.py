@@ -84,8 +84,8 @@ def parse_arguments(argv: Sequence[str] | None, description: str) -> Options:
     add(
         "--json",
         action="store_true",
-        help="print a line of JSON a photograph that is parsed: faces, boxes, pixels a part, class "
-        "names; all else goes to standard error",
+        help="print a line of JSON a photograph, also of those labelled before: faces, boxes, "
+        "pixels a part, class names; all else goes to standard error",
     )
     add(
         "--faces",

@@ -5,18 +5,19 @@ import io
 import itertools
 import json
 import pathlib
+import types
 from collections.abc import Mapping
 from typing import Any
 
 import cv2
 import numpy as np
 import PIL.Image
-import PIL.PngImagePlugin
 from etils import epath
 
 from dmlcsr_jax import atomic_file, visualization
 from dmlcsr_jax.data.label_sets import LabelSet
 from dmlcsr_jax.errors import UserError, differences
+from dmlcsr_jax.predict import origin
 from dmlcsr_jax.predict.photographs import MARKER, OUTPUT_FOLDERS
 
 _JPEG_QUALITY = 95
@@ -40,7 +41,10 @@ def ends_the_run(error: UserError) -> bool:
 
 
 def label_png(
-    label: np.ndarray, label_set: LabelSet, name: str, made_of: str | None = None
+    label: np.ndarray,
+    label_set: LabelSet,
+    name: str,
+    texts: Mapping[str, str] = types.MappingProxyType({}),
 ) -> bytes:
     """Returns a palette PNG whose indices are the labels.
 
@@ -48,22 +52,14 @@ def label_png(
       label: uint8 `[H, W]`.
       label_set: gives the palette.
       name: the photograph's name, kept in the file as the text `name`.
-      made_of: the fingerprint of its file's content, kept as the text `made_of`; None for none.
+      texts: what else is kept in it; see `origin.Origin.texts`.
     """
     picture = PIL.Image.fromarray(label)
     picture.putpalette(visualization.colour_table(label_set).tobytes())
-    info = PIL.PngImagePlugin.PngInfo()
-    info.add_text("name", _text(name))
-    if made_of is not None:
-        info.add_text("made_of", made_of)
+    info = origin.png_info({"name": origin.as_text(name), **texts})
     data = io.BytesIO()
     picture.save(data, format="PNG", pnginfo=info)
     return data.getvalue()
-
-
-def made_of_in(data: bytes) -> str | None:
-    """Returns the `made_of` that `label_png` has kept in a PNG; None for none."""
-    return _text_in(io.BytesIO(data), "made_of")
 
 
 def free_name(folder: pathlib.Path, photograph: str) -> str:
@@ -81,22 +77,13 @@ def free_name(folder: pathlib.Path, photograph: str) -> str:
     for number in itertools.count(1):
         name = stem if number == 1 else f"{stem}_{number}"
         place = folder / f"{name}.png"
-        if not place.exists() or (photograph and _text_in(place, "name") == _text(photograph)):
+        if not place.exists() or _is_of(place, photograph):
             return name
 
 
-def _text(name: str) -> str:
-    """Returns a name as a PNG can keep it: file names may be bytes that no text has."""
-    return name.encode(errors="replace").decode()
-
-
-def _text_in(file: pathlib.Path | io.BytesIO, key: str) -> str | None:
-    try:
-        with PIL.Image.open(file, formats=["PNG"]) as picture:
-            return picture.info.get(key)
-    # Of a file that is not ours, or damaged, Pillow raises what it likes.
-    except Exception:
-        return None
+def _is_of(place: pathlib.Path, photograph: str) -> bool:
+    named = origin.texts_in(place).get("name")
+    return bool(photograph) and named == origin.as_text(photograph)
 
 
 def overlay_jpeg(image: np.ndarray, label: np.ndarray, label_set: LabelSet, alpha: float) -> bytes:
@@ -121,6 +108,18 @@ def write(path: epath.Path, data: bytes) -> None:
         raise cannot_write(path, error) from error
 
 
+def remove(path: epath.Path) -> None:
+    """Removes a file, where it is there.
+
+    Raises:
+      OutputError: where it may not be removed.
+    """
+    try:
+        path.unlink(missing_ok=True)
+    except OSError as error:
+        raise cannot_write(path, error) from error
+
+
 def cannot_write(path: epath.PathLike, error: OSError) -> OutputError:
     """Returns the error that names a file that could not be written."""
     if _is_place(error):
@@ -139,33 +138,36 @@ def _is_place(error: BaseException | None) -> bool:
 
 
 def open_folder(
-    out: epath.PathLike, label_set: LabelSet, settings: Mapping[str, Any], checkpoint: str
+    out: epath.PathLike,
+    label_set: LabelSet,
+    layout: Mapping[str, Any],
+    settings: Mapping[str, Any],
 ) -> epath.Path:
-    """Makes the folder of the outputs, or goes on with one of the same settings.
+    """Makes the folder of the outputs, or goes on with one of the same classes and layout.
 
-    Writes `names.txt` (a class a line, label 0 first) and `label_set.json` (all there is to know of
-    the labels), and `predict.json` with the settings.
+    Writes `names.txt` (a class a line, label 0 first), `label_set.json` (all there is to know of
+    the labels), and `predict.json` with the settings of the last run.
 
     Args:
       out: the folder.
       label_set: meaning of the labels.
-      settings: JSON-serialisable, all that decides what is written.
-      checkpoint: the checkpoint's path, for the reader.
+      layout: JSON-serialisable, what decides which file a label map is in beside its name.
+      settings: JSON-serialisable, for the reader: each label map keeps a digest of its own.
 
     Returns:
       The folder.
 
     Raises:
-      UserError: where the folder holds other files or outputs of other settings, or cannot be
-        written.
+      UserError: where the folder holds other files or outputs of other classes or another layout,
+        or cannot be written.
     """
     out = epath.Path(out)
-    settings = json.loads(json.dumps(settings))
+    classes = {name: label_set.to_json()[name] for name in ("name", "classes", "left_is")}
+    marker = {"label_set": classes, "layout": layout, "settings": settings}
     # Another process that writes here writes the marker first: look for it last.
     holds_others = any((out / name).exists() for name in OUTPUT_FOLDERS)
-    is_new = not (out / MARKER).exists()
-    if not is_new:
-        _require_same(out, settings)
+    if (out / MARKER).exists():
+        _require_same(out, marker)
     elif holds_others:
         raise UserError(
             f"{out} has a folder {' or '.join(OUTPUT_FOLDERS)} that prediction did not write; give "
@@ -174,8 +176,7 @@ def open_folder(
     left = {"none": ""}.get(label_set.left_is, f"# left_is: {label_set.left_is}\n")
     write(out / "names.txt", (left + "".join(f"{n}\n" for n in label_set.classes)).encode())
     write(out / "label_set.json", _json(label_set.to_json()))
-    if is_new:
-        write(out / MARKER, _json({"checkpoint": checkpoint, "settings": settings}))
+    write(out / MARKER, _json(marker))
     return out
 
 
@@ -183,13 +184,16 @@ def _json(content) -> bytes:
     return (json.dumps(content, indent=2) + "\n").encode()
 
 
-def _require_same(out: epath.Path, settings: Mapping[str, Any]) -> None:
+def _require_same(out: epath.Path, marker: Mapping[str, Any]) -> None:
+    marker = json.loads(json.dumps(marker))
     try:
-        before = json.loads((out / MARKER).read_text())["settings"]
-    except (OSError, ValueError, KeyError, TypeError) as error:
+        before = json.loads((out / MARKER).read_text())
+        differing = [differences(before[part], marker[part]) for part in ("label_set", "layout")]
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise UserError(f"{out / MARKER} cannot be read; give another --out.") from error
-    if differing := differences(before, settings):
-        raise UserError(
-            f"{out} holds predictions of other settings: {differing}; give another --out, or "
-            "remove that one."
-        )
+    for what, said in zip(("classes", "shards or none"), differing, strict=True):
+        if said:
+            raise UserError(
+                f"{out} holds results of other {what}: {said}; give another --out (other settings "
+                "and other photographs may share one)."
+            )

@@ -19,7 +19,12 @@ _MAX_PRINTED = 20
 
 
 class AlreadyLabelled(UserError):
-    """The outputs of a picture are there and newer than it."""
+    """The outputs of a picture are there, made of the same content with the same settings."""
+
+    def __init__(self, name: str, line: str | None = None):
+        """Takes the picture's name and its line of --json; None for none."""
+        super().__init__(name)
+        self.line = line
 
 
 @dataclasses.dataclass(frozen=True)
@@ -31,12 +36,14 @@ class Labelled:
       is_faceless: whether faces were looked for and none was found.
       doubts: why not to trust the labels of its faces, in words.
       line: its line of JSON; None for none.
+      replaces: whether there was a result of it, of other settings or content.
     """
 
     name: str
     is_faceless: bool = False
     doubts: tuple[str, ...] = ()
     line: str | None = None
+    replaces: bool = False
 
 
 class Report:
@@ -48,6 +55,7 @@ class Report:
         self._faceless: list[str] = []
         self._doubtful: list[str] = []
         self._doubts: collections.Counter[str] = collections.Counter()
+        self._num_replaced = 0
         self._num_skipped = 0
         self._failed: list[str] = []
 
@@ -64,6 +72,7 @@ class Report:
             self._failed.append(one_line(str(result)))
         else:
             self._num_labelled += 1
+            self._num_replaced += result.replaces
             if result.is_faceless:
                 self._faceless.append(result.name)
             if result.doubts:
@@ -89,10 +98,12 @@ class Report:
         share, name = "", "failed.txt"
         if count > 1:
             share, name = f"process {index} of {count}: ", f"failed-{index:05d}-of-{count:05d}.txt"
+        replaced = f"{n} of them in place of earlier results, " if (n := self._num_replaced) else ""
         print(
             f"{share}{self._num_labelled} labelled in {seconds:.1f} s "
-            f"({self._num_labelled / seconds:.1f} images/s), {self._num_skipped} were labelled "
-            f"before, {len(self._failed)} failed; see {one_line(str(out))}"
+            f"({self._num_labelled / seconds:.1f} images/s), {replaced}"
+            f"{self._num_skipped} were labelled before, {len(self._failed)} failed; "
+            f"see {one_line(str(out))}"
         )
         if self._faceless:
             print(

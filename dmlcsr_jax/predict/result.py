@@ -79,7 +79,7 @@ class Result:
     @functools.cached_property
     def area(self) -> dict[str, int]:
         """Pixels a class."""
-        return self.count(self.label)
+        return self._named(self._counts.sum(axis=0))
 
     @property
     def main_face(self) -> Face | None:
@@ -184,7 +184,21 @@ class Result:
             raise UserError(f"there is no part {part!r}; there are {', '.join(self.names)}.")
         return self.names.index(part)
 
-    def count(self, label: np.ndarray) -> dict[str, int]:
-        """Returns the pixels a class among some labels, uint8 of any shape."""
-        counts = np.bincount(label.ravel(), minlength=len(self.names))
+    def area_of(self, face: int) -> dict[str, int]:
+        """Returns the pixels a class of one face, from 0."""
+        return self._named(self._counts[face + 1])
+
+    def _named(self, counts: np.ndarray) -> dict[str, int]:
         return {name: int(count) for name, count in zip(self.names, counts, strict=False)}
+
+    @functools.cached_property
+    def _counts(self) -> np.ndarray:
+        """Integers `[F + 1, 256]`: pixels a face, 0 for none, and label."""
+        counts = np.zeros((len(self.faces) + 1) * 256, int)
+        # A few rows at a time: bincount takes eight bytes a pixel.
+        num_rows = 1 + max(2**20, counts.size) // self.label.shape[1]
+        for start in range(0, len(self.label), num_rows):
+            rows = slice(start, start + num_rows)
+            keys = self.instances[rows].astype(np.intp) * 256 + self.label[rows]
+            counts += np.bincount(keys.ravel(), minlength=counts.size)
+        return counts.reshape(-1, 256)

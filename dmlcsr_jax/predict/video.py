@@ -5,7 +5,8 @@ import itertools
 import os
 import pathlib
 import tempfile
-from collections.abc import Callable, Iterator
+import types
+from collections.abc import Callable, Iterator, Mapping
 
 import cv2
 import numpy as np
@@ -45,7 +46,7 @@ def parse_video(
     overlay_alpha: float = 0.5,
     steady: bool = True,
     photograph_of: Callable[[np.ndarray], Photograph] = Photograph,
-    made_of: str | None = None,
+    texts: Mapping[str, str] = types.MappingProxyType({}),
     on_start: Callable[[int | None], None] = lambda num_frames: None,
     on_frame: Callable[[], None] = lambda: None,
 ) -> int:
@@ -62,7 +63,7 @@ def parse_video(
       overlay_alpha: share of the tint, 0 to 1.
       steady: holds faces and parts steady from frame to frame; else each is parsed by itself.
       photograph_of: makes a photograph, with its faces, of a frame.
-      made_of: as in `outputs.label_png`.
+      texts: kept in each PNG.
       on_start: called with the number of frames that the video announces, None for none.
       on_frame: called after each frame.
 
@@ -92,7 +93,7 @@ def parse_video(
 
             def finish(item, result):
                 name = f"{item[0]:06d}"
-                data = outputs.label_png(result.label, parser.label_set, name, made_of)
+                data = outputs.label_png(result.label, parser.label_set, name, texts)
                 outputs.write(part / f"{name}.png", data)
                 if overlay is None:
                     return None
@@ -114,9 +115,10 @@ def parse_video(
                         write_overlay(frame)
                     count += 1
                     on_frame()
+            # Stopped here, it has no labels rather than those of another overlay.
+            _remove(labels)
             if write_overlay is not None:
                 write_overlay(None)
-            _remove(labels)
             part.rename(labels)
         return count
     except OSError as error:
