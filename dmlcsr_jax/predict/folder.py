@@ -205,11 +205,12 @@ class FileOutput:
 
         Raises:
           OutputError: as `write`.
+          UserError: where no JPEG is as large.
         """
         png = label_png(label, self._label_set, name, place.origin.texts(record))
         jpeg = b""
         if place.has_overlay:
-            jpeg = overlay_jpeg(image, label, self._label_set, self._alpha)
+            jpeg = overlay_jpeg(image, label, self._label_set, self._alpha, name)
         if place.before:
             # Stopped here, it has no labels rather than those of another overlay.
             remove(place.label)

@@ -1,10 +1,14 @@
 """What prediction writes: palette label maps, overlays, and what the labels mean."""
 
+import contextlib
 import errno
 import io
 import itertools
 import json
+import os
 import pathlib
+import shutil
+import time
 import types
 from collections.abc import Mapping
 from typing import Any
@@ -21,6 +25,10 @@ from dmlcsr_jax.predict import origin
 from dmlcsr_jax.predict.photographs import MARKER, OUTPUT_FOLDERS
 
 _JPEG_QUALITY = 95
+# The encoder's longest side.
+_JPEG_PIXELS = 65_500
+# A half-written file that was not touched for so long is nobody's.
+_LEFT_SECONDS = 3600
 
 # Something else has a file's place, which etils says without a number, or the name is not allowed.
 _PLACE_TYPES = (FileExistsError, IsADirectoryError, NotADirectoryError)
@@ -86,11 +94,28 @@ def _is_of(place: pathlib.Path, photograph: str) -> bool:
     return bool(photograph) and named == origin.as_text(photograph)
 
 
-def overlay_jpeg(image: np.ndarray, label: np.ndarray, label_set: LabelSet, alpha: float) -> bytes:
-    """Returns a JPEG of the photograph, uint8 `[H, W, 3]` RGB, with its parts tinted."""
-    mixed = visualization.overlay(image, label, label_set, alpha)
-    options = [cv2.IMWRITE_JPEG_QUALITY, _JPEG_QUALITY]
-    return cv2.imencode(".jpg", cv2.cvtColor(mixed, cv2.COLOR_RGB2BGR), options)[1].tobytes()
+def overlay_jpeg(
+    image: np.ndarray, label: np.ndarray, label_set: LabelSet, alpha: float, name: str
+) -> bytes:
+    """Returns a JPEG of the photograph `name`, uint8 `[H, W, 3]` RGB, with its parts tinted.
+
+    Raises:
+      UserError: where the encoder refuses it.
+    """
+    height, width = label.shape
+    # OpenCV says no too, but prints a page of it.
+    is_encoded = max(height, width) <= _JPEG_PIXELS
+    if is_encoded:
+        mixed = visualization.overlay(image, label, label_set, alpha)
+        options = [cv2.IMWRITE_JPEG_QUALITY, _JPEG_QUALITY]
+        mixed = cv2.cvtColor(mixed, cv2.COLOR_RGB2BGR)
+        is_encoded, data = cv2.imencode(".jpg", mixed, options)
+    if not is_encoded:
+        raise UserError(
+            f"the overlay of {name or 'the photograph'} would be a JPEG of {width}x{height} "
+            "pixels, and there is none; use --no_overlay, or make it smaller."
+        )
+    return data.tobytes()
 
 
 def write(path: epath.Path, data: bytes) -> None:
@@ -118,6 +143,24 @@ def remove(path: epath.Path) -> None:
         path.unlink(missing_ok=True)
     except OSError as error:
         raise cannot_write(path, error) from error
+
+
+def remove_left(out: epath.Path) -> None:
+    """Removes what runs that were killed have left half-written in a local folder of outputs."""
+    if "://" in os.fspath(out):
+        return
+    for name in OUTPUT_FOLDERS:
+        for folder, below, files in os.walk(out / name):
+            for part in filter(_is_part, (*below, *files)):
+                path = pathlib.Path(folder, part)
+                with contextlib.suppress(OSError):
+                    # Other processes may be writing theirs.
+                    if time.time() - path.stat().st_mtime > _LEFT_SECONDS:
+                        shutil.rmtree(path) if path.is_dir() else path.unlink()
+
+
+def _is_part(name: str) -> bool:
+    return name.startswith(".") and name.endswith((".part", ".part.mp4"))
 
 
 def cannot_write(path: epath.PathLike, error: OSError) -> OutputError:

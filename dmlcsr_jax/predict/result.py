@@ -156,12 +156,12 @@ class Result:
           The files' paths.
 
         Raises:
-          UserError: where a file cannot be written.
+          UserError: where a file cannot be written, or no JPEG is as large.
         """
         folder = pathlib.Path(folder)
         name = name or outputs.free_name(folder, self.name)
         text = json.dumps(self.to_json(), indent=2) + "\n"
-        overlay = outputs.overlay_jpeg(self.image, self.label, self.label_set, alpha=0.5)
+        overlay = outputs.overlay_jpeg(self.image, self.label, self.label_set, 0.5, self.name)
         files = {
             f"{name}.png": outputs.label_png(self.label, self.label_set, self.name),
             f"{name}_overlay.jpg": overlay,

@@ -21,7 +21,7 @@ from dmlcsr_jax.predict.boxes import read_boxes
 from dmlcsr_jax.predict.face_parser import FaceParser, Photograph
 from dmlcsr_jax.predict.faces import DETECTOR, INSTALL_DETECTOR
 from dmlcsr_jax.predict.origin import Origin
-from dmlcsr_jax.predict.outputs import open_folder
+from dmlcsr_jax.predict.outputs import open_folder, remove_left
 from dmlcsr_jax.predict.photographs import PhotoFiles, Picture
 from dmlcsr_jax.predict.reader import Reader
 from dmlcsr_jax.predict.report import AlreadyLabelled, Labelled, Report
@@ -85,6 +85,8 @@ class Run:
         if self.num_pictures == 0:
             raise UserError(f"{self.source.base} holds no photograph.")
         self.out = self._open_out(names_checksum)
+        if options.process_index == 0:
+            remove_left(self.out)
         self._say_what_is_parsed()
         self.report = Report()
         self.reader = Reader(self._pool, options.read_ahead_bytes, self.parser.num_at_a_time)

@@ -1,5 +1,6 @@
 import io
 import json
+import os
 
 import cv2
 import numpy as np
@@ -33,9 +34,32 @@ def test_label_png_has_labels_for_indices_and_the_palette():
 def test_overlay_jpeg_keeps_red_red():
     image = np.zeros((32, 32, 3), np.uint8)
     image[..., 0] = 255
-    data = outputs.overlay_jpeg(image, np.zeros((32, 32), np.uint8), HELEN, 0.5)
+    data = outputs.overlay_jpeg(image, np.zeros((32, 32), np.uint8), HELEN, 0.5, "")
     read = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR_RGB)
     assert np.abs(read.astype(int) - [255, 0, 0]).max() < 8
+
+
+def test_what_no_jpeg_can_hold_is_said(tmp_path):
+    image = np.zeros((1, 65_501, 3), np.uint8)
+    with pytest.raises(UserError, match=r"overlay of a\.jpg .* 65501x1 pixels") as error:
+        outputs.overlay_jpeg(image, image[..., 0], HELEN, 0.5, "a.jpg")
+    assert not outputs.ends_the_run(error.value)
+    image = image[:, :65_500]
+    assert outputs.overlay_jpeg(image, image[..., 0], HELEN, 0.5, "a.jpg")[:2] == b"\xff\xd8"
+
+
+def test_what_a_killed_run_left_is_removed_and_what_another_writes_stays(tmp_path):
+    old = [tmp_path / "labels/sub/.ab.part", tmp_path / "labels/.v.mp4.part/000000.png"]
+    old.append(tmp_path / "overlays/.v.mp4.part.mp4")
+    kept = [tmp_path / "labels/.new.part", tmp_path / "labels/a.part", tmp_path / "labels/.b.png"]
+    for path in (*old, *kept):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(b"")
+    for path in (*old, old[1].parent, *kept[1:]):
+        os.utime(path, (1000, 1000))
+    outputs.remove_left(tmp_path)
+    assert [path for path in old if path.exists()] == []
+    assert all(path.exists() for path in kept)
 
 
 def open_folder(out, label_set=HELEN, **settings):
