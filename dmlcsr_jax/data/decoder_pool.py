@@ -222,7 +222,8 @@ class _Worker:
         return buffer
 
     def _wait(self, deadline: float) -> None:
-        if not self._poll.poll(max(0.0, deadline - time.monotonic()) * 1000):
+        milliseconds = 1000 * max(0.0, deadline - time.monotonic())
+        if not self._poll.poll(min(milliseconds, 2**31 - 1)):
             raise TimeoutError
 
     def end(self) -> None:

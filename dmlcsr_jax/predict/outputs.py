@@ -19,6 +19,7 @@ import PIL.Image
 from etils import epath
 
 from dmlcsr_jax import atomic_file, visualization
+from dmlcsr_jax.data.addresses import as_path
 from dmlcsr_jax.data.label_sets import LabelSet
 from dmlcsr_jax.errors import UserError, differences
 from dmlcsr_jax.predict import origin
@@ -204,7 +205,7 @@ def open_folder(
       UserError: where the folder holds other files or outputs of other classes or another layout,
         or cannot be written.
     """
-    out = epath.Path(out)
+    out = as_path(out)
     classes = {name: label_set.to_json()[name] for name in ("name", "classes", "left_is")}
     marker = {"label_set": classes, "layout": layout, "settings": settings}
     # Another process that writes here writes the marker first: look for it last.

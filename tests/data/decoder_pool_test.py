@@ -160,6 +160,7 @@ def test_a_kill_of_what_starts_the_processes_costs_one_file(monkeypatch):
     with DecoderPool(Limits(seconds=30), 1) as pool:
         server = forkserver._forkserver
         os.kill(server._forkserver_pid, signal.SIGKILL)
+        os.waitid(os.P_PID, server._forkserver_pid, os.WEXITED | os.WNOWAIT)
         with monkeypatch.context() as patch:
             # It was still there when it was looked for.
             patch.setattr(server, "ensure_running", lambda: None)
