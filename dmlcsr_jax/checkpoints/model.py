@@ -183,7 +183,7 @@ def storage_failure(error: BaseException) -> tuple[str, str] | None:
 
 
 def absolute(path: epath.PathLike) -> epath.Path:
-    """Returns `path` as an absolute one, as Orbax needs it; remote ones are; raises as `as_path`."""
+    """Returns `path` as an absolute one, as Orbax needs it (remote: `as_path`)."""
     path = as_path(path)
     return path if "://" in os.fspath(path) else path.absolute()
 
