@@ -32,10 +32,10 @@ import tabulate
 import torch
 
 from dmlcsr_jax.data import label_sets, prepare
+from dmlcsr_jax.data.augmentation import Augmentation
 from dmlcsr_jax.data.batches import train_batches
 from dmlcsr_jax.data.builders import Options
 from dmlcsr_jax.data.prepared import PreparedSource
-from dmlcsr_jax.data.warp import Augmentation
 from dmlcsr_jax.errors import exit_on_user_error
 
 # What one accelerator takes of the full network at 473x473, images a second.

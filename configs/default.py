@@ -1,6 +1,6 @@
 """Every field that a config may set, with the paper's values; other configs override it.
 
-Not a run of its own: `data.source`, `data.root` and `data.label_set` have no default.
+Not a run of its own: `data.source` and `data.root` have no default.
 """
 
 from ml_collections import ConfigDict, config_dict
@@ -25,12 +25,15 @@ def get_config() -> ConfigDict:
 
     config.data = ConfigDict()
     config.data.source = ""  # synthetic, folder or prepared
-    config.data.root = ""  # folder of images/, labels/ and lists, or of a prepared set; A,B: both
-    config.data.label_set = ""  # helen, lapa, celebamask_hq, face_synthetics or a label-name file
+    config.data.root = ""  # folder of images/ and labels/, or of a prepared set; A,B: both
+    # helen, lapa, celebamask_hq, face_synthetics or a label-name file; empty: the data's own, which
+    # for a folder is its label_names.txt.
+    config.data.label_set = ""
     config.data.sources = ConfigDict()  # further training data by a name of yours: see `source`
     config.data.balance = 0.0  # repeats photographs of classes rarer than this share; 0: none
     config.data.num_train_examples = 0  # drawn by the seed; 0: all
     config.data.label_noise = 0.0  # share of the training photographs whose labels are spoiled
+    config.data.neighbour_prob = 0.0  # that a training photograph has another one at its side
     config.data.train_split = "train"
     config.data.eval_split = "test"
     config.data.image_size = 473  # side of the square network input, pixels
@@ -58,6 +61,7 @@ def get_config() -> ConfigDict:
     config.augmentation.contrast = 0.0
     config.augmentation.saturation = 0.0
     config.augmentation.scene_prob = 0.0  # that a drawn scene surrounds the photograph, not black
+    config.augmentation.occlusion_prob = 0.0  # that drawn hands and things hide some of a view
     config.augmentation.degradation = ConfigDict()  # each to at most the strength given
     config.augmentation.degradation.prob = 0.0  # that a view is degraded, by one or more of these:
     config.augmentation.degradation.exposure = 1.5  # stops darker or brighter
@@ -78,6 +82,8 @@ def get_config() -> ConfigDict:
     config.loss.weights.attention_binary = 4.0
     config.loss.weights.attention_category = 1.0
     config.loss.weights.marginal = 2.0  # of labels that mean one of several classes: data.sources
+    config.loss.weights.consistency = 0.0  # of a teacher's view of what labels leave open; 0: none
+    config.loss.confidence = 0.9  # least probability at which that teacher counts
     config.loss.resolution = 1.0  # share of the input's resolution at which losses are taken
     config.loss.edge_width = 1  # dilation of the edge targets, pixels
 
@@ -127,10 +133,12 @@ def source(share: float) -> ConfigDict:
     """Returns one of `config.data.sources`, which takes this share of every batch.
 
     What the shares leave is `data.root`'s, whose epochs are counted and whose `data.eval_split` is
-    evaluated; `balance`, `num_train_examples` and `label_noise` are about `data.root` alone.
+    evaluated; `balance`, `num_train_examples`, `label_noise` and `neighbour_prob` are about
+    `data.root` alone.
     """
     data = ConfigDict()
-    # folder and prepared as data.source; points: images/ and points.csv; scenes: drawn, no face.
+    # folder and prepared as data.source; points: images/ and points.csv; images: without labels,
+    # which needs loss.weights.consistency; scenes: drawn, no face.
     data.kind = "folder"
     data.root = ""  # as data.root; of scenes none
     data.split = "train"

@@ -1,10 +1,10 @@
 """Your own photographs and classes, from the model that comes with the package.
 
     python -m dmlcsr_jax.main --config=configs/fine_tune.py --workdir=DIR \
-        --config.data.root=FOLDER --config.data.label_set=LABEL_SET
+        --config.data.root=FOLDER
 
-`FOLDER` holds `images/`, `labels/`, `train_list.txt` and `val_list.txt`; `LABEL_SET` is the name of
-one (celebamask_hq if none is given) or a text file with one class name a line, label 0 first.
+`FOLDER` holds `images/`, `labels/` of the same names and `label_names.txt` with one class name a
+line, label 0 first (docs/data.md); `--config.data.label_set` names another label set or file.
 Classes that the package's model has under the same name, or in a set whose parts are known, start
 from what it knows of them. With 50 photographs 240 steps, about eight minutes of two CPU cores;
 with more or fewer, let `train.num_epochs` and `csr.start_epoch` be such that some hundred steps are
@@ -18,6 +18,7 @@ def get_config():
     config = celebamask_hq_small.get_config()
     config.model.init_from = "default"
     config.model.license = celebamask_hq_wild.LICENSE
+    config.data.label_set = ""
     config.data.image_size = 257
     config.data.balance = 0.0
     config.optim.base_rate = 8e-4

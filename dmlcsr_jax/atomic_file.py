@@ -7,6 +7,9 @@ from etils import epath
 
 from dmlcsr_jax.errors import NO_ROOM, UserError
 
+# How a file's name ends that is not complete yet; a kill leaves it.
+PART = ".part"
+
 
 def make_folder(path: epath.PathLike) -> None:
     """Makes a folder and those above it, local or remote (`gs://`); one that exists stays.
@@ -38,7 +41,7 @@ def write_bytes(path: epath.PathLike, data: bytes) -> None:
     path = epath.Path(path)
     make_folder(path.parent)
     # Not named after the file, whose name may be as long as names can be.
-    part = path.with_name(f".{uuid.uuid4().hex}.part")
+    part = path.with_name(f".{uuid.uuid4().hex}{PART}")
     try:
         part.write_bytes(data)
         part.replace(path)

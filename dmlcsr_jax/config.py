@@ -57,10 +57,11 @@ _RULES = {
     "model.output_stride": _one_of(*efficientnet.OUTPUT_STRIDES),
     "model.dtype": _one_of(*DTYPES),
     "data.source": _one_of("synthetic", "folder", "prepared"),
-    "data.label_set": (bool, "the name of a label set or a label-name file"),
+    "data.label_set": (lambda name: isinstance(name, str), "the name of a label set or a file"),
     "data.balance": _FRACTION,
     "data.num_train_examples": _NOT_NEGATIVE,
     "data.label_noise": _FRACTION,
+    "data.neighbour_prob": _FRACTION,
     "data.image_size": _SIZE,
     "data.crop_margin": (
         lambda margin: margin is None or (is_number(margin) and margin >= 0),
@@ -85,6 +86,7 @@ _RULES = {
     "augmentation.contrast": _FRACTION,
     "augmentation.saturation": _FRACTION,
     "augmentation.scene_prob": _FRACTION,
+    "augmentation.occlusion_prob": _FRACTION,
     "augmentation.degradation.prob": _FRACTION,
     "augmentation.degradation.exposure": _NOT_NEGATIVE,
     "augmentation.degradation.gamma": (_number(lambda gamma: gamma >= 1), "1 or more"),
@@ -100,6 +102,8 @@ _RULES = {
     "loss.weights.attention_binary": _NOT_NEGATIVE,
     "loss.weights.attention_category": _NOT_NEGATIVE,
     "loss.weights.marginal": _NOT_NEGATIVE,
+    "loss.weights.consistency": _NOT_NEGATIVE,
+    "loss.confidence": _FRACTION,
     "loss.resolution": (_number(lambda share: 0 < share <= 1), "above 0 and at most 1"),
     "loss.edge_width": (_number(lambda width: width >= 1), "1 or more"),
     "optim.name": _one_of("sgd", "adamw"),
@@ -132,7 +136,7 @@ _RULES = {
 
 # Of each of `data.sources`; its augmentation's fields have the rules above.
 _SOURCE_RULES = {
-    "kind": _one_of("folder", "prepared", "points", "scenes"),
+    "kind": _one_of("folder", "prepared", "points", "images", "scenes"),
     "root": (lambda root: isinstance(root, str), "a folder"),
     "split": (bool, "the name of a split"),
     "label_set": (lambda name: isinstance(name, str), "the name of a label set or a file"),
@@ -190,12 +194,27 @@ def _conflicts(config: ml_collections.ConfigDict, wrong: Set[str]) -> Iterator[s
             f"{config.model.encoder} has 8."
         )
 
+    if config.data.neighbour_prob and config.data.crop_margin is not None:
+        yield (
+            f"config.data.neighbour_prob is {config.data.neighbour_prob} and data.crop_margin is "
+            f"{config.data.crop_margin}: a crop shows one face; leave one of them unset."
+        )
     sources = dict(config.data.sources.items())
     for name, source in sources.items():
         if source.get("kind") != "scenes" and not source.get("root"):
             yield f"config.data.sources.{name}.root is empty; give the data's folder."
         if source.get("kind") in ("folder", "prepared") and not source.get("label_set"):
             yield f"config.data.sources.{name}.label_set is empty; say what its labels mean."
+        if source.get("kind") == "images" and config.loss.weights.consistency == 0:
+            yield (
+                f"config.data.sources.{name} has no labels and config.loss.weights.consistency is "
+                "0: nothing would be learned from it; set that weight."
+            )
+    if config.loss.weights.consistency and not config.optim.average_decay:
+        yield (
+            "config.loss.weights.consistency needs a teacher: set config.optim.average_decay to "
+            "keep an average of the weights."
+        )
     shares = [source.get("share") for source in sources.values()]
     if all(map(is_number, shares)) and sum(shares) >= 1:
         yield (

@@ -1,5 +1,6 @@
 """The command line: `python -m dmlcsr_jax.main --config=helen --workdir=DIR`."""
 
+import difflib
 import importlib.util
 import logging
 import os
@@ -13,6 +14,7 @@ from dmlcsr_jax.distributed import interrupt
 if __name__ == "__main__":
     interrupt.install()
 
+import ml_collections
 from absl import app, flags
 from absl import logging as absl_logging
 from ml_collections import config_flags
@@ -28,7 +30,9 @@ _MODE = flags.DEFINE_enum(
     "mode", "train", ["train", "eval", "check_data"], "What to do with the config."
 )
 _CHECKPOINT = flags.DEFINE_string(
-    "checkpoint", "teacher", "For --mode=eval: latest, best, teacher, teacher:K, default, or path."
+    "checkpoint",
+    None,
+    "For --mode=eval: latest, best, teacher, teacher:K, default, or path; else what the run ships.",
 )
 _COORDINATOR = flags.DEFINE_string(
     "coordinator_address", None, "HOST:PORT of process 0, where there are several processes."
@@ -81,14 +85,27 @@ class _ConfigParser(flags.ArgumentParser):
 flags.FLAGS[_CONFIG.name].parser = _ConfigParser()
 
 
-def _reason(error: BaseException) -> str:
-    text = " ".join(str(error).splitlines())
-    if isinstance(error, AttributeError | KeyError):
-        # Of ml_collections: a field's name in quotes within quotes, perhaps with a similar one.
-        field, similar = re.search(r"\w+", text), re.search(r'Did you mean "(\w+)"', text)
-        hint = f"; did you mean {similar[1]!r}?" if similar else "."
-        return f"the config has no field {field[0]!r}{hint}" if field else text
-    return text
+def _reason(error: BaseException, argv: list[str]) -> str:
+    if isinstance(error, AttributeError | KeyError) and (unknown := _unknown_fields(argv)):
+        said = [f"{name!r}" + (f"; did you mean {s!r}?" if s else ".") for name, s in unknown]
+        return f"the config has no field {' It has no field '.join(said)}"
+    return " ".join(str(error).splitlines())
+
+
+def _unknown_fields(argv: list[str]) -> list[tuple[str, str]]:
+    """Returns what a command line names that its config has not, each with a similar one or ""."""
+    line = "\n".join(argv)
+    config = _ConfigParser().parse(re.search(r"^--?config[=\n](.*)", line, re.M)[1])
+    unknown = []
+    for path in re.findall(r"^--?config\.([\w.]+)", line, re.M):
+        place = config
+        for name in path.split("."):
+            if not isinstance(place, ml_collections.ConfigDict) or name not in place:
+                similar = difflib.get_close_matches(name, getattr(place, "keys", list)(), 1)
+                unknown.append((name, *(similar or [""])))
+                break
+            place = place[name]
+    return unknown
 
 
 def parse_flags(argv: list[str]) -> list[str]:
@@ -106,7 +123,7 @@ def parse_flags(argv: list[str]) -> list[str]:
                 "--coordinator_address, --num_processes and --process_id go together; give all."
             )
     except (flags.Error, AttributeError, KeyError, TypeError, ValueError) as error:
-        print(f"error: {_reason(error)}", file=sys.stderr)
+        print(f"error: {_reason(error, argv)}", file=sys.stderr)
         sys.exit(1)
     return rest
 
@@ -163,9 +180,21 @@ def main(_) -> int:
 
 
 def run() -> None:
-    """Entry point of the console command `dmlcsr-train`."""
+    """Entry point of the console command `dmlcsr-train`; what has failed ends at once.
+
+    Python's own end would wait for all threads, and after a failed save Orbax's wait for minutes.
+    """
     interrupt.install()
-    app.run(main, flags_parser=parse_flags)
+    try:
+        app.run(main, flags_parser=parse_flags)
+    except SystemExit as end:
+        if end.code != 1:
+            raise
+    except Exception:
+        traceback.print_exc()
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(1)
 
 
 if __name__ == "__main__":

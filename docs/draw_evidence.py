@@ -1,12 +1,14 @@
-"""Draws the tables and plots of docs/evidence.md from the records in docs/evidence/.
+"""Draws the tables and plots of docs/evidence.md from the records of experiments.
 
-    python -m docs.draw_evidence
+    python -m docs.draw_evidence --records=DIR/records --out=DIR
 
-from the repository's root, after `python -m dmlcsr_jax.experiments NAME ...`. Between the lines
+from the repository's root, after `python -m dmlcsr_jax.experiments NAME --workdir=DIR ...`; the
+page as it is in the repository is of `--records=docs/evidence --out=docs`. Between the lines
 `<!-- NAME -->` and `<!-- end of NAME -->` of the page stands what the records say; the rest of it
 is written by hand.
 """
 
+import argparse
 import json
 import pathlib
 from collections.abc import Mapping, Sequence
@@ -99,20 +101,24 @@ def plot(figures: Figures, experiment: ModuleType, path: pathlib.Path) -> None:
 
 
 def main() -> None:
-    """Rewrites the page's tables and the plots beside the records."""
-    page = FOLDER / "evidence.md"
-    text = page.read_text()
+    """Writes the page with the tables of the records, and the plots."""
+    arguments = argparse.ArgumentParser(prog="python -m docs.draw_evidence", description=__doc__)
+    arguments.add_argument("--records", required=True, type=pathlib.Path, help="of the runs")
+    arguments.add_argument("--out", required=True, type=pathlib.Path, help="folder of the page")
+    given = arguments.parse_args()
+    text = (FOLDER / "evidence.md").read_text()
+    (given.out / "evidence").mkdir(parents=True, exist_ok=True)
     for name in NAMES:
         experiment = open_experiment(name)
-        figures = read_figures(FOLDER / "evidence" / name, experiment)
+        figures = read_figures(given.records / name, experiment)
         if not figures:
             continue
-        plot(figures, experiment, FOLDER / "evidence" / f"{name}.png")
+        plot(figures, experiment, given.out / "evidence" / f"{name}.png")
         content = f"{table(figures, experiment)}\n\n![Mean F1 of each run](evidence/{name}.png)"
         first, last = f"<!-- {name} -->", f"<!-- end of {name} -->"
         before, _, rest = text.partition(first)
         text = f"{before}{first}\n{content}\n{last}{rest.partition(last)[2]}"
-    page.write_text(text)
+    (given.out / "evidence.md").write_text(text)
 
 
 if __name__ == "__main__":

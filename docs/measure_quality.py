@@ -19,7 +19,7 @@ import scipy.optimize
 from tabulate import tabulate
 from tqdm import tqdm
 
-from dmlcsr_jax.data import unwarp, warp
+from dmlcsr_jax.data import geometry, unwarp
 from dmlcsr_jax.data.decode import decode_image, decode_label, read_bytes
 from dmlcsr_jax.data.label_sets import CELEBAMASK_HQ
 from dmlcsr_jax.evaluation.metrics import confusion_matrix
@@ -82,7 +82,7 @@ class Looks:
         if not found:
             return None
         face, size = found[0], self._network.metadata.image_size
-        matrix = warp.box_matrix(np.array(face.box) - 0.5, size, margin=0.4, angle=-face.roll)
+        matrix = geometry.box_matrix(np.array(face.box) - 0.5, size, margin=0.4, angle=-face.roll)
         scores = np.asarray(self._network.scores(views.shown(image, matrix, size)[None]))[0]
         return face, scores, unwarp.grid_matrix(matrix, size, scores.shape[0])
 

@@ -1,12 +1,12 @@
-"""Draws docs/schedule.png: the learning rate of the paper's settings over a whole run.
+"""Draws the learning rate of the paper's settings over a whole run.
 
-    python -m docs.plot_schedule
+    python -m docs.plot_schedule --out=schedule.png
 
 from the repository's root. The values are those of configs/default.py, the rate is computed by
 `dmlcsr_jax.training.optimizer.learning_rate`, which training uses.
 """
 
-import pathlib
+import argparse
 
 import jax
 import jax.numpy as jnp
@@ -19,8 +19,13 @@ from dmlcsr_jax.training import optimizer
 STEPS_PER_EPOCH = 71  # Helen: 2000 images in batches of 28
 
 
-def main():
-    """Writes the picture beside this file."""
+def main() -> None:
+    """Writes the picture."""
+    arguments = argparse.ArgumentParser(prog="python -m docs.plot_schedule", description=__doc__)
+    arguments.add_argument(
+        "--out", default="schedule.png", help="the picture (default: %(default)s)"
+    )
+    out = arguments.parse_args().out
     config = default.get_config()
     epochs, start, cycle = config.train.num_epochs, config.csr.start_epoch, config.csr.cycle_epochs
     schedule = optimizer.learning_rate(
@@ -63,7 +68,7 @@ def main():
     )
     axes.ticklabel_format(axis="y", style="sci", scilimits=(0, 0))
     axes.grid(alpha=0.3)
-    figure.savefig(pathlib.Path(__file__).with_name("schedule.png"), dpi=110)
+    figure.savefig(out, dpi=110)
 
 
 if __name__ == "__main__":

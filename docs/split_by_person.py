@@ -2,12 +2,13 @@
 
     python -m docs.split_by_person DATA OUT
 
-from the repository's root. `DATA` holds `lfw_parts`, `figaro`, `fasseg` and `youtube`, each with
-`images/` and `labels/` or `points.csv`; `OUT` gets a folder for each with links to those and
-`train_list.txt` and `val_list.txt`. Who is judged is never trained on: a person is kept for judging
-where the SHA-256 of the name, as a number, is divisible by seven (`docs/wild_sets.py`). A person
-is, of LFW's and YouTube Faces' file names, what comes before the number at the end, of FASSEG's
-the number in it, and every photograph of Figaro1k, where nobody knows who is who.
+from the repository's root. `DATA` holds `lfw_parts`, `figaro`, `fasseg`, `youtube` and `utkface`,
+each with `images/` and `labels/`, `points.csv` or neither; `OUT` gets a folder for each with links
+to those and `train_list.txt` and `val_list.txt`. Who is judged is never trained on: a person is
+kept for judging where the SHA-256 of the name, as a number, is divisible by seven
+(`docs/wild_sets.py`). A person is, of LFW's and YouTube Faces' file names, what comes before the
+number at the end, of FASSEG's the number in it, and every photograph of Figaro1k and UTKFace, where
+nobody knows who is who.
 """
 
 import argparse
@@ -22,6 +23,7 @@ PERSONS: dict[str, Callable[[str], str]] = {
     "figaro": str,
     "fasseg": lambda stem: fasseg_turn(stem)[1],
     "youtube": before_number,
+    "utkface": str,
 }
 
 

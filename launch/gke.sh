@@ -37,11 +37,18 @@ manifest=$root/build/$job.yaml
 
 # Prints a JSON string, which YAML reads too.
 json_string() {
-  local value=$1
+  local value=$1 code character escape
   value=${value//\\/\\\\}
   value=${value//\"/\\\"}
-  value=${value//$'\t'/\\t}
-  value=${value//$'\n'/\\n}
+  # Control characters, and what YAML takes for the end of a line.
+  for code in {1..31} 127; do
+    printf -v escape '\\u%04x' "$code"
+    printf -v character '%b' "\\x${escape: -2}"
+    value=${value//"$character"/"$escape"}
+  done
+  value=${value//$'\xc2\x85'/'\u0085'}
+  value=${value//$'\xe2\x80\xa8'/'\u2028'}
+  value=${value//$'\xe2\x80\xa9'/'\u2029'}
   printf '"%s"' "$value"
 }
 

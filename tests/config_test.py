@@ -54,6 +54,7 @@ def test_full_configs_hold_the_papers_settings(name):
         "attention_binary": 4.0,
         "attention_category": 1.0,
         "marginal": 2.0,
+        "consistency": 0.0,
     }
 
 
@@ -86,7 +87,6 @@ def test_every_free_field_exists():
         ("optim.average_decay", 1.0),
         ("model.dtype", "float64"),
         ("data.source", "folders"),
-        ("data.label_set", ""),
         ("data.image_size", 16),
         ("data.channel_order", "RGB"),
         ("data.std", (0.2, 0.2, 0.0)),
@@ -236,7 +236,7 @@ def config_with_sources():
 @pytest.mark.parametrize(
     ("field", "value", "words"),
     [
-        ("kind", "video", "must be one of folder, prepared, points, scenes"),
+        ("kind", "video", "must be one of folder, prepared, points, images, scenes"),
         ("share", 0.0, "above 0 and below 1"),
         ("share", 0.9, "sum to 1.21"),
         ("root", "", "is empty"),

@@ -15,8 +15,8 @@ import pytest
 
 from configs import synthetic
 from dmlcsr_jax.checkpoints import model
+from dmlcsr_jax.data import augmentation, label_sets, sources
 from dmlcsr_jax.data import batches as batches_lib
-from dmlcsr_jax.data import label_sets, sources, warp
 
 ROOT = pathlib.Path(__file__).parents[1]
 # One epoch is 4 steps; epochs 0-1 warm up and decay, then two cycles of one epoch each.
@@ -172,7 +172,7 @@ def test_a_loss_that_is_not_finite_ends_the_run_with_its_batch(finished_run, tmp
         faces,
         label_set=label_set,
         image_size=48,
-        augmentation=warp.Augmentation(**config.augmentation),
+        augmentation=augmentation.Augmentation(**config.augmentation),
         batch_size=4,
         seed=config.seed,
     ) as batches:
@@ -187,6 +187,13 @@ def test_a_loss_that_is_not_finite_ends_the_run_with_its_batch(finished_run, tmp
     [
         (["--config.model.encoder=vgg"], ["model.encoder", "vgg", "resnet101"]),
         (["--config.model.enkoder=tiny"], ["error: the config has no field 'enkoder'", "encoder"]),
+        (
+            ["--config.model.enkoder=tiny", "--config.sead=1", "--config.enkoder.width=2"],
+            [
+                "no field 'enkoder'; did you mean 'encoder'? It has no field 'sead'; did",
+                "'enkoder'.",
+            ],
+        ),
         (["--config.enkoder.width=2"], ["error: the config has no field 'enkoder'."]),
         (["--config.eval.scales=1.0,abc"], ["eval.scales", "1.0,abc"]),
         (["--config.csr.start_epoch=9", "--config.seed=-1"], ["csr.start_epoch", "seed"]),
@@ -252,3 +259,22 @@ def test_an_error_in_a_config_keeps_its_traceback(tmp_path, line, error):
     assert "Traceback" in result.stderr
     assert 'mine.py", line 8, in get_config' in result.stderr
     assert f"\n{error}: " in result.stderr
+
+
+def test_what_has_failed_ends_at_once_whatever_threads_wait_for():
+    """As after a failed save, of which Orbax leaves threads that wait for minutes."""
+    program = (
+        "import threading\n"
+        "from dmlcsr_jax import main\n"
+        "threading.Thread(target=threading.Event().wait, args=(60,)).start()\n"
+        "main.run()\n"
+    )
+    result = subprocess.run(
+        [sys.executable, "-c", program, "--config=nowhere"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=40,
+    )
+    assert result.returncode == 1
+    assert "there is no config 'nowhere'" in result.stderr

@@ -13,11 +13,12 @@ from dmlcsr_jax.check_data.findings import findings
 from dmlcsr_jax.check_data.report import BAD_FILES, print_report, warnings, write_report
 from dmlcsr_jax.check_data.tally import Tally, class_shares, left_right
 from dmlcsr_jax.config import validate
-from dmlcsr_jax.data import builders, label_sets
+from dmlcsr_jax.data import builders
+from dmlcsr_jax.data.implausible_labels import require_plausible
 from dmlcsr_jax.data.label_sets import LabelSet
 from dmlcsr_jax.data.mixture import open_named, source_label_set
 from dmlcsr_jax.data.prepared import PreparedSource
-from dmlcsr_jax.data.sources import open_source
+from dmlcsr_jax.data.sources import label_set_of, open_source
 from dmlcsr_jax.distributed.progress import progress_bar
 from dmlcsr_jax.errors import UserError
 
@@ -33,7 +34,7 @@ def check_config_data(config: ml_collections.ConfigDict, workdir: epath.PathLike
       UserError: where there are bad examples, or the data cannot be opened.
     """
     validate(config)
-    label_set = label_sets.get(config.data.label_set)
+    label_set = label_set_of(config.data)
     opened = {
         config.data[f"{split}_split"]: open_source(config, split, label_set, check_files=False)
         for split in ("train", "eval")
@@ -50,7 +51,11 @@ def check_config_data(config: ml_collections.ConfigDict, workdir: epath.PathLike
         if data.kind in ("folder", "prepared"):
             source = open_named(data, label_set, config.seed, check_files=False)
             own = source_label_set(data, label_set)
-            check_data({data.split: source}, own, out / name, num_workers=num_workers)
+            check_data(
+                *({data.split: source}, own, out / name),
+                num_workers=num_workers,
+                may_lack_classes=True,
+            )
 
 
 def check_data(
@@ -60,6 +65,7 @@ def check_data(
     *,
     official_counts: Mapping[str, int] | None = None,
     num_workers: int = 0,
+    may_lack_classes: bool = False,
 ) -> dict[str, Any]:
     """Reads every example of a set, prints what was found and writes a report.
 
@@ -74,6 +80,7 @@ def check_data(
       out_dir: folder for what is written; made where it does not exist.
       official_counts: split name to the number of examples that the set's authors state.
       num_workers: processes that read; with 0, this one does.
+      may_lack_classes: whether a set may show a single class, as photographs without a face do.
 
     Returns:
       The report: "label_set" (name); "splits", split to "examples", "official", "bad" (list of
@@ -84,7 +91,8 @@ def check_data(
       "same_image", lists of "split/name" of identical photographs; "warnings", sentences.
 
     Raises:
-      UserError: where the folder cannot be made; at the end, where there are bad examples.
+      UserError: where the folder cannot be made; at the end, where examples are bad or labels
+        implausible.
     """
     out_dir = epath.Path(out_dir)
     make_folder(out_dir)  # Before the work, not after it.
@@ -119,4 +127,7 @@ def check_data(
             f"{num_bad} of {total} examples are bad; they are listed in {out_dir / BAD_FILES}: "
             "fix or replace those files."
         )
+    if not may_lack_classes:
+        for split, tally in tallies.items():
+            require_plausible(tally.pixels, label_set, f"the label maps of {split}")
     return report

@@ -11,6 +11,7 @@ import numpy as np
 from dmlcsr_jax.data import limits as limits_lib
 from dmlcsr_jax.data.decoder_pool import DecoderPool
 from dmlcsr_jax.data.label_sets import LabelSet
+from dmlcsr_jax.data.label_sets.sides import left_of
 from dmlcsr_jax.errors import UserError
 
 _TASKS_AT_A_TIME = 16
@@ -64,18 +65,12 @@ def _offsets(label: np.ndarray, label_set: LabelSet) -> np.ndarray:
 def named_pairs(label_set: LabelSet) -> list[tuple[int, int]]:
     """Returns the mirror pairs whose names say left and right, the left-named label first."""
     pairs = []
-    for pair in label_set.mirror_pairs:
-        sides = [_side(label_set.classes[label]) for label in pair]
-        if sorted(sides) == ["left", "right"]:
-            pairs.append(tuple(pair) if sides[0] == "left" else tuple(reversed(pair)))
+    for first, second in label_set.mirror_pairs:
+        left = left_of(label_set.classes[first], label_set.classes[second])
+        if left is not None:
+            is_first = left == label_set.classes[first]
+            pairs.append((first, second) if is_first else (second, first))
     return pairs
-
-
-def _side(name: str) -> str:
-    for side in ("left", "right"):
-        if side in name.lower() or name.lower().startswith(f"{side[0]}_"):
-            return side
-    return ""
 
 
 def findings(

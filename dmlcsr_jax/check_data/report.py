@@ -9,8 +9,9 @@ import tabulate
 from etils import epath
 
 from dmlcsr_jax import atomic_file, visualization
+from dmlcsr_jax.data.geometry import box_matrix, change_source, photograph_box
 from dmlcsr_jax.data.label_sets import LabelSet
-from dmlcsr_jax.data.warp import box_matrix, change_source, photograph_box, warp_image, warp_label
+from dmlcsr_jax.data.warp import warp_image, warp_label
 from dmlcsr_jax.errors import UserError
 
 _REPORT = "check_data.json"

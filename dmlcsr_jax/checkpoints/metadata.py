@@ -7,7 +7,6 @@ from typing import Any
 
 import ml_collections
 
-from dmlcsr_jax.data import label_sets
 from dmlcsr_jax.data.label_sets import LabelSet
 from dmlcsr_jax.errors import UserError
 
@@ -84,6 +83,9 @@ class Metadata:
     @classmethod
     def from_config(cls, config: ml_collections.ConfigDict) -> "Metadata":
         """Returns the description of the network that `config` trains."""
+        # Imported here: prediction reads this file and opens no source of training.
+        from dmlcsr_jax.data.sources import label_set_of
+
         return cls(
             encoder=config.model.encoder,
             stem=config.model.stem,
@@ -92,7 +94,7 @@ class Metadata:
             channel_order=config.data.channel_order,
             mean=tuple(map(float, config.data.mean)),
             std=tuple(map(float, config.data.std)),
-            label_set=label_sets.get(config.data.label_set),
+            label_set=label_set_of(config.data),
             edge_branch=True,
             crop_margin=config.data.crop_margin,
             output_stride=config.model.output_stride,

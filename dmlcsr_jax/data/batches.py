@@ -10,19 +10,13 @@ from typing import Any
 import grain
 import numpy as np
 
+from dmlcsr_jax.data.augmentation import Augmentation, augment
+from dmlcsr_jax.data.geometry import box_matrix, change_source, photograph_box, shown_box
 from dmlcsr_jax.data.label_sets import LabelSet
 from dmlcsr_jax.data.mixture import Part
 from dmlcsr_jax.data.partial_labels import PartialLabels
 from dmlcsr_jax.data.read_ahead import Batches, read_ahead
-from dmlcsr_jax.data.warp import (
-    Augmentation,
-    augment,
-    box_matrix,
-    change_source,
-    photograph_box,
-    shown_box,
-    warp_image,
-)
+from dmlcsr_jax.data.warp import warp_image
 from dmlcsr_jax.errors import UserError
 
 # Rows of a training set that is repeated for ever: Grain rounds numbers of batches upwards, beyond
@@ -63,6 +57,7 @@ def train_batches(
     process_count: int = 1,
     crop_margin: float | None = None,
     further: Sequence[Part] = (),
+    with_weak_views: bool = False,
 ) -> Batches:
     """Returns an endless iterator of shuffled, augmented training batches.
 
@@ -83,14 +78,15 @@ def train_batches(
       process_index: which of the processes that train together this is.
       process_count: how many there are.
       crop_margin: None for photographs; else what is shown of each is its face's box with this
-        margin, see `warp.box_matrix`.
+        margin, see `geometry.box_matrix`.
       further: sources that take their shares of the rows, evenly spread, and leave the rest to
         `source`; each is shuffled anew when it is through.
+      with_weak_views: whether every view is given undegraded too, see `augmentation.augment`.
 
     Returns:
       Endless iterator of "image" uint8 `[b, S, S, 3]` RGB and "label" uint8 `[b, S, S]`: rows
       `process_index * b` to `(process_index + 1) * b` of the global batch,
-      `b = batch_size // process_count`.
+      `b = batch_size // process_count`; with weak views "weak_image", as "image".
 
     Raises:
       UserError: where the source has not one batch, or on iteration where an example is broken.
@@ -102,7 +98,7 @@ def train_batches(
 
     def views(source, augmentation: Augmentation, length: int) -> grain.MapDataset:
         shuffle_seed, augmentation_seed = seeds.pop(0), seeds.pop(0)
-        view = _RandomView(image_size, augmentation, label_set, crop_margin)
+        view = _RandomView(image_size, augmentation, label_set, crop_margin, with_weak_views)
         return (
             grain.MapDataset.source(source)
             .shuffle(shuffle_seed)
@@ -121,7 +117,8 @@ def train_batches(
         examples = views(source, augmentation, num_steps * batch_size)
     rows = _ProcessRows(examples, batch_size, start_step, num_rows, process_index)
     batches = grain.MapDataset.source(rows).batch(num_rows, batch_fn=_stack)
-    return read_ahead(batches, num_workers, num_rows * image_size**2 * 4)
+    bytes_per_pixel = 7 if with_weak_views else 4
+    return read_ahead(batches, num_workers, num_rows * image_size**2 * bytes_per_pixel)
 
 
 def eval_batches(
@@ -191,12 +188,14 @@ class _RandomView(grain.transforms.RandomMap):
         augmentation: Augmentation,
         label_set: LabelSet,
         crop_margin: float | None,
+        with_weak_view: bool,
     ):
         self._options = {
             "size": size,
             "augmentation": augmentation,
             "label_set": label_set,
             "crop_margin": crop_margin,
+            "with_weak_view": with_weak_view,
         }
 
     def random_map(self, example: dict, rng: np.random.Generator) -> dict[str, np.ndarray]:

@@ -140,9 +140,7 @@ def picture_size(data: bytes, name: str, limits: Limits = limits_lib.DEFAULT) ->
         raise _too_many_pixels(name, limits) from error
     # What decoders raise for bytes that were made to confuse them is not theirs to promise.
     except Exception as error:
-        raise UserError(
-            f"{name} is not a readable picture; replace it or take it off the list."
-        ) from error
+        raise UserError(f"{name} is not a readable picture; replace it or leave it out.") from error
     if height * width > limits.pixels:
         raise _too_many_pixels(f"{name}, {width}x{height} pixels,", limits)
     return height, width
@@ -188,9 +186,7 @@ def decode_image(data: bytes, name: str, limits: Limits = limits_lib.DEFAULT) ->
 def decode_checked_image(data: bytes, name: str) -> np.ndarray:
     """Returns what `decode_image` does of a file that `picture_size` has checked."""
     if data.startswith(jpeg.START) and (reason := jpeg.damage(data)):
-        raise UserError(
-            f"{name} lacks a part of its data ({reason}); replace it or take it off the list."
-        )
+        raise UserError(f"{name} lacks a part of its data ({reason}); replace it or leave it out.")
     try:
         if heic.is_heic(data):
             return heic.decode(data, name)
@@ -198,7 +194,7 @@ def decode_checked_image(data: bytes, name: str) -> np.ndarray:
     except (cv2.error, MemoryError):
         image = None
     if image is None:
-        raise UserError(f"{name} is not a readable picture; replace it or take it off the list.")
+        raise UserError(f"{name} is not a readable picture; replace it or leave it out.")
     return image
 
 
@@ -227,7 +223,7 @@ def decode_label(
     # As in `picture_size`.
     except Exception as error:
         raise UserError(
-            f"{name} is not a readable label map; replace it or take it off the list."
+            f"{name} is not a readable label map; replace it or leave it out."
         ) from error
     if file_format == "JPEG":
         raise UserError(f"{name} is a JPEG, which changes labels; label maps must be PNG.")
@@ -299,7 +295,7 @@ def _fits(height: int, width: int, label_height: int, label_width: int) -> bool:
 def _check_complete(data: bytes, name: str, limits: Limits):
     """Checks that a JPEG or PNG reaches its end, and a PNG's check sums."""
     if not data:
-        raise UserError(f"{name} is empty; replace it or take it off the list.")
+        raise UserError(f"{name} is empty; replace it or leave it out.")
     if data.startswith(jpeg.START):
         complete = _jpeg_is_complete(data, limits)
     elif data.startswith(_PNG_SIGNATURE):
@@ -308,7 +304,7 @@ def _check_complete(data: bytes, name: str, limits: Limits):
         complete = True
     if not complete:
         raise UserError(
-            f"{name} is cut off or damaged ({len(data)} bytes); replace it or take it off the list."
+            f"{name} is cut off or damaged ({len(data)} bytes); replace it or leave it out."
         )
 
 

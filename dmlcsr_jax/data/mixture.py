@@ -7,12 +7,13 @@ from typing import Any
 import ml_collections
 
 from dmlcsr_jax.data import label_sets
+from dmlcsr_jax.data.augmentation import Augmentation
 from dmlcsr_jax.data.label_sets import LabelSet
 from dmlcsr_jax.data.partial_labels import PartialLabels, RelabelledSource, is_complete
 from dmlcsr_jax.data.points import PointsSource
 from dmlcsr_jax.data.scenes import SceneSource
 from dmlcsr_jax.data.sources import open_roots
-from dmlcsr_jax.data.warp import Augmentation
+from dmlcsr_jax.data.unlabelled import UnlabelledSource
 
 # Side of drawn scenes, pixels: about that of the photographs.
 _SCENE_SIZE = 400
@@ -84,7 +85,7 @@ def source_label_set(data: ml_collections.ConfigDict, label_set: LabelSet) -> La
     """Returns the label set of one of `data.sources`; `label_set` is the network's."""
     if data.kind == "points":
         return PointsSource.label_set
-    return label_set if data.kind == "scenes" else label_sets.get(data.label_set)
+    return label_set if data.kind in ("images", "scenes") else label_sets.get(data.label_set)
 
 
 def open_named(
@@ -96,6 +97,8 @@ def open_named(
     """Opens one of `data.sources` with the labels of its own set; see `open_mixture`."""
     if data.kind == "points":
         return PointsSource(data.root, data.split)
+    if data.kind == "images":
+        return UnlabelledSource(data.root, data.split, label_set)
     if data.kind == "scenes":
         return SceneSource(_NUM_SCENES, _SCENE_SIZE, label_set, seed)
     own = label_sets.get(data.label_set)

@@ -23,7 +23,7 @@ class PreparedSource:
 
     Picklable; each process opens the files when it first reads. An example also has "box", float64
     `[4]`: left, top, right and bottom edge of the face, in pixels of the image with pixel centres
-    at whole numbers; see `warp.box_matrix`.
+    at whole numbers; see `geometry.box_matrix`.
 
     Args:
       root: the folder that was given to `prepare` as `--to`, or the set's own folder in it; local

@@ -13,16 +13,18 @@ import pathlib
 import ml_collections
 from etils import epath
 
+from dmlcsr_jax.data import label_sets
 from dmlcsr_jax.data.decode import check_shapes, decode_image, decode_label, read_bytes
+from dmlcsr_jax.data.folder_pairs import read_pairs
 from dmlcsr_jax.data.label_noise import NoisyLabelSource
 from dmlcsr_jax.data.label_sets import HELEN, LabelSet
+from dmlcsr_jax.data.neighbours import NeighbourSource
 from dmlcsr_jax.data.subset import draw_subset
 from dmlcsr_jax.data.synthetic import SyntheticSource
 from dmlcsr_jax.errors import UserError
 
 _KINDS = ("folder", "prepared", "synthetic")
 _SYNTHETIC_SPLITS = ("train", "val", "test")
-_IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".JPG", ".JPEG", ".PNG")
 
 
 def open_source(
@@ -32,7 +34,7 @@ def open_source(
     *,
     check_files: bool = True,
 ):
-    """Opens the data of a config; for "train" as many examples, with the label noise, that it asks.
+    """Opens the data of a config; for "train" what it asks of examples, label noise, neighbours.
 
     Args:
       config: its `data` and `seed`.
@@ -51,6 +53,8 @@ def open_source(
         source = draw_subset(source, config.data.num_train_examples, config.seed)
     if split == "train" and config.data.label_noise:
         source = NoisyLabelSource(source, label_set, config.data.label_noise, config.seed)
+    if split == "train" and config.data.neighbour_prob:
+        source = NeighbourSource(source, config.data.neighbour_prob, config.seed)
     return source
 
 
@@ -71,6 +75,45 @@ def _open(config: ml_collections.ConfigDict, split: str, label_set: LabelSet, ch
     )
 
 
+def label_set_of(data: ml_collections.ConfigDict) -> LabelSet:
+    """Returns the label set that a config's `data` names, else the one that the data brings along.
+
+    That is a folder's `label_names.txt`, and what a prepared set says itself.
+
+    Raises:
+      UserError: where there is none, or several folders' differ.
+    """
+    if data.label_set:
+        return label_sets.get(data.label_set)
+    if data.source == "synthetic":
+        return HELEN
+    roots = _roots(data.root)
+    if data.source == "prepared":
+        from dmlcsr_jax.data.prepared import PreparedSource
+
+        return PreparedSource(roots[0], data.train_split).label_set
+    found = {}
+    for root in roots:
+        path = _folder(root) / label_sets.NAMES_FILE
+        if not path.exists():
+            raise UserError(
+                f"config.data.label_set is empty and {root} has no {label_sets.NAMES_FILE}; write "
+                "one there with a class name a line, label 0 first, or name a label set."
+            )
+        found[root] = label_sets.get(path)
+    first = found[roots[0]]
+    if different := [root for root, other in found.items() if other != first]:
+        raise UserError(
+            f"{label_sets.NAMES_FILE} of {different[0]} differs from that of {roots[0]}; folders "
+            "of one root must have the same labels."
+        )
+    return first
+
+
+def _roots(root: str) -> list[str]:
+    return [folder.strip() for folder in root.split(",")]
+
+
 def open_roots(kind: str, root: str, split: str, label_set: LabelSet, check_files: bool = True):
     """Opens a split of one or several folders, or prepared sets, of the same labels.
 
@@ -84,7 +127,7 @@ def open_roots(kind: str, root: str, split: str, label_set: LabelSet, check_file
     Raises:
       UserError: where one cannot be opened.
     """
-    roots = [folder.strip() for folder in root.split(",")]
+    roots = _roots(root)
     if kind == "folder":
         return _joined([FolderSource(folder, split, label_set, check_files) for folder in roots])
     # Imported here: it brings tensorflow-datasets, which the other kinds do without.
@@ -158,38 +201,34 @@ def open_synthetic(
 
 
 class FolderSource:
-    """A folder with `images/`, `labels/` and a list `{split}_list.txt` for each split.
+    """A folder with `images/`, `labels/` and perhaps a list `{split}_list.txt` for each split.
 
     A list's line is an image and its label, relative to the folder and separated by white space
     (`images/ID.jpg labels/ID.png`); or an image alone, whose label is the PNG of the same name in
     `labels/`; or just an ID, whose image and label are the files of that name in the two folders.
-    Empty lines and lines starting with `#` are left out.
+    Names may hold spaces. Empty lines and lines starting with `#` are left out. Without lists all
+    images are taken whose label has the same name, see `folder_pairs`.
 
     Args:
       root: the folder, local or remote (`gs://`).
-      split: which list.
+      split: which list; "train", "val" or "test" where there is none.
       label_set: meaning of the labels.
       check_files: whether a listed file that is missing is an error on creation, rather than when
         it is read.
 
     Raises:
-      UserError: on creation, where the folder, the list or a listed file is missing or the list is
-        empty or not understood; on reading, where a file is damaged, its labels are not the set's,
-        or label and image do not fit.
+      UserError: on creation, where the folder, the list or a listed file is missing, or the list
+        is empty or not understood; on reading, where a file is damaged, its labels are not the
+        set's, or label and image do not fit.
     """
 
     def __init__(
         self, root: str | os.PathLike, split: str, label_set: LabelSet, check_files: bool = True
     ):
         """Reads the list and checks that its files exist; reads none of them."""
-        self._root = epath.Path(root) if "://" in str(root) else pathlib.Path(root)
+        self._root = _folder(root)
         self._label_set = label_set
-        if not str(root) or not self._root.is_dir():
-            raise UserError(
-                f"the data folder {str(root)!r} does not exist; set the data's root to the folder "
-                "that holds images/, labels/ and the lists."
-            )
-        self._pairs = self._read_list(split, check_files)
+        self._pairs = read_pairs(self._root, split, check_files)
 
     def __len__(self) -> int:
         """Returns the number of listed pairs."""
@@ -213,77 +252,15 @@ class FolderSource:
         image, label = self._pairs[index]
         return self._root / image, self._root / label
 
-    def _read_list(self, split: str, check_files: bool) -> list[tuple[str, str]]:
-        path = self._root / f"{split}_list.txt"
-        if not path.is_file():
-            lists = sorted(p.name for p in self._root.glob("*_list.txt"))
-            raise UserError(
-                f"there is no list {path.name} in {self._root}; "
-                + (f"the lists there are {', '.join(lists)}." if lists else "write one.")
-            )
-        try:
-            lines = read_bytes(path).decode("utf-8-sig").splitlines()
-        except UnicodeDecodeError as error:
-            raise UserError(f"{path} is not a text file in UTF-8; write it again.") from error
-        files = _Listing(self._root)
-        pairs, missing = [], []
-        for number, line in enumerate(lines, 1):
-            line = line.strip()
-            if not line or line.startswith("#"):
-                continue
-            pair = files.pair(line)
-            if pair is None:
-                raise UserError(
-                    f"{path} line {number} is not understood: {line!r}; a line is an image and its "
-                    "label, or one name."
-                )
-            missing += [(number, name) for name in pair if not files.has(name)]
-            pairs.append(pair)
-        if missing and check_files:
-            number, name = missing[0]
-            others = f" ({len(missing) - 1} other listed files are missing too)"
-            raise UserError(
-                f"{path} line {number} names {name}, which is not in {self._root}"
-                f"{others if len(missing) > 1 else ''}; add the file or take the line off the list."
-            )
-        if not pairs:
-            raise UserError(f"{path} lists no example; write one line for each image.")
-        return pairs
 
-
-class _Listing:
-    """Which files there are under a folder, each directory listed once."""
-
-    def __init__(self, root: pathlib.Path | epath.Path):
-        self._root = root
-        self._names: dict[str, frozenset[str]] = {}
-
-    def has(self, path: str) -> bool:
-        directory, name = os.path.split(path)
-        if directory not in self._names:
-            try:
-                listed = (self._root / directory).iterdir()
-                self._names[directory] = frozenset(path.name for path in listed)
-            except OSError:
-                self._names[directory] = frozenset()
-        return name in self._names[directory]
-
-    def pair(self, line: str) -> tuple[str, str] | None:
-        """Returns image and label of a list's line, or None where the line has other parts."""
-        parts = line.split()
-        if "\0" in line:  # No file has it in its name.
-            return None
-        if len(parts) == 2:
-            return parts[0], parts[1]
-        if len(parts) != 1:
-            return None
-        image = line if line.startswith("images/") else f"images/{line}"
-        stem, suffix = os.path.splitext(image)
-        if suffix not in _IMAGE_SUFFIXES:
-            stem = image
-            found = (stem + suffix for suffix in _IMAGE_SUFFIXES if self.has(stem + suffix))
-            image = next(found, stem + _IMAGE_SUFFIXES[0])
-        return image, f"labels/{stem.removeprefix('images/')}.png"
+def _folder(root: str | os.PathLike) -> pathlib.Path | epath.Path:
+    folder = epath.Path(root) if "://" in str(root) else pathlib.Path(root)
+    if not str(root) or not folder.is_dir():
+        raise UserError(
+            f"the data folder {str(root)!r} does not exist; set the data's root to the folder that "
+            "holds images/ and labels/."
+        )
+    return folder
 
 
 def _name(image: str) -> str:

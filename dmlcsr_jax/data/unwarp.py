@@ -2,7 +2,7 @@
 
 A network says its scores on a grid `[h, h, C]` whose corners lie on the corners of its input; what
 lies between is interpolated linearly. `grid_matrix` turns the matrix that made the view
-(`warp.box_matrix`) into one from the photograph's pixels to the grid's.
+(`geometry.box_matrix`) into one from the photograph's pixels to the grid's.
 """
 
 import functools

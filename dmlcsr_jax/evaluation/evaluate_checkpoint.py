@@ -51,7 +51,7 @@ def _network(metadata: Metadata) -> dict[str, Any]:
 def evaluate_checkpoint(
     config: ml_collections.ConfigDict,
     workdir: epath.PathLike,
-    checkpoint: str,
+    checkpoint: str | None,
     *,
     out: epath.PathLike | None = None,
     tick: Callable[[], None] = lambda: None,
@@ -64,7 +64,8 @@ def evaluate_checkpoint(
     Args:
       config: says which data, at what batch size, with what averaging.
       workdir: where the names of checkpoints are looked up.
-      checkpoint: latest, best, teacher, teacher:K or a path, as `model.resolve` takes it.
+      checkpoint: latest, best, teacher, teacher:K or a path, as `model.resolve` takes it; None:
+        what a run ships, its last teacher or without cycles its latest student.
       out: folder of the results; None: `results_folder`.
       tick: called once a batch.
 
@@ -78,6 +79,9 @@ def evaluate_checkpoint(
     config_lib.validate(config)
     mesh = sharding.make_mesh()
     sharding.check_batch_size("eval.batch_size", config.eval.batch_size, mesh)
+    if checkpoint is None:
+        has_teacher = model.newest_in(epath.Path(workdir) / "teachers")
+        checkpoint = "teacher" if has_teacher else "latest"
     path = model.resolve(checkpoint, workdir)
     metadata, variables = model.load_model(path)
     configured = Metadata.from_config(config)

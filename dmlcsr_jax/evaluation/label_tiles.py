@@ -26,7 +26,7 @@ def label_from_scores(
     Args:
       scores: floating `[h, h, C]`, as `make_predict_fn`'s function returns them for one image;
         computed with where they lie.
-      matrix: float64 `[2, 3]`, original pixel to input pixel (`warp.box_matrix`), not turned.
+      matrix: float64 `[2, 3]`, original pixel to input pixel (`geometry.box_matrix`), not turned.
       hw: original height and width.
       size: side of the network's input, S.
 

@@ -3,7 +3,7 @@
     python -m dmlcsr_jax.experiments NAME --root=FOLDER[,FOLDER...] --workdir=DIR
 
 Each run is a training run of its own, by `--config=experiments/NAME:RUN-SEED`, and leaves a small
-file docs/evidence/NAME/RUN-SEED.json. Started again, the same command goes on where it was.
+file DIR/records/NAME/RUN-SEED.json. Started again, the same command goes on where it was.
 `python -m docs.draw_evidence` then draws tables and plots.
 """
 
@@ -31,12 +31,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument(
         "--out",
         type=pathlib.Path,
-        default=pathlib.Path("docs/evidence"),
-        help="folder of the records (default: %(default)s)",
+        help="folder of the records, which are not made again (default: WORKDIR/records)",
     )
     parser.add_argument("--only", default="", help="runs whose names begin so; default: all")
     given = parser.parse_args(argv)
-    return run_campaign(given.name, given.root, given.workdir, given.out, only=given.only)
+    out = given.out or given.workdir / "records"
+    return run_campaign(given.name, given.root, given.workdir, out, only=given.only)
 
 
 if __name__ == "__main__":

@@ -14,6 +14,7 @@ from types import ModuleType
 from dmlcsr_jax import atomic_file
 from dmlcsr_jax.configs import experiments
 from dmlcsr_jax.configs.experiments import base
+from dmlcsr_jax.data.sources import label_set_of, open_roots
 from dmlcsr_jax.errors import UserError
 from dmlcsr_jax.experiments.record import find_same, read_record, write_record
 
@@ -51,14 +52,18 @@ def run_campaign(
       0, or the exit status of the run that did not end well.
 
     Raises:
-      UserError: where a record is damaged or of another config, a run left no results, or no run
-        has such a name.
+      UserError: where there are no such photographs, a record is damaged or of another config, a
+        run left no results, or no run has such a name.
     """
     experiment = open_experiment(name)
     runs = [run for run in run_names(experiment) if run.startswith(only)]
     if not runs:
         names = ", ".join(experiment.RUNS)
         raise UserError(f"no run of {name} begins with {only!r}; they are {names}.")
+    config = experiment.get_config(runs[0])
+    config.data.root = root
+    for split in (config.data.train_split, config.data.eval_split):
+        open_roots(config.data.source, root, split, label_set_of(config.data))
     records = {run: out / name / f"{run}.json" for run in runs}
     missing = [
         run for run, path in records.items() if not read_record(path, experiment.get_config(run))

@@ -10,7 +10,7 @@ from typing import Any
 from dmlcsr_jax import atomic_file
 from dmlcsr_jax import config as config_lib
 from dmlcsr_jax.configs import default
-from dmlcsr_jax.data import label_sets
+from dmlcsr_jax.data.sources import label_set_of
 from dmlcsr_jax.errors import UserError, differences
 
 _SCORES = ("mean_f1", "miou", "boundary_mean_f1", "image_mean_f1", "worst_tenth_mean_f1")
@@ -19,7 +19,7 @@ _LIBRARIES = ("jax", "flax", "optax", "numpy", "opencv-python-headless")
 
 def fields_of(config) -> dict[str, Any]:
     """Returns the flat fields of a config that decide the run's parameters."""
-    fields = config_lib.fixed_fields(config, label_sets.get(config.data.label_set))
+    fields = config_lib.fixed_fields(config, label_set_of(config.data))
     return {name: value for name, value in fields.items() if not name.startswith("label_set.")}
 
 

@@ -6,7 +6,7 @@ import jax
 import numpy as np
 from etils import epath
 
-from dmlcsr_jax.data import warp
+from dmlcsr_jax.data import geometry, warp
 from dmlcsr_jax.errors import UserError
 from dmlcsr_jax.export.program import fit
 from dmlcsr_jax.predict.photographs import PhotoFiles, read_photograph
@@ -40,7 +40,7 @@ def calibration_photographs(folder: epath.PathLike, hw: tuple[int, int]) -> Iter
     size = max(hw)
     top, left = ((size - side) // 2 for side in hw)
     for photograph in _photographs(folder):
-        matrix = warp.box_matrix(warp.photograph_box(photograph.shape[:2]), size)
+        matrix = geometry.box_matrix(geometry.photograph_box(photograph.shape[:2]), size)
         square = warp.warp_image(photograph, matrix, size)
         yield np.ascontiguousarray(square[top : top + hw[0], left : left + hw[1]])
 

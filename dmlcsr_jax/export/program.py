@@ -46,8 +46,8 @@ def check_size(metadata: Metadata) -> None:
 def fit(images, size: int):
     """Shows photographs in the network's input: centred, aspect kept, bilinear, black outside.
 
-    `data.warp.warp_image` by `data.warp.box_matrix` of the photograph's box, to a grey level in few
-    pixels, where that one rounds positions.
+    `data.warp.warp_image` by `data.geometry.box_matrix` of the photograph's box, to a grey level in
+    few pixels, where that one rounds positions.
 
     Args:
       images: uint8 `[B, H, W, 3]`.

@@ -25,14 +25,26 @@ def pixel_marginal(logits, label, groups):
       `[...]`, float32 or float64, at least 0; 0 where the label is no group.
     """
     logits = widen(logits)
-    num_classes = logits.shape[-1]
-    number = jnp.asarray(label, jnp.int32) - num_classes
-    is_group = (number >= 0) & (number < len(groups))
+    is_group, allowed = allowed_classes(label, groups, logits.shape[-1])
     # Where there is no group all classes are allowed: the loss and its gradient are 0 there.
-    rows = jnp.concatenate([jnp.asarray(groups), jnp.ones((1, num_classes), bool)])
-    allowed = rows[jnp.where(is_group, number, len(groups))]
     summed = jax.nn.logsumexp(jax.nn.log_softmax(logits), axis=-1, where=allowed)
     return jnp.where(is_group, -summed, 0)
+
+
+def allowed_classes(label, groups, num_classes):
+    """Returns where labels are groups, bool `[...]`, and which classes they allow, `[..., C]`.
+
+    Args:
+      label: integer `[...]`; C + i is group i; all else allows every class.
+      groups: bool `[G, C]`; None: there are no groups.
+      num_classes: C.
+    """
+    if groups is None:
+        return jnp.zeros(label.shape, bool), jnp.ones((*label.shape, num_classes), bool)
+    number = jnp.asarray(label, jnp.int32) - num_classes
+    is_group = (number >= 0) & (number < len(groups))
+    rows = jnp.concatenate([jnp.asarray(groups), jnp.ones((1, num_classes), bool)])
+    return is_group, rows[jnp.where(is_group, number, len(groups))]
 
 
 def marginal_loss(logits, label, groups, *, teacher_logits=None, cycle=0):

@@ -2,10 +2,12 @@
 
 Every loss is a scalar of float32, float64 where the logits are, finite and with finite gradients
 whatever the labels: with nothing to average over it is 0. Pixels of the ignore label carry neither
-loss nor gradient, and where a pixel's own label is ignored its edge targets are ignored too.
+loss nor gradient but for `consistency`, and where a pixel's own label is ignored its edge targets
+are ignored too.
 
 Labels that mean one of several classes (`data.partial_labels`) have a term of their own,
-`marginal`; to all others such pixels are ignored. Lovász' ranking needs to know of every pixel that
+`marginal`, and what they leave open another, `consistency`, where there are weak views for a
+teacher; to all others such pixels are ignored. Lovász' ranking needs to know of every pixel that
 is *not* of a class; an edge is where the class changes, and inside a group it changes unseen; and
 the rims of other sets' groups are rougher than the edges that attention is there to sharpen.
 """
@@ -13,6 +15,7 @@ the rims of other sets' groups are rougher than the edges that attention is ther
 import jax.numpy as jnp
 
 from dmlcsr_jax.losses import edge_targets
+from dmlcsr_jax.losses.consistency import consistency_loss
 from dmlcsr_jax.losses.cross_entropy import (
     cross_entropy,
     edge_class_weights,
@@ -39,6 +42,8 @@ def objective(
     cycle=0,
     mesh=None,
     groups=None,
+    weak_teacher_logits=None,
+    confidence=0.9,
 ):
     """Computes the weighted sum of all terms and each term by itself.
 
@@ -47,8 +52,8 @@ def objective(
         `binary_edge` `[B, h, w, 2]`, `category_edge` `[B, h, w, C]`.
       label: int32 `[B, H, W]`, 0 to C-1, C + i for group i, and `ignore_label`.
       weights: `config.loss.weights`: a mapping from each of `cross_entropy`, `lovasz`,
-        `binary_edge`, `category_edge`, `attention_binary`, `attention_category` and, with groups,
-        `marginal` to its factor in the total.
+        `binary_edge`, `category_edge`, `attention_binary`, `attention_category`, with groups
+        `marginal`, and with weak views `consistency` to its factor in the total.
       edge_width: dilation of the edge targets, as in `edge_targets.binary_edge`.
       ignore_label: label of pixels without a known class.
       teacher_outputs: the teacher's logits, as `outputs`; None trains on the labels alone. With a
@@ -58,6 +63,9 @@ def objective(
       cycle: m, the number of students in the teacher, may be traced; without a teacher unused.
       mesh: the mesh over which the batch is split, for `lovasz_softmax`; None for one device.
       groups: bool `[G, C]`, the classes that each group allows; None: there are no groups.
+      weak_teacher_logits: `[B, h, w, C]`, what a teacher's parsing makes of the weak views; None:
+        there are none.
+      confidence: as for `consistency_loss`.
 
     Returns:
       The total, a scalar, and a dict from each term's name to its unweighted scalar.
@@ -102,6 +110,15 @@ def objective(
             teacher = at_label_size(teacher_outputs["parsing"], label)
         terms["marginal"] = marginal_loss(
             logits["parsing"], given, groups, teacher_logits=teacher, cycle=cycle
+        )
+    if weak_teacher_logits is not None:
+        terms["consistency"] = consistency_loss(
+            logits["parsing"],
+            given,
+            at_label_size(weak_teacher_logits, label),
+            groups=groups,
+            ignore_label=ignore_label,
+            confidence=confidence,
         )
     return sum(weights[name] * term for name, term in terms.items()), terms
 

@@ -14,7 +14,7 @@ import cv2
 import numpy as np
 
 from dmlcsr_jax.checkpoints.metadata import Metadata
-from dmlcsr_jax.data import unwarp, warp
+from dmlcsr_jax.data import geometry, unwarp, warp
 from dmlcsr_jax.errors import UserError
 from dmlcsr_jax.predict.faces import Face
 
@@ -129,7 +129,7 @@ def plan(
     views = []
     for number in chosen:
         box = np.array(faces[number].box) - 0.5
-        matrix = warp.box_matrix(box, size, margin=margin, angle=-faces[number].roll)
+        matrix = geometry.box_matrix(box, size, margin=margin, angle=-faces[number].roll)
         views.append(View(matrix, size, CLOSE, (number,)))
     if not wide_margin or not chosen:
         return views
@@ -138,7 +138,7 @@ def plan(
     reach = {number: _longer(faces[number].box) * (1 + 2 * wide_margin) for number in chosen}
     squares = [(number, *_wide(faces[number], wide_margin)) for number in chosen]
     views += [
-        View(warp.box_matrix(box, size, angle=-roll), size, WIDE, members)
+        View(geometry.box_matrix(box, size, angle=-roll), size, WIDE, members)
         for box, roll, members in _shared(squares, faces, hw)
         if any(reach[member] < nearly_all for member in members)
     ]
@@ -146,7 +146,7 @@ def plan(
     if any(side >= most * longest for _, _, side in people):
         return [*views, complete(hw, size, [faces[number] for number in chosen], tuple(chosen))]
     views += [
-        View(warp.box_matrix(box, size, angle=-roll), size, COMPLETE, members)
+        View(geometry.box_matrix(box, size, angle=-roll), size, COMPLETE, members)
         for box, roll, members in _shared(people, faces, hw)
     ]
     return views
@@ -167,8 +167,8 @@ def complete(
     roll = rolls[0] if rolls and all(_angle(r, rolls[0]) < _SAME_ROLL for r in rolls) else 0.0
     cos, sin = abs(math.cos(roll)), abs(math.sin(roll))
     turned = max(hw[1] * cos + hw[0] * sin, hw[1] * sin + hw[0] * cos)
-    matrix = warp.box_matrix(
-        warp.photograph_box(hw), size, scale=max(hw) / turned if roll else 1.0, angle=-roll
+    matrix = geometry.box_matrix(
+        geometry.photograph_box(hw), size, scale=max(hw) / turned if roll else 1.0, angle=-roll
     )
     return View(matrix, size, COMPLETE, numbers)
 
@@ -194,7 +194,7 @@ def shown(image: np.ndarray, matrix: np.ndarray, size: int) -> np.ndarray:
         small = max(1, reduced.shape[1] // step), max(1, reduced.shape[0] // step)
         reduced = cv2.resize(reduced, small, interpolation=cv2.INTER_AREA)
     moved = np.column_stack([matrix[:, :2], matrix @ (columns.start, rows.start, 1.0)])
-    moved = warp.change_source(moved, part.shape[:2], reduced.shape[:2])
+    moved = geometry.change_source(moved, part.shape[:2], reduced.shape[:2])
     return warp.warp_image(reduced, moved, size)
 
 
@@ -253,7 +253,7 @@ def _shared(
       faces: all of the photograph.
       hw: the photograph's height and width.
     """
-    edges = warp.photograph_box(hw)
+    edges = geometry.photograph_box(hw)
     joined: list[list] = []  # Box, roll, numbers, side of the smallest.
     for number, square, side in sorted(squares, key=lambda one: -one[2]):
         roll = faces[number].roll

@@ -18,10 +18,11 @@ from dmlcsr_jax.checkpoints.metadata import Metadata
 from dmlcsr_jax.checkpoints.model import abstract_variables, newest_in
 from dmlcsr_jax.checkpoints.run import RunCheckpoints
 from dmlcsr_jax.data import batches as batches_lib
+from dmlcsr_jax.data.augmentation import Augmentation
 from dmlcsr_jax.data.balance import BalancedSource
+from dmlcsr_jax.data.implausible_labels import require_plausible_source
 from dmlcsr_jax.data.mixture import open_mixture
 from dmlcsr_jax.data.sources import open_source
-from dmlcsr_jax.data.warp import Augmentation
 from dmlcsr_jax.distributed import sharding
 from dmlcsr_jax.distributed.preemption import Preempted, PreemptionWatch
 from dmlcsr_jax.distributed.progress import progress_bar
@@ -32,6 +33,7 @@ from dmlcsr_jax.evaluation.evaluate_checkpoint import evaluate_checkpoint
 from dmlcsr_jax.models.dmlcsr import build_model
 from dmlcsr_jax.self_regulation.cycle import end_cycle
 from dmlcsr_jax.training import leftovers
+from dmlcsr_jax.training.header import log_header
 from dmlcsr_jax.training.host_memory import keep_freed_memory
 from dmlcsr_jax.training.not_finite import stop_not_finite
 from dmlcsr_jax.training.optimizer import learning_rate
@@ -42,7 +44,8 @@ from dmlcsr_jax.training.run_log import RunLog
 from dmlcsr_jax.training.state import TrainState
 from dmlcsr_jax.training.step_records import StepRecords
 from dmlcsr_jax.training.timeline import Timeline
-from dmlcsr_jax.training.warm_start import initial_weights
+from dmlcsr_jax.training.warm_start import initial_weights, untaught_edges
+from dmlcsr_jax.training.workdir_lock import only_training
 
 log = logging.getLogger(__name__)
 
@@ -75,6 +78,8 @@ def train_and_evaluate(config: ml_collections.ConfigDict, workdir: epath.PathLik
     if config.data.balance:
         train_source = BalancedSource(train_source, label_set, config.data.balance, config.seed)
     eval_source = open_source(config, "eval", label_set)
+    for name, source in (("training", train_source), ("evaluation", eval_source)):
+        require_plausible_source(source, label_set, f"the {name} set")
     mixture = open_mixture(config, label_set)
     num_examples = len(train_source) + sum(len(part.source) for part in mixture.parts)
     timeline = Timeline.from_config(
@@ -83,6 +88,7 @@ def train_and_evaluate(config: ml_collections.ConfigDict, workdir: epath.PathLik
             len(train_source), config.train.batch_size, mixture.first_share
         ),
     )
+    log_header(workdir, label_set, timeline, len(train_source), len(eval_source))
 
     views = {
         "image_size": metadata.image_size,
@@ -101,6 +107,7 @@ def train_and_evaluate(config: ml_collections.ConfigDict, workdir: epath.PathLik
             batch_size=config.train.batch_size,
             seed=seed,
             start_step=start_step,
+            with_weak_views=config.loss.weights.consistency > 0,
             **views,
         )
 
@@ -135,6 +142,8 @@ def train_and_evaluate(config: ml_collections.ConfigDict, workdir: epath.PathLik
         "data": {"num_examples": num_examples},
     }
     with _closing() as opened:
+        if is_locked := workdir.exists():
+            opened.enter_context(only_training(workdir))
         # Resume:
         # 1. The newest complete checkpoint of the workdir, if there is one.
         if newest_in(workdir / "checkpoints"):
@@ -165,6 +174,8 @@ def train_and_evaluate(config: ml_collections.ConfigDict, workdir: epath.PathLik
             variables = initial_weights(config, metadata, variables)
             state = jax.jit(create_state, out_shardings=state_sharding)(variables)
             atomic_file.make_folder(workdir)
+            if not is_locked:
+                opened.enter_context(only_training(workdir))
             checkpoints = RunCheckpoints(workdir, keep=config.checkpoint.keep)
             opened.callback(checkpoints.close)
             progress, saved = Progress(), None
@@ -262,10 +273,11 @@ def train_and_evaluate(config: ml_collections.ConfigDict, workdir: epath.PathLik
             if timeline.panels_due(stop):
                 teacher = state.teacher if progress.cycle else None
                 maps = programs.panel_step(state.student, teacher, batch)
+                names = [name for name in maps if name not in untaught_edges(config)]
                 count = config.log.panel_images
                 panel = report.training_panel(
                     local_batch["image"][:count],
-                    {name: sharding.local_rows(rows)[:count] for name, rows in maps.items()},
+                    {name: sharding.local_rows(maps[name])[:count] for name in names},
                     label_set,
                 )
                 record.panel(stop, "panels", panel)

@@ -72,6 +72,7 @@ def make_programs(
         average_decay=config.optim.average_decay,
         mesh=mesh,
         groups=groups,
+        confidence=config.loss.confidence,
         **common,
     )
     hard_step, soft_step = (

@@ -33,12 +33,14 @@ def train_step(
     average_decay: float = 0.0,
     mesh: jax.sharding.Mesh | None = None,
     groups: np.ndarray | None = None,
+    confidence: float = 0.9,
 ) -> tuple[TrainState, dict[str, jax.Array]]:
     """One optimisation step on one global batch.
 
     Args:
       state: the run's state.
-      batch: `image` uint8 `[B, S, S, 3]` RGB and `label` uint8 `[B, S, S]`.
+      batch: `image` uint8 `[B, S, S, 3]` RGB and `label` uint8 `[B, S, S]`; with `weak_image`, as
+        `image`, a teacher's predictions there teach what the labels leave open.
       model: the network; its batch statistics are those of the global batch.
       optimizer: gives the update of the parameters.
       schedule: learning rate by step, for the record; `optimizer` holds its own.
@@ -50,6 +52,8 @@ def train_step(
       average_decay: of the state's average of weights, where it has one.
       mesh: the mesh over which the batch is split; None for one device.
       groups: bool `[G, C]`, the classes that labels from C on allow; None: there are none.
+      confidence: of that teacher, as for `losses.consistency`. It is the cycles' teacher, and
+        before there is one the average of the weights.
 
     Returns:
       The next state, and float scalars: `loss`, each unweighted term, `learning_rate`,
@@ -61,6 +65,12 @@ def train_step(
     teacher_outputs = None
     if self_regulated:
         teacher_outputs = model.apply(state.teacher, images, train=False, edges=True)
+
+    weak_teacher_logits = None
+    if "weak_image" in batch:
+        teacher = state.teacher if self_regulated else state.average
+        weak_images = normalize(batch["weak_image"], metadata, dtype)
+        weak_teacher_logits = model.apply(teacher, weak_images, train=False)["parsing"]
 
     def loss_fn(params):
         outputs, mutated = model.apply(
@@ -79,6 +89,8 @@ def train_step(
             cycle=state.cycle,
             mesh=mesh,
             groups=groups,
+            weak_teacher_logits=weak_teacher_logits,
+            confidence=confidence,
         )
         return total, (terms, mutated["batch_stats"])
 

@@ -7,7 +7,7 @@ import jax
 import ml_collections
 import numpy as np
 
-from dmlcsr_jax.checkpoints import model
+from dmlcsr_jax.checkpoints import model, weights_file
 from dmlcsr_jax.checkpoints.metadata import Metadata
 from dmlcsr_jax.convert_torch import efficientnet as convert_efficientnet
 from dmlcsr_jax.convert_torch.encoder import load_encoder
@@ -68,6 +68,23 @@ def initial_weights(
         log.info("%s", loaded)
         variables = {"params": params, "batch_stats": batch_stats}
     return variables
+
+
+def untaught_edges(config: ml_collections.ConfigDict) -> set[str]:
+    """Returns which of the edge branch's maps say nothing yet, by their names in the panels.
+
+    No loss teaches them; or the run starts from a file of weights, which has no edge branch, and
+    its steps are too few for the edges between classes.
+    """
+    untaught = {
+        f"predicted_{name}"
+        for name in ("binary_edge", "category_edge")
+        if not config.loss.weights[name]
+    }
+    start = config.model.init_from
+    if start == weights_file.DEFAULT or start.endswith(weights_file.SUFFIX):
+        untaught.add("predicted_category_edge")
+    return untaught
 
 
 def _from_checkpoint(

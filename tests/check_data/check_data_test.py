@@ -151,16 +151,16 @@ def test_pairs_named_right_first_are_turned_round(tmp_path):
             label = np.full((32, 32), 255, np.uint8)
             label[10:14, 20:24] = 3
             label[10:14, 6:10] = 4
-            label[20:, :] = 1
+            label[16:, :] = 1
             return {"image": np.zeros((32, 32, 3), np.uint8), "label": label, "name": "0"}
 
     report = check.check_data({"train": Synthetics()}, label_sets.FACE_SYNTHETICS, tmp_path)
     assert label_sets.FACE_SYNTHETICS.classes[3] == "right_eye"
     assert pair(report, "left_eye")["plausible"] == 1
-    ignored = 32 * 20 - 32
+    ignored = 32 * 16 - 32
     assert report["ignored"]["train"] == pytest.approx(ignored / 1024)
     skin = report["classes"][1]
-    assert skin["pixels"]["train"] == pytest.approx(12 * 32 / (1024 - ignored))
+    assert skin["pixels"]["train"] == pytest.approx(16 * 32 / (1024 - ignored))
 
 
 def test_the_same_photograph_in_two_splits_is_noticed(tmp_path):

@@ -15,19 +15,19 @@ import cv2
 import numpy as np
 import pytest
 
+from dmlcsr_jax.data import augmentation, geometry, label_sets, sources, synthetic, warp
 from dmlcsr_jax.data import batches as batches_lib
-from dmlcsr_jax.data import label_sets, sources, synthetic, warp
 from dmlcsr_jax.errors import UserError
 
 HELEN = label_sets.HELEN
 # Twenty-two examples in batches of eight: two batches an epoch, six examples left over.
 SOURCE = synthetic.SyntheticSource(22, 48, seed=1)
-STILL = warp.Augmentation(scale_std=0, rotation_prob=0, mirror_prob=0)
+STILL = augmentation.Augmentation(scale_std=0, rotation_prob=0, mirror_prob=0)
 
 
 def open_train(
     source=SOURCE,
-    augmentation=warp.Augmentation(),  # noqa: B008
+    augmentation=augmentation.Augmentation(),  # noqa: B008
     seed=3,
     image_size=40,
     batch_size=8,
@@ -112,7 +112,7 @@ def test_seed_decides_order_and_augmentation():
 def test_each_epoch_is_a_new_order_of_distinct_examples():
     fitted = {}
     for index in range(22):
-        matrix = warp.box_matrix(warp.photograph_box((48, 48)), 40)
+        matrix = geometry.box_matrix(geometry.photograph_box((48, 48)), 40)
         fitted[warp.warp_image(SOURCE[index]["image"], matrix, 40).tobytes()] = index
     orders = []
     for epoch in range(6):
@@ -147,7 +147,7 @@ def test_evaluation_counts_each_example_once(batch_size):
             indices.append(index)
             assert batch["name"][row] == example["name"]
             np.testing.assert_array_equal(batch["label"][row], example["label"])
-            matrix = warp.box_matrix(warp.photograph_box((48, 48)), 40)
+            matrix = geometry.box_matrix(geometry.photograph_box((48, 48)), 40)
             np.testing.assert_array_equal(batch["matrix"][row], matrix)
             np.testing.assert_array_equal(
                 batch["image"][row], warp.warp_image(example["image"], matrix, 40)
@@ -191,7 +191,7 @@ def test_evaluation_matrix_is_the_labels():
     (batch,) = evaluate(2, source=TwoSizes())
     assert batch["label"][0].shape == (32, 32)
     np.testing.assert_array_equal(
-        batch["matrix"][0], warp.box_matrix(warp.photograph_box((32, 32)), 40)
+        batch["matrix"][0], geometry.box_matrix(geometry.photograph_box((32, 32)), 40)
     )
 
 
@@ -313,11 +313,11 @@ def test_workers_need_no_jax():
         """
         import sys
         sys.modules["jax"] = None
-        from dmlcsr_jax.data import batches as batches_lib, sources, synthetic, warp
+        from dmlcsr_jax.data import augmentation, batches as batches_lib, sources, synthetic
         from dmlcsr_jax.data.label_sets import HELEN
         batches = batches_lib.train_batches(
             synthetic.SyntheticSource(4, 48), label_set=HELEN, image_size=32,
-            augmentation=warp.Augmentation(), batch_size=4, seed=0,
+            augmentation=augmentation.Augmentation(), batch_size=4, seed=0,
         )
         print(next(batches)["image"].shape)
         """

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from configs import default
-from dmlcsr_jax.data import synthetic, warp
+from dmlcsr_jax.data import augmentation, synthetic
 from dmlcsr_jax.data.degradation import Degradation, degrade
 from dmlcsr_jax.data.label_sets import HELEN
 
@@ -32,7 +32,7 @@ def test_views_are_as_before_by_default(image):
     assert degrade(image, None, Degradation()) is image
     assert degrade(image, np.random.default_rng(0), NONE) is image
     config = default.get_config().augmentation
-    assert warp.Augmentation.from_dict(config.to_dict()) == warp.Augmentation()
+    assert augmentation.Augmentation.from_dict(config.to_dict()) == augmentation.Augmentation()
 
 
 def test_a_share_of_the_views_is_degraded(image):
@@ -103,11 +103,11 @@ def test_views_of_training_are_degraded_with_their_labels_kept():
     example = synthetic.SyntheticSource(1, 96, seed=0)[0]
     strong = dataclasses.replace(Degradation(), prob=1.0)
     plain, degraded = (
-        warp.augment(
+        augmentation.augment(
             example,
             np.random.default_rng(5),
             size=64,
-            augmentation=warp.Augmentation(degradation=degradation),
+            augmentation=augmentation.Augmentation(degradation=degradation),
             label_set=HELEN,
         )
         for degradation in (Degradation(), strong)

@@ -105,6 +105,57 @@ def test_label_name_file_of_an_own_set(tmp_path):
     assert label_sets.get(path).left_is == "subject"
 
 
+@pytest.mark.parametrize(
+    ("left", "right"),
+    [
+        ("left eye", "right eye"),
+        ("Left-Eye", "Right-Eye"),
+        ("eye_left", "eye_right"),
+        ("Eye-L", "Eye-R"),
+        ("lefteye", "righteye"),
+        ("eyeleft", "eyeright"),
+        ("EyeLeft", "EyeRight"),
+        ("leftEye", "rightEye"),
+        ("LEye", "REye"),
+        ("leye", "reye"),
+        ("l.eye", "r.eye"),
+        ("upper left lip", "Upper_Right_Lip"),
+        ("LEFT_EYE", "right_eye"),
+        ("Left", "Right"),
+    ],
+)
+def test_left_and_right_pair_in_any_common_spelling(tmp_path, left, right):
+    path = tmp_path / "mine.txt"
+    path.write_text(f"background\n{right}\nnose\n{left}\n")
+    assert label_sets.get(path).mirror_pairs == ((3, 1),)
+    assert label_sets.get(path).left_is == "image"
+
+
+@pytest.mark.parametrize(
+    "names",
+    [
+        ("u_lip", "l_lip", "ear_r", "l_ear"),
+        ("bright", "cleft", "hair"),
+        ("lip", "rip", "light", "night"),
+        ("neck_l", "neck"),
+    ],
+)
+def test_names_that_only_look_alike_are_no_pair(tmp_path, names):
+    path = tmp_path / "mine.txt"
+    path.write_text("\n".join(["background", *names]))
+    assert label_sets.get(path).mirror_pairs == ()
+
+
+@pytest.mark.parametrize("name", ["left eye", "righteye", "Ear-Left"])
+def test_a_lone_half_is_refused_unless_nothing_is_to_be_mirrored(tmp_path, name):
+    path = tmp_path / "mine.txt"
+    path.write_text(f"background\n{name}\nl_brow\nr_brow\n")
+    with pytest.raises(UserError, match=f"{name}.*no other class.*left_is: none"):
+        label_sets.get(path)
+    path.write_text("# left_is: none\n" + path.read_text())
+    assert label_sets.get(path).mirror_pairs == ()
+
+
 def test_label_name_file_without_left_and_right(tmp_path):
     path = tmp_path / "plain.txt"
     path.write_text("background\nface\n")

@@ -7,13 +7,13 @@ import numpy as np
 import pytest
 
 from configs import celebamask_hq_small, default
-from dmlcsr_jax.data import label_sets, sources, warp
+from dmlcsr_jax.data import augmentation, label_sets, sources
 from dmlcsr_jax.data.batches import num_train_steps_per_epoch, train_batches
 from dmlcsr_jax.data.mixture import open_mixture
 from dmlcsr_jax.data.scenes import SceneSource, draw_scene
 
 CELEB = label_sets.CELEBAMASK_HQ
-STILL = warp.Augmentation(scale_std=0, rotation_prob=0, mirror_prob=0)
+STILL = augmentation.Augmentation(scale_std=0, rotation_prob=0, mirror_prob=0)
 
 
 def write_folder(folder, grey, labels, count=6):
@@ -58,7 +58,7 @@ def batches_of(config, count, **options):
         label_set=mixture.labels,
         further=mixture.parts,
         image_size=32,
-        augmentation=warp.Augmentation.from_dict(config.augmentation.to_dict()),
+        augmentation=augmentation.Augmentation.from_dict(config.augmentation.to_dict()),
         batch_size=8,
         seed=1,
         **options,
@@ -145,7 +145,7 @@ def test_a_scene_surrounds_the_photograph():
     }
 
     def view(scene_prob):
-        return warp.augment(
+        return augmentation.augment(
             example,
             np.random.default_rng(0),
             size=40,

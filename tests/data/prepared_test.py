@@ -8,11 +8,11 @@ import pytest
 
 from dmlcsr_jax.data import batches as batches_lib
 from dmlcsr_jax.data import label_sets, prepare
+from dmlcsr_jax.data.augmentation import Augmentation
 from dmlcsr_jax.data.builders import Options
 from dmlcsr_jax.data.prepared import PreparedSource
 from dmlcsr_jax.data.sources import FolderSource
 from dmlcsr_jax.data.synthetic import draw_face
-from dmlcsr_jax.data.warp import Augmentation
 from dmlcsr_jax.errors import UserError
 
 _NUM_EXAMPLES = 9

@@ -222,3 +222,92 @@ def test_a_list_with_what_no_file_name_has_is_refused(tmp_path):
     (tmp_path / "train_list.txt").write_bytes(b"a\x00b\n")
     with pytest.raises(UserError, match=r"train_list\.txt line 1 is not understood"):
         sources.FolderSource(tmp_path, "train", HELEN)
+
+
+@pytest.fixture
+def unlisted(tmp_path):
+    """Forty photographs and labels of the same names, with a space; no list."""
+    picture = cv2.imencode(".png", np.zeros((2, 2, 3), np.uint8))[1].tobytes()
+    label = cv2.imencode(".png", np.zeros((2, 2), np.uint8))[1].tobytes()
+    for name, data in (("images", picture), ("labels", label)):
+        (tmp_path / name).mkdir()
+        for index in range(40):
+            (tmp_path / name / f"my photo {index}.png").write_bytes(data)
+    return tmp_path
+
+
+def names_of(root, split):
+    source = sources.FolderSource(root, split, HELEN)
+    return {source[index]["name"] for index in range(len(source))}
+
+
+def test_without_lists_equal_names_are_pairs_and_a_tenth_is_kept_to_evaluate(unlisted, caplog):
+    caplog.set_level("INFO")
+    train, val = names_of(unlisted, "train"), names_of(unlisted, "val")
+    assert train | val == {f"my photo {index}" for index in range(40)}
+    assert not train & val
+    assert 1 <= len(val) <= 8
+    assert f"{len(val)} of its 40 photographs are 'val'" in caplog.text
+    assert names_of(unlisted, "test") == val
+    # What is added or lost changes no other's split.
+    (unlisted / "images" / "my photo 0.png").rename(unlisted / "images" / "new.png")
+    assert names_of(unlisted, "train") == train - {"my photo 0"}
+    (unlisted / "images" / "folder").mkdir()
+    caplog.clear()
+    names_of(unlisted, "train")
+    assert "2 files" in caplog.text
+    assert "such as folder" in caplog.text
+
+
+def test_of_two_photographs_each_split_has_one(tmp_path):
+    for number in range(2):
+        write_pair(tmp_path, f"a{number}", size=32)
+    assert len(names_of(tmp_path, "train")) == len(names_of(tmp_path, "val")) == 1
+
+
+def test_names_that_two_photographs_have_are_refused(unlisted):
+    (unlisted / "images" / "my photo 3.JPG").touch()
+    with pytest.raises(UserError, match=r"both my photo 3\.JPG and my photo 3\.png"):
+        sources.FolderSource(unlisted, "train", HELEN)
+
+
+def test_names_that_are_not_alike_are_refused(unlisted):
+    for path in (unlisted / "labels").iterdir():
+        path.rename(path.with_stem(f"{path.stem}_mask"))
+    with pytest.raises(UserError, match=r"no list, and 0 of the 40 .*name them alike"):
+        sources.FolderSource(unlisted, "train", HELEN)
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "images/my photo 7.png labels/my photo 7.png",
+        "images/my photo 7.png\tlabels/my photo 7.png",
+        "images/my photo 7.png",
+        "my photo 7",
+    ],
+)
+def test_names_in_lists_may_hold_spaces(unlisted, line):
+    (unlisted / "train_list.txt").write_text(f"{line}\n")
+    source = sources.FolderSource(unlisted, "train", HELEN)
+    assert source.files(0) == (
+        unlisted / "images" / "my photo 7.png",
+        unlisted / "labels" / "my photo 7.png",
+    )
+
+
+def test_a_folders_own_label_names_are_found(unlisted):
+    config = default.get_config()
+    config.data.source, config.data.root = "folder", str(unlisted)
+    with pytest.raises(UserError, match=r"label_set is empty and .* has no label_names\.txt"):
+        sources.label_set_of(config.data)
+    (unlisted / "label_names.txt").write_text("background\nfreckles\n")
+    assert sources.label_set_of(config.data).classes == ("background", "freckles")
+    other = unlisted / "other"
+    other.mkdir()
+    (other / "label_names.txt").write_text("background\nmoles\n")
+    config.data.root = f"{unlisted}, {other}"
+    with pytest.raises(UserError, match="other differs"):
+        sources.label_set_of(config.data)
+    config.data.label_set = "helen"
+    assert sources.label_set_of(config.data) == HELEN

@@ -5,7 +5,7 @@ import pytest
 import scipy.ndimage
 
 from dmlcsr_jax.data import unwarp
-from dmlcsr_jax.data.warp import box_matrix
+from dmlcsr_jax.data.geometry import box_matrix
 
 SIZE = 41
 CELLS = 21

@@ -6,14 +6,14 @@ from scipy import ndimage
 
 from configs import synthetic as synthetic_config
 from dmlcsr_jax.config import validate
-from dmlcsr_jax.data import label_sets, synthetic, unwarp, warp
+from dmlcsr_jax.data import augmentation, geometry, label_sets, synthetic, unwarp, warp
 from dmlcsr_jax.errors import UserError
 
-STILL = warp.Augmentation(scale_std=0, rotation_prob=0, mirror_prob=0)
+STILL = augmentation.Augmentation(scale_std=0, rotation_prob=0, mirror_prob=0)
 
 
 def fit(hw, size):
-    return warp.box_matrix(warp.photograph_box(hw), size)
+    return geometry.box_matrix(geometry.photograph_box(hw), size)
 
 
 def apply(matrix, x, y):
@@ -42,24 +42,26 @@ def test_no_augmentation_is_the_fit_and_mirroring_reverses_the_columns():
     rng = np.random.default_rng(0)
     fitted = fit((40, 60), 48)
     np.testing.assert_allclose(
-        warp.random_matrix(warp.photograph_box((40, 60)), 48, rng, STILL), fitted
+        augmentation.random_matrix(geometry.photograph_box((40, 60)), 48, rng, STILL), fitted
     )
-    always = warp.Augmentation(scale_std=0, rotation_prob=0, mirror_prob=1)
-    mirrored = warp.random_matrix(warp.photograph_box((40, 60)), 48, rng, always)
+    always = augmentation.Augmentation(scale_std=0, rotation_prob=0, mirror_prob=1)
+    mirrored = augmentation.random_matrix(geometry.photograph_box((40, 60)), 48, rng, always)
     np.testing.assert_allclose(mirrored[0], [0, 0, 47] - fitted[0])
     np.testing.assert_allclose(mirrored[1], fitted[1])
-    assert warp.is_mirrored(mirrored)
-    assert not warp.is_mirrored(fitted)
+    assert geometry.is_mirrored(mirrored)
+    assert not geometry.is_mirrored(fitted)
 
 
 def test_random_views_have_the_stated_distribution():
     rng = np.random.default_rng(0)
     scales, angles, mirrored = [], [], []
     for _ in range(6000):
-        matrix = warp.random_matrix(warp.photograph_box((64, 64)), 64, rng, warp.Augmentation())
+        matrix = augmentation.random_matrix(
+            geometry.photograph_box((64, 64)), 64, rng, augmentation.Augmentation()
+        )
         np.testing.assert_allclose(apply(matrix, 31.5, 31.5), (31.5, 31.5), atol=1e-9)
         linear = matrix[:, :2]
-        mirrored.append(warp.is_mirrored(matrix))
+        mirrored.append(geometry.is_mirrored(matrix))
         if mirrored[-1]:
             linear = np.diag([-1, 1]) @ linear
         scales.append(np.sqrt(np.linalg.det(linear)))
@@ -80,8 +82,10 @@ def test_random_views_have_the_stated_distribution():
 
 def test_change_source_keeps_every_point_of_the_picture():
     rng = np.random.default_rng(1)
-    matrix = warp.random_matrix(warp.photograph_box((1024, 768)), 473, rng, warp.Augmentation())
-    half = warp.change_source(matrix, (1024, 768), (512, 384))
+    matrix = augmentation.random_matrix(
+        geometry.photograph_box((1024, 768)), 473, rng, augmentation.Augmentation()
+    )
+    half = geometry.change_source(matrix, (1024, 768), (512, 384))
     for x, y in ((0, 0), (17, 300), (383, 511)):
         # A label pixel covers two by two image pixels.
         np.testing.assert_allclose(apply(half, x, y), apply(matrix, 2 * x + 0.5, 2 * y + 0.5))
@@ -92,8 +96,8 @@ def test_warp_image_is_bilinear_and_black_outside(hw):
     rng = np.random.default_rng(2)
     image = rng.integers(1, 256, (*hw, 3), dtype=np.uint8)
     for _ in range(4):
-        matrix = warp.random_matrix(
-            warp.photograph_box(image.shape[:2]), 48, rng, warp.Augmentation()
+        matrix = augmentation.random_matrix(
+            geometry.photograph_box(image.shape[:2]), 48, rng, augmentation.Augmentation()
         )
         y, x = np.mgrid[:48, :48]
         inverse = np.linalg.inv(np.vstack([matrix, [0, 0, 1]]))
@@ -117,7 +121,9 @@ def test_warp_label_takes_the_nearest_pixel_and_ignores_outside():
     rng = np.random.default_rng(3)
     label = rng.integers(0, 19, (40, 50), dtype=np.uint8)
     for _ in range(4):
-        matrix = warp.random_matrix(warp.photograph_box(label.shape), 64, rng, warp.Augmentation())
+        matrix = augmentation.random_matrix(
+            geometry.photograph_box(label.shape), 64, rng, augmentation.Augmentation()
+        )
         y, x = np.mgrid[:64, :64]
         inverse = np.linalg.inv(np.vstack([matrix, [0, 0, 1]]))
         source = np.rint((inverse @ np.stack([x.ravel(), y.ravel(), np.ones(x.size)]))[:2])
@@ -134,7 +140,9 @@ def test_label_values_are_never_mixed():
     label[20:44, 20:44] = 10
     rng = np.random.default_rng(4)
     for _ in range(20):
-        matrix = warp.random_matrix(warp.photograph_box(label.shape), 50, rng, warp.Augmentation())
+        matrix = augmentation.random_matrix(
+            geometry.photograph_box(label.shape), 50, rng, augmentation.Augmentation()
+        )
         assert set(np.unique(warp.warp_label(label, matrix, 50, 255))) <= {0, 10, 255}
 
 
@@ -144,11 +152,11 @@ def test_image_and_half_size_label_stay_together():
     image = np.repeat((fine == 1)[..., None] * np.uint8(255), 3, axis=2)
     rng = np.random.default_rng(5)
     for _ in range(5):
-        view = warp.augment(
+        view = augmentation.augment(
             {"image": image, "label": label},
             rng,
             size=96,
-            augmentation=warp.Augmentation(),
+            augmentation=augmentation.Augmentation(),
             label_set=label_sets.HELEN,
         )
         certain = (view["image"][..., 0] == 0) | (view["image"][..., 0] == 255)
@@ -162,10 +170,10 @@ def test_image_and_half_size_label_stay_together():
 
 def test_mirrored_face_keeps_left_and_right():
     helen = label_sets.HELEN
-    mirror = warp.Augmentation(scale_std=0, rotation_prob=0, mirror_prob=1)
+    mirror = augmentation.Augmentation(scale_std=0, rotation_prob=0, mirror_prob=1)
     for index in range(8):
         image, label = synthetic.draw_face(index, 96)
-        view = warp.augment(
+        view = augmentation.augment(
             {"image": image, "label": label},
             np.random.default_rng(index),
             size=96,
@@ -189,11 +197,11 @@ def test_colours_change_and_the_view_does_not():
     image, label = synthetic.draw_face(0, 64)
     example = {"image": image, "label": label, "name": "face"}
     plain, coloured = (
-        warp.augment(
+        augmentation.augment(
             example,
             np.random.default_rng(5),
             size=64,
-            augmentation=warp.Augmentation(brightness=change, saturation=change),
+            augmentation=augmentation.Augmentation(brightness=change, saturation=change),
             label_set=label_sets.HELEN,
         )
         for change in (0.0, 0.3)

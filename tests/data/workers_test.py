@@ -19,12 +19,12 @@ from dmlcsr_jax.data.synthetic import draw_face
 # Each starts its workers, says so, and is then killed while they work.
 GRAIN = """
 import multiprocessing
-from dmlcsr_jax.data import batches as batches_lib, synthetic, warp
+from dmlcsr_jax.data import batches as batches_lib, synthetic, augmentation
 from dmlcsr_jax.data.label_sets import HELEN
 if __name__ == "__main__":
     batches = batches_lib.train_batches(
         synthetic.SyntheticSource(64, 48), label_set=HELEN, image_size=32,
-        augmentation=warp.Augmentation(), batch_size=4, seed=0, num_workers=2,
+        augmentation=augmentation.Augmentation(), batch_size=4, seed=0, num_workers=2,
     )
     next(batches)
     print("started", flush=True)

@@ -1,6 +1,7 @@
 """The page of evidence shows what the records say."""
 
 import pathlib
+import shutil
 
 import numpy as np
 import pytest
@@ -31,6 +32,18 @@ def test_the_page_is_drawn_from_the_records(name):
     assert f"<!-- {name} -->\n" in page
     if figures:
         assert draw_evidence.table(figures, experiment) in page
+
+
+def test_drawing_other_records_changes_no_file_of_the_repository(tmp_path, monkeypatch):
+    shutil.copytree(DOCS / "evidence" / "decoupling", tmp_path / "records" / "decoupling")
+    before = {path: path.stat().st_mtime_ns for path in DOCS.rglob("*.*")}
+    monkeypatch.setattr(
+        "sys.argv", ["draw", f"--records={tmp_path / 'records'}", f"--out={tmp_path / 'out'}"]
+    )
+    draw_evidence.main()
+    assert {path: path.stat().st_mtime_ns for path in DOCS.rglob("*.*")} == before
+    assert (tmp_path / "out" / "evidence.md").read_text() == (DOCS / "evidence.md").read_text()
+    assert (tmp_path / "out" / "evidence" / "decoupling.png").exists()
 
 
 @pytest.mark.parametrize("name", NAMES)

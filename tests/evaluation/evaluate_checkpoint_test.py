@@ -61,6 +61,19 @@ def test_averaging_views_leaves_the_plain_results(tmp_path):
     assert {f["split"] for f in found} == {config.data.eval_split}
 
 
+def test_what_the_run_ships_is_evaluated_unless_another_is_named(tmp_path):
+    config = small_config()
+    metadata = Metadata.from_config(config)
+    variables = random_variables(metadata)
+    variables["batch_stats"] = jax.tree.map(abs, variables["batch_stats"])
+    for folder in ("checkpoints/3", "teachers/1"):
+        (tmp_path / folder).parent.mkdir()
+        save_model(tmp_path / folder, metadata, **variables)
+        evaluate_checkpoint(config, tmp_path, None)
+    found = [json.loads(path.read_text()) for path in tmp_path.glob("eval/*/metrics.json")]
+    assert sorted(f["checkpoint"] for f in found) == ["checkpoints/3", "teachers/1"]
+
+
 def test_labels_that_are_all_ignored_end_in_a_sentence(tmp_path, monkeypatch):
     config = small_config()
     metadata = Metadata.from_config(config)

@@ -11,7 +11,7 @@ import sklearn.metrics
 from ports import free_port
 
 from dmlcsr_jax.data import batches as batches_lib
-from dmlcsr_jax.data import label_sets, unwarp, warp
+from dmlcsr_jax.data import geometry, label_sets, unwarp, warp
 from dmlcsr_jax.distributed import sharding
 from dmlcsr_jax.evaluation import evaluate, metrics
 
@@ -64,7 +64,9 @@ def table():
 
 def predicted(source, index):
     hw = source.labels[index].shape
-    unwarped = unwarp.sample(scores_of(index), warp.box_matrix(warp.photograph_box(hw), SIZE), hw)
+    unwarped = unwarp.sample(
+        scores_of(index), geometry.box_matrix(geometry.photograph_box(hw), SIZE), hw
+    )
     return unwarped.argmax(axis=-1)
 
 
@@ -132,7 +134,7 @@ def test_worst_images_come_with_their_own_mean_f1(table):
         assert record.image.shape == (SIZE, SIZE, 3)
         assert record.image[SIZE // 2, SIZE // 2, 0] == record.index
         label = source.labels[record.index]
-        matrix = warp.box_matrix(warp.photograph_box(label.shape), SIZE)
+        matrix = geometry.box_matrix(geometry.photograph_box(label.shape), SIZE)
         np.testing.assert_array_equal(record.label, warp.warp_label(label, matrix, SIZE, 255))
         np.testing.assert_array_equal(
             record.prediction,

@@ -31,6 +31,17 @@ metrics = scores | {"num_images": 7, "classes": {"nose": {"f1": 0.25}, "hat": {"
 """
 
 
+@pytest.fixture(autouse=True)
+def photographs(tmp_path, monkeypatch):
+    """The folder that the commands name, of a photograph a split."""
+    monkeypatch.chdir(tmp_path)
+    for folder in ("images", "labels"):
+        (tmp_path / "photographs" / folder).mkdir(parents=True)
+        (tmp_path / "photographs" / folder / "a.png").touch()
+    for split in ("train", "val"):
+        (tmp_path / "photographs" / f"{split}_list.txt").write_text("a")
+
+
 @pytest.fixture
 def made(monkeypatch):
     """The runs for which a command was asked; each writes its results."""
@@ -133,6 +144,16 @@ def test_runs_may_be_chosen_by_the_beginning_of_their_names(tmp_path, made):
     assert len(made) == 3
 
 
+def test_records_are_the_workdirs_and_the_photographs_are_looked_for_first(tmp_path, made):
+    work = tmp_path / "work"
+    options = [f"--workdir={work}", "--only=decoupled"]
+    assert command_line.main(["decoupling", "--root=photographs", *options]) == 0
+    assert len(made) == 3
+    assert len(list((work / "records" / "decoupling").iterdir())) == 3
+    with pytest.raises(UserError, match="'/nowhere' does not exist"):
+        campaign.run_campaign("decoupling", "/nowhere", work, work / "records")
+
+
 def test_a_record_older_than_a_field_is_of_the_fields_default(tmp_path, made):
     _, out = run(tmp_path, "parts")
     path = out / "csr-0.json"
@@ -199,7 +220,8 @@ def test_a_signal_lets_the_run_save(tmp_path, number):
         '''
         import textwrap
         campaign.command = lambda *_: [sys.executable, "-c", textwrap.dedent(child)]
-        sys.exit(campaign.run_campaign("parts", "x", pathlib.Path("w"), pathlib.Path("o")))
+        work, out = pathlib.Path("w"), pathlib.Path("o")
+        sys.exit(campaign.run_campaign("parts", "photographs", work, out))
     """
     environment = os.environ | {"PYTHONPATH": str(ROOT)}
     runner = subprocess.Popen(

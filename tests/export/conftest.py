@@ -8,7 +8,7 @@ import pytest
 import small_checkpoints
 
 from dmlcsr_jax.checkpoints import model
-from dmlcsr_jax.data import synthetic, unwarp, warp
+from dmlcsr_jax.data import geometry, synthetic, unwarp
 from dmlcsr_jax.evaluation.scores import at_input_size, make_predict_fn
 from dmlcsr_jax.export import program
 from dmlcsr_jax.models.dmlcsr import build_model
@@ -84,7 +84,7 @@ class Truth:
         """Returns float32 `[H, W, C]` of a photograph."""
         size, hw = self.metadata.image_size, image.shape[:2]
         shown = np.asarray(program.fit(image[None], size)).astype(np.uint8)
-        matrix = warp.box_matrix(warp.photograph_box(hw), size)
+        matrix = geometry.box_matrix(geometry.photograph_box(hw), size)
         return unwarp.sample(self.input_scores(shown)[0], matrix, hw)
 
     def assert_agrees(self, image, labels):

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 import small_checkpoints
 
-from dmlcsr_jax.data import unwarp, warp
+from dmlcsr_jax.data import geometry, unwarp, warp
 from dmlcsr_jax.errors import UserError
 from dmlcsr_jax.export import program
 
@@ -14,7 +14,7 @@ from dmlcsr_jax.export import program
 @pytest.mark.parametrize("hw", [(64, 64), (50, 20), (20, 51), (300, 201), (1, 1), (1, 200)])
 def test_a_photograph_is_fitted_as_the_warp_does(hw, size):
     image = np.random.default_rng(0).integers(0, 256, (*hw, 3), np.uint8)
-    expected = warp.warp_image(image, warp.box_matrix(warp.photograph_box(hw), size), size)
+    expected = warp.warp_image(image, geometry.box_matrix(geometry.photograph_box(hw), size), size)
     found = np.asarray(program.fit(image[None], size))[0]
     # OpenCV rounds positions to float32; the whole numbers here are exact.
     difference = np.abs(found - expected)
@@ -39,7 +39,7 @@ def test_logits_go_back_as_resize_and_unwarp_bring_them(hw):
     found = np.einsum("hi,wj,ijc->hwc", rows, columns, logits)
     at_input = unwarp.interpolation_matrix(size, side)
     at_input = np.einsum("hi,wj,ijc->hwc", at_input, at_input, logits).astype(np.float32)
-    matrix = warp.box_matrix(warp.photograph_box(hw), size)
+    matrix = geometry.box_matrix(geometry.photograph_box(hw), size)
     expected = unwarp.sample(at_input, matrix, hw)
     np.testing.assert_allclose(found, expected, atol=2e-5)
 

@@ -7,7 +7,7 @@ import numpy as np
 import PIL.Image
 import pytest
 
-from dmlcsr_jax.data import synthetic, warp
+from dmlcsr_jax.data import geometry, synthetic, warp
 from dmlcsr_jax.errors import UserError
 from dmlcsr_jax.export import __main__ as export
 from dmlcsr_jax.export import calibration
@@ -34,7 +34,7 @@ def test_inputs_are_the_photographs_as_the_network_sees_them(photographs):
     for index, found in enumerate(inputs):
         assert (found.shape, found.dtype) == ((1, 32, 32, 3), np.float32)
         image = np.asarray(PIL.Image.open(photographs / f"{index:02d}.png"))
-        matrix = warp.box_matrix(warp.photograph_box(image.shape[:2]), 32)
+        matrix = geometry.box_matrix(geometry.photograph_box(image.shape[:2]), 32)
         np.testing.assert_allclose(found[0], warp.warp_image(image, matrix, 32), atol=4)
 
 

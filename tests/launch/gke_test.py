@@ -83,14 +83,15 @@ class TestCalls:
 
     def test_through_kubernetes_to_the_process(self, bench):
         bench.settings(*(f"ARGUMENT={value}" for value in NASTY))
-        manifest = yaml.safe_load(bench.run("gke.sh", "show", "--", "two\nlines").stdout)
+        control = "two\nlines\r\r\nof\t\x01\x1b\x7f\x85\u2028\u2029 & \\r"
+        manifest = yaml.safe_load(bench.run("gke.sh", "show", "--", control).stdout)
         [container] = _pod(manifest)["containers"]
         # Kubernetes reads $$ as $, and replaces $(NAME) where NAME is in the environment.
         arguments = [
             re.sub(r"\$\$|\$\((\w+)\)", lambda m: "$" if m[0] == "$$" else f"<{m[1]}>", text)
             for text in container["args"]
         ]
-        assert arguments == [*TRAIN, *NASTY, "two\nlines"]
+        assert arguments == [*TRAIN, *NASTY, control]
 
     def test_a_word_between_at_signs_in_a_setting_is_no_placeholder(self, bench):
         strange = {

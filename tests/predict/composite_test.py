@@ -6,7 +6,7 @@ import pytest
 from colour_network import METADATA, interior, picture, truth
 
 from dmlcsr_jax import FaceParser
-from dmlcsr_jax.data import warp
+from dmlcsr_jax.data import geometry
 from dmlcsr_jax.data.label_sets import HELEN
 from dmlcsr_jax.predict import composite
 from dmlcsr_jax.predict.faces import Face, as_face
@@ -26,7 +26,7 @@ def view(box, level, faces, part, sure=0.9, roll=0.0):
     """A view that says the same everywhere: `part` with a probability, the rest alike."""
     weights = np.full((CELLS, CELLS, 11), (1 - sure) / 10)
     weights[..., part] = sure
-    matrix = warp.box_matrix(np.array(box) - 0.5, 4 * CELLS - 3, angle=-roll)
+    matrix = geometry.box_matrix(np.array(box) - 0.5, 4 * CELLS - 3, angle=-roll)
     return View(matrix, 4 * CELLS - 3, level, faces, log_probabilities(weights))
 
 

@@ -8,7 +8,7 @@ from colour_network import COLOURS, ColourNetwork, interior, picture, truth
 
 from dmlcsr_jax.checkpoints import model
 from dmlcsr_jax.checkpoints.metadata import Metadata
-from dmlcsr_jax.data import batches, label_sets, synthetic, unwarp, warp
+from dmlcsr_jax.data import batches, geometry, label_sets, synthetic, unwarp, warp
 from dmlcsr_jax.errors import UserError
 from dmlcsr_jax.evaluation import evaluate, scores
 from dmlcsr_jax.models import dmlcsr
@@ -78,7 +78,7 @@ def test_agrees_with_evaluation_but_where_two_classes_are_as_good(checkpoint):
     metadata, variables = model.load_model(checkpoint)
     predict_fn = scores.make_predict_fn(dmlcsr.build_model(metadata), metadata, flip=True)
     for image, label in zip(source.images, source.labels, strict=True):
-        matrix = warp.box_matrix(warp.photograph_box(label.shape), 32)
+        matrix = geometry.box_matrix(geometry.photograph_box(label.shape), 32)
         shown = warp.warp_image(image, matrix, 32)
         said = unwarp.sample(np.asarray(predict_fn(variables, shown[None]))[0], matrix, label.shape)
         own = np.take_along_axis(said, label[..., None].astype(int), axis=2)[..., 0]

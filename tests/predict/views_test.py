@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from colour_network import METADATA
 
-from dmlcsr_jax.data import warp
+from dmlcsr_jax.data import geometry
 from dmlcsr_jax.errors import UserError
 from dmlcsr_jax.predict import views
 from dmlcsr_jax.predict.faces import Face, as_face
@@ -47,7 +47,7 @@ def test_a_larger_face_has_the_photograph_around_it():
     [close, complete] = planned((300, 400), [face(200, 150, 90)])
     assert (close.level, complete.level) == (CLOSE, COMPLETE)
     np.testing.assert_allclose(
-        complete.matrix, warp.box_matrix(warp.photograph_box((300, 400)), SIZE)
+        complete.matrix, geometry.box_matrix(geometry.photograph_box((300, 400)), SIZE)
     )
     found = planned((300, 400), [face(200, 150, 60)])
     assert summary(found) == [(CLOSE, (0,)), (WIDE, (0,)), (COMPLETE, (0,))]
@@ -114,7 +114,9 @@ def test_views_are_levelled_about_the_face(degrees):
 def test_noise_is_averaged_where_a_photograph_is_reduced(angle, factor):
     side = round(SIZE * factor)
     noise = np.random.default_rng(0).integers(0, 256, (side, side, 3), np.uint8)
-    matrix = warp.box_matrix(warp.photograph_box((side, side)), SIZE, scale=1.5, angle=angle)
+    matrix = geometry.box_matrix(
+        geometry.photograph_box((side, side)), SIZE, scale=1.5, angle=angle
+    )
     shown = views.shown(noise, matrix, SIZE)
     assert shown.shape == (SIZE, SIZE, 3)
     assert shown.mean() == pytest.approx(127.5, abs=2)
@@ -127,7 +129,7 @@ def test_noise_is_averaged_where_a_photograph_is_reduced(angle, factor):
 def test_a_reduced_view_is_where_the_matrix_puts_it(angle):
     y, x = np.mgrid[:600, :800]
     image = np.rint(np.stack([x / 4, y / 4, (x + y) / 8], axis=-1)).astype(np.uint8)
-    matrix = warp.box_matrix(np.array([90.0, 40, 700, 560]), SIZE, angle=angle)
+    matrix = geometry.box_matrix(np.array([90.0, 40, 700, 560]), SIZE, angle=angle)
     shown = views.shown(image, matrix, SIZE).astype(float)
     there = np.linalg.inv(np.vstack([matrix, [0, 0, 1]]))
     at = np.einsum(
@@ -147,7 +149,7 @@ def test_a_reduced_view_is_where_the_matrix_puts_it(angle):
 def test_a_view_beside_the_photograph_is_black():
     image = np.full((500, 700, 3), 200, np.uint8)
     for box in ((-900, 0, -300, 500), (0, 800, 500, 1300), (5000, 5000, 9000, 9000)):
-        assert not views.shown(image, warp.box_matrix(np.array(box), SIZE), SIZE).any()
+        assert not views.shown(image, geometry.box_matrix(np.array(box), SIZE), SIZE).any()
 
 
 @pytest.mark.parametrize(

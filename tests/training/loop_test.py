@@ -203,7 +203,7 @@ def _logits(variables):
 
 
 def test_sources_with_other_labels_train_beside_the_first(tmp_path):
-    """Through a cycle, so that soft targets meet groups; their loss is on the record."""
+    """Through a cycle, so that both teachers meet groups; the losses are on the record."""
     config = tmp_path / "mixed.py"
     config.write_text(
         "from dmlcsr_jax.configs import default, synthetic\n"
@@ -212,6 +212,12 @@ def test_sources_with_other_labels_train_beside_the_first(tmp_path):
         "    config.data.sources.halves = default.source(0.5)\n"
         f"    config.data.sources.halves.root = {str(tmp_path / 'halves')!r}\n"
         f"    config.data.sources.halves.label_set = {str(tmp_path / 'halves.json')!r}\n"
+        "    config.data.sources.plain = default.source(0.25)\n"
+        "    config.data.sources.plain.kind = 'images'\n"
+        f"    config.data.sources.plain.root = {str(tmp_path / 'halves')!r}\n"
+        "    config.loss.weights.consistency = 1.0\n"
+        "    config.loss.confidence = 0.0\n"
+        "    config.optim.average_decay = 0.5\n"
         "    return config\n"
     )
     helen = label_sets.HELEN
@@ -228,6 +234,7 @@ def test_sources_with_other_labels_train_beside_the_first(tmp_path):
     result = start(tmp_path / "run", "--config.log.every_steps=1", config=config)
     assert result.returncode == 0, result.stderr
     lines = (tmp_path / "run" / "scalars.jsonl").read_text().splitlines()
-    losses = [record["marginal"] for record in map(json.loads, lines) if "marginal" in record]
-    assert len(losses) == 4  # two epochs of four examples, two a batch
-    assert all(0 < loss < 10 for loss in losses)
+    records = [record for record in map(json.loads, lines) if "marginal" in record]
+    assert len(records) == 8  # twice the steps that half of each batch would have
+    assert all(0 <= record[name] < 10 for record in records for name in ("marginal", "consistency"))
+    assert all(any(record[name] > 0 for record in records) for name in ("marginal", "consistency"))

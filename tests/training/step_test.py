@@ -4,8 +4,10 @@ import functools
 import importlib
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
+import scipy.special
 from jax.sharding import Mesh
 
 from dmlcsr_jax import models
@@ -128,6 +130,54 @@ def test_sharded_state_is_a_quarter_on_each_device_and_trains_the_same():
     for ours, theirs in zip(*map(jax.tree.leaves, (states[True], states[False])), strict=True):
         ours, theirs = np.asarray(ours, np.float64), np.asarray(theirs, np.float64)
         assert np.linalg.norm(ours - theirs) <= 1e-3 * np.linalg.norm(theirs) + 1e-6
+
+
+@pytest.mark.parametrize("self_regulated", [False, True])
+def test_weak_views_are_the_averages_or_the_cycles_teachers(self_regulated):
+    """A network that is one factor on the image: what the teacher says is known."""
+
+    class Factor:
+        def apply(self, variables, images, *, train, edges=None, mutable=None):
+            logits = variables["params"]["factor"] * images
+            names = ("parsing", "binary_edge", "category_edge")
+            outputs = dict.fromkeys(names if train or edges else names[:1], logits)
+            outputs |= {"binary_edge": logits[..., :2]} if train or edges else {}
+            return (outputs, {"batch_stats": {}}) if mutable else outputs
+
+    rng = np.random.default_rng(0)
+    batch = {name: rng.integers(0, 256, (2, 8, 8, 3), np.uint8) for name in ("image", "weak_image")}
+    batch["label"] = np.full((2, 8, 8), 255, np.uint8)
+    config = importlib.import_module("configs.synthetic").get_config()
+    metadata = Metadata.from_config(config)
+    optimizer = optimizer_lib.optimizer(schedule, 0.9, 0.0)
+    variables = {"params": {"factor": jnp.float32(1.0)}, "batch_stats": {}}
+    state = TrainState.create(variables, optimizer, averaged=True)
+    state = state.replace(
+        average={"params": {"factor": jnp.float32(2.0)}, "batch_stats": {}},
+        teacher_params={"factor": jnp.float32(3.0)},
+        cycle=jnp.int32(1),
+    )
+    _, scalars = step_lib.train_step(
+        state,
+        batch,
+        model=Factor(),
+        optimizer=optimizer,
+        schedule=schedule,
+        metadata=metadata,
+        loss_weights=dict(config.loss.weights) | {"consistency": 1.0},
+        edge_width=1,
+        self_regulated=self_regulated,
+        average_decay=0.5,
+        confidence=0.0,
+    )
+    image, weak = (
+        (batch[name] / 255 - np.array(metadata.mean)) / np.array(metadata.std)
+        for name in ("image", "weak_image")
+    )
+    p = scipy.special.softmax(image, axis=-1)
+    q = scipy.special.softmax((3 if self_regulated else 2) * weak, axis=-1)
+    expected = scipy.special.rel_entr(q, p).sum(axis=-1).mean()
+    assert float(scalars["consistency"]) == pytest.approx(expected, rel=1e-4)
 
 
 class CountingModel:

@@ -11,13 +11,29 @@ from configs import synthetic
 from dmlcsr_jax.checkpoints import model
 from dmlcsr_jax.data import label_sets
 from dmlcsr_jax.errors import UserError
-from dmlcsr_jax.training.warm_start import initial_weights
+from dmlcsr_jax.training.warm_start import initial_weights, untaught_edges
 
 
 def config_from(checkpoint):
     config = synthetic.get_config()
     config.model.init_from = str(checkpoint)
     return config
+
+
+@pytest.mark.parametrize(
+    ("init_from", "weight", "left_out"),
+    [
+        ("", 0.2, set()),
+        ("", 0.0, {"predicted_category_edge"}),
+        ("runs/mine", 0.2, set()),
+        ("default", 0.2, {"predicted_category_edge"}),
+        ("mine.safetensors", 0.2, {"predicted_category_edge"}),
+    ],
+)
+def test_panels_leave_out_edges_that_nothing_has_taught(init_from, weight, left_out):
+    config = config_from(init_from)
+    config.loss.weights.category_edge = weight
+    assert untaught_edges(config) == left_out
 
 
 def test_every_field_of_another_network_is_named(tmp_path):

@@ -8,6 +8,7 @@ import pathlib
 import threading
 from collections.abc import Iterator, Sequence
 
+import numpy as np
 import tqdm
 from array_record.python import array_record_module
 from array_record.python.array_record_data_source import ArrayRecordDataSource
@@ -18,6 +19,7 @@ from dmlcsr_jax.data.builders.records import Record
 from dmlcsr_jax.data.builders.tfds_private import serializer
 from dmlcsr_jax.data.decoder_pool import DecoderPool
 from dmlcsr_jax.data.features import features
+from dmlcsr_jax.data.implausible_labels import require_plausible, sample
 from dmlcsr_jax.data.label_sets import LabelSet
 from dmlcsr_jax.data.limits import Limits
 from dmlcsr_jax.errors import UserError
@@ -28,6 +30,7 @@ EXAMPLES_PER_SHARD = 500
 # Images and labels come compressed; one record a group makes random access cheapest.
 _WRITER_OPTIONS = "group_size:1,uncompressed"
 _UNFINISHED = ".unfinished"
+_BAD_SHOWN = 5
 
 
 @dataclasses.dataclass(frozen=True)
@@ -68,8 +71,9 @@ def write_shards(
       limits: what an example may cost.
 
     Raises:
-      UserError: where an example is damaged, ends the process that reads it or takes too long, or
-        a file cannot be written.
+      UserError: where examples are damaged, which are named once all are read; where one ends the
+        process that reads it or takes too long; where the labels are implausible or a file cannot
+        be written.
     """
     folder = shards[0].path.parent
     _remove_unfinished(folder)
@@ -80,6 +84,7 @@ def write_shards(
     total = sum(len(shard.records) for shard in shards)
     num_written = total - sum(len(shard.records) for shard in missing)
     lock = threading.Lock()
+    bad: list[str] = []
     with (
         tqdm.tqdm(total=total, initial=num_written, unit="image", desc="Preparing") as bar,
         concurrent.futures.ThreadPoolExecutor(num_workers) as threads,
@@ -88,18 +93,28 @@ def write_shards(
 
         def write(shard: Shard) -> None:
             with pool.steps(str(shard.path), shard_steps, shard) as advance:
+                problems = []
                 for record in shard.records:
-                    advance(str(record.image))
+                    problems.append(advance(str(record.image)))
                     with lock:
                         bar.update()
                 advance()
+            if any(problems):
+                bad.extend(filter(None, problems))
+                return
             with _naming(shard.path):
                 _finish(shard)
 
         try:
+            _check_sample(
+                pool, label_set, [record for shard in missing for record in shard.records]
+            )
             futures = [threads.submit(write, shard) for shard in missing]
             for future in concurrent.futures.as_completed(futures):
                 future.result()
+            if bad:
+                more = f" ({len(bad)} examples are bad.)" if len(bad) > 1 else ""
+                raise UserError(" ".join(sorted(bad)[:_BAD_SHOWN]) + more)
         except BaseException:
             threads.shutdown(wait=False, cancel_futures=True)
             pool.close()
@@ -109,26 +124,59 @@ def write_shards(
 
 
 def shard_steps(label_set: LabelSet, limits: Limits, shard: Shard) -> Iterator[str]:
-    """Writes one shard beside its place, in a process of its own, and yields each example's name.
+    """Writes one shard beside its place, in a process of its own, up to its first bad example.
 
     Args:
       label_set: which labels there may be.
       limits: what an example may cost.
       shard: the shard.
 
+    Yields:
+      What is wrong with each example, "" if nothing is.
+
     Raises:
-      UserError: where an example is damaged or the file cannot be written.
+      UserError: where the file cannot be written.
     """
     serialize = serializer(features())
     with _naming(shard.path):
         writer = array_record_module.ArrayRecordWriter(str(shard.unfinished), _WRITER_OPTIONS)
+    is_good = True
     for record in shard.records:
-        data = serialize(encode(record, shard.encoding, label_set, limits))
-        with _naming(shard.path):
-            writer.write(data)
-        yield record.name
+        try:
+            data = serialize(encode(record, shard.encoding, label_set, limits))
+        except UserError as error:
+            is_good = False
+            yield str(error)
+            continue
+        if is_good:
+            with _naming(shard.path):
+                writer.write(data)
+        yield ""
     with _naming(shard.path):
         writer.close()
+
+
+def _check_sample(pool: DecoderPool, label_set: LabelSet, records: Sequence[Record]) -> None:
+    """Refuses implausible labels before anything is written that would have to be made anew."""
+    chosen = [records[index] for index in sample(len(records))]
+    try:
+        with pool.steps("the labels", count_steps, chosen) as advance:
+            counts = sum(advance(str(record.image)) for record in chosen)
+    except UserError:
+        return  # One that ends its process ends the writing too, which keeps what came before it.
+    require_plausible(counts, label_set, f"{len(chosen)} label maps of the set")
+
+
+def count_steps(
+    label_set: LabelSet, limits: Limits, records: Sequence[Record]
+) -> Iterator[np.ndarray]:
+    """Yields int `[256]` for each example: its label map's pixels of each value, 0 if it is bad."""
+    for record in records:
+        try:
+            label = record.label.read(label_set, limits)
+        except UserError:
+            label = np.zeros(0, np.uint8)  # It is named with the others, once all are read.
+        yield np.bincount(label.ravel(), minlength=256)
 
 
 def _remove_unfinished(folder: pathlib.Path) -> None:

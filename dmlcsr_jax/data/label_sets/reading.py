@@ -1,6 +1,6 @@
 """Label sets by their name or from a file."""
 
-import pathlib
+from etils import epath
 
 from dmlcsr_jax.data.json_object import parse_object
 from dmlcsr_jax.data.label_sets.celebamask_hq import CELEBAMASK_HQ
@@ -11,6 +11,7 @@ from dmlcsr_jax.data.label_sets.helen import HELEN
 from dmlcsr_jax.data.label_sets.label_set import LabelSet
 from dmlcsr_jax.data.label_sets.lapa import LAPA
 from dmlcsr_jax.data.label_sets.partial import FASSEG, FIGARO, IBUG_68, LFW_PARTS
+from dmlcsr_jax.data.label_sets.sides import pairs_by_name
 from dmlcsr_jax.errors import UserError
 
 LABEL_SETS: dict[str, LabelSet] = {
@@ -21,18 +22,21 @@ LABEL_SETS: dict[str, LabelSet] = {
     )
 }
 
+# Of a folder's label sets, beside its images/ and labels/.
+NAMES_FILE = "label_names.txt"
 _MAX_BYTES = 2**20
 
 
-def get(name_or_file: str | pathlib.Path) -> LabelSet:
+def get(name_or_file: epath.PathLike) -> LabelSet:
     """Returns a declared label set, or the one that a file describes.
 
     Args:
-      name_or_file: a name in `LABEL_SETS`; or a `.json` file as `LabelSet.to_json` writes it; or a
-        text file with one class name a line, label 0 first, empty lines and lines starting with `#`
-        left out. The names of a text file that are those of a declared set give that set.
-        Otherwise names that differ only in `left_`/`right_` or `l_`/`r_` become mirror pairs, left
-        being the image's left unless a line says `# left_is: subject`. Where a line says
+      name_or_file: a name in `LABEL_SETS`; or a file, local or remote: `.json` as
+        `LabelSet.to_json` writes it, or else text with one class name a line, label 0 first,
+        empty lines and lines starting with `#` left out. The names of a text file that are those
+        of a declared set give that set. Otherwise names that differ only in left and right become
+        mirror pairs, see `sides`, left being the image's left unless a line says
+        `# left_is: subject`; `# left_is: none` makes no pairs. Where a line says
         `# means_in: SET`, every class is followed by what it may be there, `face: skin, nose`; a
         class alone means the one of its name.
 
@@ -41,7 +45,7 @@ def get(name_or_file: str | pathlib.Path) -> LabelSet:
     """
     if str(name_or_file) in LABEL_SETS:
         return LABEL_SETS[str(name_or_file)]
-    path = pathlib.Path(name_or_file)
+    path = epath.Path(name_or_file)
     if not path.is_file():
         raise UserError(
             f"there is no label set and no label-name file {str(name_or_file)!r}; the label sets "
@@ -66,7 +70,7 @@ def get(name_or_file: str | pathlib.Path) -> LabelSet:
         raise UserError(f"{path}: {error}") from error
 
 
-def _from_names(path: pathlib.Path, text: str) -> LabelSet:
+def _from_names(path: epath.Path, text: str) -> LabelSet:
     """Returns the label set of a text file with one class name a line."""
     lines = [line.strip() for line in text.splitlines()]
     classes = tuple(line for line in lines if line and not line.startswith("#"))
@@ -76,7 +80,7 @@ def _from_names(path: pathlib.Path, text: str) -> LabelSet:
         if declared.classes == classes:
             return declared
     left_is = _said(lines, "left_is") or "image"
-    pairs = _pairs_by_name(classes)
+    pairs = pairs_by_name(classes) if left_is != "none" else ()
     return LabelSet(
         name=path.stem,
         classes=classes,
@@ -96,7 +100,7 @@ def _said(lines: list[str], what: str) -> str:
     return value
 
 
-def _from_meanings(path: pathlib.Path, lines: tuple[str, ...], means_in: str) -> LabelSet:
+def _from_meanings(path: epath.Path, lines: tuple[str, ...], means_in: str) -> LabelSet:
     """Returns the set of lines such as `face: skin, nose`, its groups of another set's classes."""
     if means_in not in LABEL_SETS:
         raise UserError(f"there is no label set {means_in!r}, which `# means_in` names.")
@@ -118,14 +122,3 @@ def _from_meanings(path: pathlib.Path, lines: tuple[str, ...], means_in: str) ->
         means_in=means_in,
         means=means,
     )
-
-
-def _pairs_by_name(classes: tuple[str, ...]) -> tuple[tuple[int, int], ...]:
-    """Returns the labels of names that differ only in left and right, left first."""
-    pairs = []
-    for left, right in (("left_", "right_"), ("l_", "r_")):
-        for label, name in enumerate(classes):
-            partner = right + name[len(left) :]
-            if name.startswith(left) and partner in classes:
-                pairs.append((label, classes.index(partner)))
-    return tuple(sorted(pairs))
