@@ -8,6 +8,7 @@ and writes, in the folder `parsed` or `--out=DIR`,
     labels/NAME.png        palette label map at the photograph's size: its indices are the labels
     overlays/NAME.jpg      the photograph with its parts tinted
     labels/VIDEO.mp4/      a label map a frame; overlays/VIDEO.mp4 the tinted video, VP9, no sound
+    overlays/legend.png    each class's colour, name and what it is
     names.txt              the classes, label 0 first; label_set.json has colours and the rest
     failed.txt             what could not be read, where there is such; then the exit status is 1
 

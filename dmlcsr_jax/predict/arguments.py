@@ -79,7 +79,8 @@ def parse_arguments(argv: Sequence[str] | None, description: str) -> Options:
     add(
         "--classes",
         action="store_true",
-        help="print the checkpoint's classes: index, name, colour, whose left; and parse nothing",
+        help="print the checkpoint's classes: index, name, in words, colour, whose left; and parse "
+        "nothing",
     )
     add(
         "--json",

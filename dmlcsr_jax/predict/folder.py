@@ -19,6 +19,7 @@ from dmlcsr_jax.predict.outputs import (
     overlay_jpeg,
     remove,
     write,
+    write_legend,
 )
 from dmlcsr_jax.predict.photographs import Picture
 from dmlcsr_jax.predict.report import Labelled
@@ -34,6 +35,8 @@ def label_folder(run: Run) -> None:
       OutputError: where an output cannot be written.
     """
     output = FileOutput(run.out, run.parser.label_set, run.alpha)
+    if run.alpha is not None:
+        write_legend(run.out, run.parser.label_set)
     videos = []
     # Of the pictures on their way, by their index.
     places: dict[int, Place] = {}

@@ -19,6 +19,7 @@ import PIL.Image
 from etils import epath
 
 from dmlcsr_jax import atomic_file, visualization
+from dmlcsr_jax.atomic_file import PART
 from dmlcsr_jax.data.addresses import as_path
 from dmlcsr_jax.data.label_sets import LabelSet
 from dmlcsr_jax.errors import UserError, differences
@@ -28,6 +29,8 @@ from dmlcsr_jax.predict.photographs import MARKER, OUTPUT_FOLDERS
 _JPEG_QUALITY = 95
 # The encoder's longest side.
 _JPEG_PIXELS = 65_500
+# Width of the legend, pixels.
+_LEGEND = 640
 # A half-written file that was not touched for so long is nobody's.
 _LEFT_SECONDS = 3600
 
@@ -119,6 +122,18 @@ def overlay_jpeg(
     return data.tobytes()
 
 
+def write_legend(out: epath.Path, label_set: LabelSet) -> None:
+    """Writes `overlays/legend.png`: each class's colour, name and what it is.
+
+    Photographs' overlays have other suffixes, and files that are not ours lie elsewhere.
+
+    Raises:
+      OutputError: as `write`.
+    """
+    legend = visualization.legend(label_set, _LEGEND)
+    write(out / "overlays" / "legend.png", visualization.png_bytes(legend))
+
+
 def write(path: epath.Path, data: bytes) -> None:
     """Writes a file, completely or not at all.
 
@@ -161,7 +176,7 @@ def remove_left(out: epath.Path) -> None:
 
 
 def _is_part(name: str) -> bool:
-    return name.startswith(".") and name.endswith((".part", ".part.mp4"))
+    return name.startswith(".") and name.endswith((PART, f"{PART}.mp4"))
 
 
 def cannot_write(path: epath.PathLike, error: OSError) -> OutputError:

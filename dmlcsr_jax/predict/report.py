@@ -9,11 +9,11 @@ import tabulate
 from etils import epath
 
 from dmlcsr_jax.data.label_sets import LabelSet
+from dmlcsr_jax.data.label_sets.sides import left_of
 from dmlcsr_jax.errors import UserError, one_line
 from dmlcsr_jax.predict.arguments import Options
 from dmlcsr_jax.predict.outputs import write
 
-_LEFT_OF = {"subject": "the subject's left or right", "image": "the image's left or right"}
 # Failures beyond these are in failed.txt alone.
 _MAX_PRINTED = 20
 
@@ -135,20 +135,29 @@ def _some(names: list[str]) -> str:
 
 
 def class_table(label_set: LabelSet) -> str:
-    """Returns a line a class: index, name, colour, and whose left or right its name means.
+    """Returns a line a class: index, name, plain words, colour, and whose left or right it is.
 
     Args:
       label_set: the classes.
     """
-    paired = {label for pair in label_set.mirror_pairs for label in pair}
+    sides = dict.fromkeys(range(label_set.num_classes), "")
+    for pair in label_set.mirror_pairs:
+        names = [label_set.classes[label] for label in pair]
+        left = left_of(*names)
+        for label, name in zip(pair, names, strict=True):
+            side = "left or right" if left is None else "left" if name == left else "right"
+            sides[label] = f"the {label_set.left_is}'s {side}"
     rows = [
-        (
-            index,
-            name,
-            f"#{bytes(label_set.palette[index]).hex()}",
-            _LEFT_OF[label_set.left_is] if index in paired else "",
+        (index, name, plain, f"#{bytes(colour).hex()}", side)
+        for index, name, plain, colour, side in zip(
+            range(label_set.num_classes),
+            label_set.classes,
+            label_set.plain_names,
+            label_set.palette,
+            sides.values(),
+            strict=True,
         )
-        for index, name in enumerate(label_set.classes)
     ]
-    table = tabulate.tabulate(rows, ["index", "name", "colour", "side"], disable_numparse=True)
+    headers = ["index", "name", "in words", "colour", "side"]
+    table = tabulate.tabulate(rows, headers, disable_numparse=True)
     return f"{table}\n{label_set.convention}"

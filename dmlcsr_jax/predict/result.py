@@ -76,6 +76,11 @@ class Result:
         """The class names; a class's position is its label."""
         return self.label_set.classes
 
+    @property
+    def plain_names(self) -> tuple[str, ...]:
+        """The classes in plain words, in the same order."""
+        return self.label_set.plain_names
+
     @functools.cached_property
     def area(self) -> dict[str, int]:
         """Pixels a class."""
@@ -138,6 +143,7 @@ class Result:
             "width": width,
             "height": height,
             "classes": list(self.names),
+            "plain_names": list(self.plain_names),
             "left_is": self.label_set.left_is,
             "pixels": self.area,
             "faces": [face.to_json() for face in self.faces],

@@ -210,7 +210,7 @@ class Run:
             flush=True,
         )
         if metadata.license:
-            print(f"weights: {metadata.license}", flush=True)
+            print(f"weights: {one_line(metadata.license)}", flush=True)
         finds_faces = self.parser.finds_faces
         if not self._boxes and not finds_faces and self.options.faces == "auto":
             print(
