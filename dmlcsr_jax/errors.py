@@ -3,6 +3,7 @@
 import contextlib
 import errno
 import functools
+import os
 import signal
 import sys
 from collections.abc import Mapping
@@ -54,7 +55,8 @@ def exit_on_user_error(main):
     """Wraps an entry point: a `UserError` or a full disk becomes one line and exit status 1.
 
     Ctrl-C becomes one line too, and exit status 130; also where SIGINT was ignored by inheritance,
-    as in a script's background jobs.
+    as in a script's background jobs. Where nobody reads the output any more, as after `| head`, the
+    exit status is that of a command which SIGPIPE ended.
     """
 
     @functools.wraps(main)
@@ -64,6 +66,11 @@ def exit_on_user_error(main):
                 signal.signal(signal.SIGINT, signal.default_int_handler)
         try:
             return main(*args, **kwargs)
+        except BrokenPipeError:
+            # Else Python says so again when it flushes what is left.
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            print("stopped: nobody reads the output any more", file=sys.stderr)
+            sys.exit(128 + signal.SIGPIPE)
         except (UserError, OSError) as error:
             sentence = sentence_of(error)
             if sentence is None:

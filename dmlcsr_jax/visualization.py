@@ -138,20 +138,22 @@ def grid(
 def legend(label_set: LabelSet, width: int) -> np.ndarray:
     """Returns uint8 `[H, width, 3]` RGB: every class's colour and name, in as many lines as needed.
 
+    A name that is not plain has its plain words behind it.
+
     Args:
       label_set: gives names and palette.
       width: of the picture, pixels.
     """
     swatch = _FONT_SIZE
     x, line, places = _GAP, 0, []
-    for name in label_set.classes:
+    for name in label_set.titles:
         needed = swatch + _GAP + int(_font().getlength(name)) + 2 * _GAP
         if x > _GAP and x + needed > width:
             x, line = _GAP, line + 1
         places.append((x, _GAP + line * (_LINE_HEIGHT + 2)))
         x += needed
     sheet, draw = _sheet(2 * _GAP + (line + 1) * (_LINE_HEIGHT + 2), width)
-    for (x, y), name, colour in zip(places, label_set.classes, label_set.palette, strict=True):
+    for (x, y), name, colour in zip(places, label_set.titles, label_set.palette, strict=True):
         draw.rectangle((x, y + 1, x + swatch, y + 1 + swatch), fill=colour, outline=_INK)
         draw.text((x + swatch + _GAP, y), name, fill=_INK, font=_font())
     return np.asarray(sheet)

@@ -1,3 +1,4 @@
+import dataclasses
 import io
 
 import numpy as np
@@ -64,6 +65,12 @@ def test_legend_has_every_colour_within_its_width():
         for colour in CELEBA.palette:
             assert (legend == colour).all(axis=-1).sum() > 50
     assert visualization.legend(CELEBA, 250).shape[0] > visualization.legend(CELEBA, 2000).shape[0]
+
+
+def test_legend_says_what_short_names_mean():
+    plain = dataclasses.replace(CELEBA, classes=tuple(f"part {i}" for i in range(19)))
+    # Plain words behind a name take room.
+    assert visualization.legend(CELEBA, 400).shape[0] > visualization.legend(plain, 400).shape[0]
 
 
 def test_png_keeps_red_red():

@@ -27,6 +27,7 @@ from dmlcsr_jax.checkpoints import weights_file
 from dmlcsr_jax.checkpoints.digests import digests, require_same_digests, text_digest
 from dmlcsr_jax.checkpoints.orbax_private import quiet_background_threads, remove_unfinished
 from dmlcsr_jax.checkpoints.values import require_possible_values
+from dmlcsr_jax.data.addresses import as_path
 from dmlcsr_jax.distributed import sharding
 from dmlcsr_jax.errors import NO_ROOM, UserError, first_line
 from dmlcsr_jax.models.dmlcsr import build_model
@@ -182,8 +183,8 @@ def storage_failure(error: BaseException) -> tuple[str, str] | None:
 
 
 def absolute(path: epath.PathLike) -> epath.Path:
-    """Returns `path` as an absolute one, as Orbax needs it; remote ones are."""
-    path = epath.Path(path)
+    """Returns `path` as an absolute one, as Orbax needs it (remote: `as_path`)."""
+    path = as_path(path)
     return path if "://" in os.fspath(path) else path.absolute()
 
 

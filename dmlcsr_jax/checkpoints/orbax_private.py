@@ -78,19 +78,21 @@ def quiet_background_threads() -> None:
     come late: the first of many arrays that fails ends Orbax's event loop, and each of the others
     then prints a traceback, "Event loop is closed", from a thread where nothing can catch it.
     """
-    logger = logging.getLogger("absl")
-    if _is_not_orbax in logger.filters:
-        return
-    logger.addFilter(_is_not_orbax)
+    global _shown
+    logging.getLogger("absl").addFilter(_is_not_orbax)
     logging.getLogger("asyncio").addFilter(_is_not_of_a_save)
-    shown = sys.unraisablehook
+    if sys.unraisablehook is not _show:
+        _shown, sys.unraisablehook = sys.unraisablehook, _show
 
-    def hook(unraisable):
-        late = isinstance(unraisable.exc_value, RuntimeError) and unraisable.object is None
-        if not (late and str(unraisable.exc_value) == "Event loop is closed"):
-            shown(unraisable)
 
-    sys.unraisablehook = hook
+# What shows the others.
+_shown = sys.unraisablehook
+
+
+def _show(unraisable) -> None:
+    late = isinstance(unraisable.exc_value, RuntimeError) and unraisable.object is None
+    if not (late and str(unraisable.exc_value) == "Event loop is closed"):
+        _shown(unraisable)
 
 
 def _is_not_orbax(record: logging.LogRecord) -> bool:

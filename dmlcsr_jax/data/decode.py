@@ -55,8 +55,9 @@ def read_bytes(path: pathlib.Path | epath.Path, limits: Limits = limits_lib.DEFA
         else:
             with open_regular(path) as file:
                 size = os.fstat(file.fileno()).st_size
-                # Files of the system say 0 and have no end.
-                data = file.read(limits.file_bytes + 1) if size <= limits.file_bytes else b""
+                # Files of the system say 0 and have no end; what may be read is reserved at once.
+                most = min(limits.file_bytes, max(size, 2**20)) + 1
+                data = file.read(most) if size <= limits.file_bytes else b""
     except OSError as error:
         raise _cannot_read(path, error) from error
     if max(size, len(data)) > limits.file_bytes:

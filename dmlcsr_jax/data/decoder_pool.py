@@ -167,9 +167,18 @@ class _Worker:
         context = multiprocessing.get_context("forkserver")
         self._connection, theirs = context.Pipe()
         self.process = context.Process(target=_serve, args=(theirs, limits, shared), daemon=True)
-        with signals_held_back(signal.SIGINT, signal.SIGTERM):
-            self.process.start()
-        theirs.close()
+        try:
+            with signals_held_back(signal.SIGINT, signal.SIGTERM):
+                self.process.start()
+        # The process that it is forked from was killed; the next one starts that again.
+        except (EOFError, OSError) as error:
+            self._connection.close()
+            raise UserError(
+                "the process that starts those that decode files has ended, perhaps for want of "
+                "memory; start again."
+            ) from error
+        finally:
+            theirs.close()
         self._poll = select.poll()
         self._poll.register(self._connection.fileno(), select.POLLIN)
         try:
@@ -213,7 +222,8 @@ class _Worker:
         return buffer
 
     def _wait(self, deadline: float) -> None:
-        if not self._poll.poll(max(0.0, deadline - time.monotonic()) * 1000):
+        milliseconds = 1000 * max(0.0, deadline - time.monotonic())
+        if not self._poll.poll(min(milliseconds, 2**31 - 1)):
             raise TimeoutError
 
     def end(self) -> None:

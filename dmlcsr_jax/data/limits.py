@@ -2,9 +2,9 @@
 
 import dataclasses
 
-import numpy as np
-
 from dmlcsr_jax.errors import UserError
+
+_MOST = 2**53
 
 
 @dataclasses.dataclass(frozen=True)
@@ -28,12 +28,16 @@ class Limits:
         """Checks the values.
 
         Raises:
-          UserError: naming the one that is no positive number.
+          UserError: naming the one that is no possible number.
         """
         for field in dataclasses.fields(self):
             value = getattr(self, field.name)
-            if not (np.isfinite(value) and value > 0):
-                raise UserError(f"--max_{field.name} is {value}; it must be more than 0.")
+            # What is not below is no number, or none that a machine counts to.
+            if not 0 < value <= _MOST:
+                raise UserError(
+                    f"--max_{field.name} is {value}; it must be more than 0, and no more than "
+                    f"{_MOST}."
+                )
 
 
 DEFAULT = Limits()

@@ -2,12 +2,13 @@
 
 import os
 import pathlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any
 
 import gradio as gr
 import PIL.Image
 
+from dmlcsr_jax.data.label_sets import LabelSet
 from dmlcsr_jax.demo import pictures
 from dmlcsr_jax.demo.results import Results
 from dmlcsr_jax.demo.uploads import is_upload, new_path
@@ -21,7 +22,7 @@ _ALPHA = 0.5
 
 def make_page(
     parse: Callable[[str], Result],
-    parts: Sequence[str],
+    label_set: LabelSet,
     description: str,
     folder: str,
     results: Results,
@@ -30,11 +31,12 @@ def make_page(
 
     Args:
       parse: from a photograph's path to its result; a `UserError` it raises is shown.
-      parts: names of the classes that can be chosen.
+      label_set: gives the classes that can be chosen.
       description: Markdown below the title.
       folder: that Gradio serves files from; what is made for a visit lies there.
       results: remembers what was made between a visitor's choices.
     """
+    parts = pictures.parts_of(label_set)
     with gr.Blocks(title="dmlcsr_jax: face parsing", analytics_enabled=False) as page:
         gr.Markdown(f"# Face parsing\n{description}")
         # The result's key: Gradio keeps what a visit leaves for an hour.
@@ -53,13 +55,17 @@ def make_page(
                 photograph.preprocess = lambda payload: payload and _upload(folder, payload.path)
                 _refuse_all_but_uploads(photograph, folder)
                 chosen = gr.CheckboxGroup(
-                    list(parts), value=list(parts), label="Parts", show_select_all=True
+                    parts,
+                    value=[name for _, name in parts],
+                    label="Parts",
+                    show_select_all=True,
                 )
                 alpha = gr.Slider(0, 1, _ALPHA, step=0.05, label="Opacity")
             with gr.Column():
                 overlay = gr.Image(
                     label="Parsed", interactive=False, buttons=["fullscreen"], elem_id="overlay"
                 )
+                gr.HTML(pictures.legend(label_set), elem_id="legend")
                 with gr.Row():
                     label_file = gr.DownloadButton("Label map", interactive=False)
                     cut_file = gr.DownloadButton("Cut-out of the parts", interactive=False)

@@ -1,5 +1,6 @@
 """What the page shows and gives of a result: chosen parts tinted, cut out, and measured."""
 
+import html
 from collections.abc import Collection
 
 import numpy as np
@@ -12,9 +13,19 @@ from dmlcsr_jax.predict.result import Result
 _NOT_CHOSEN = 255
 
 
-def parts_of(label_set: LabelSet) -> list[str]:
-    """Returns the classes that can be chosen: all but the background."""
-    return [label_set.classes[index] for index in label_set.mean_f1_classes]
+def parts_of(label_set: LabelSet) -> list[tuple[str, str]]:
+    """Returns title and name of the classes that can be chosen: all but the background."""
+    return [(label_set.titles[i], label_set.classes[i]) for i in label_set.mean_f1_classes]
+
+
+def legend(label_set: LabelSet) -> str:
+    """Returns HTML: a box in each class's colour, and the class's title."""
+    swatch = "display:inline-block;width:1em;height:1em;margin:0 .4em 0 1em;border:1px solid gray"
+    return " ".join(
+        f'<span style="white-space:nowrap"><span style="{swatch};background:'
+        f'#{bytes(label_set.palette[i]).hex()}"></span>{html.escape(label_set.titles[i])}</span>'
+        for i in label_set.mean_f1_classes
+    )
 
 
 def tinted(result: Result, parts: Collection[str], alpha: float) -> np.ndarray:
@@ -44,15 +55,15 @@ def cut_out(result: Result, parts: Collection[str]) -> np.ndarray:
 
 
 def areas(result: Result) -> list[tuple[str, int, float]]:
-    """Returns name, pixels and percent of the photograph of each part that is in it.
+    """Returns title, pixels and percent of the photograph of each part that is in it.
 
     Args:
       result: of the photograph.
     """
     total = result.label.size
     return [
-        (name, result.area[name], round(100 * result.area[name] / total, 2))
-        for name in parts_of(result.label_set)
+        (title, result.area[name], round(100 * result.area[name] / total, 2))
+        for title, name in parts_of(result.label_set)
         if result.area[name]
     ]
 

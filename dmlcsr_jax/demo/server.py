@@ -11,10 +11,10 @@ from etils import epath
 from starlette.middleware import Middleware
 
 from dmlcsr_jax.data.decoder_pool import DecoderPool
-from dmlcsr_jax.demo import page, pictures, uploads
+from dmlcsr_jax.demo import page, uploads
 from dmlcsr_jax.demo.requests import OwnFilesAlone, OwnRequestsAlone, own_names
 from dmlcsr_jax.demo.results import Results
-from dmlcsr_jax.errors import UserError, first_line
+from dmlcsr_jax.errors import UserError, first_line, one_line
 from dmlcsr_jax.predict.face_parser import FaceParser
 from dmlcsr_jax.predict.photographs import Picture
 from dmlcsr_jax.predict.reader import Reader
@@ -46,9 +46,7 @@ def serve(arguments: argparse.Namespace, folder: str) -> None:
             return result
 
         results = Results(_REMEMBERED_BYTES, uploads.SECONDS_KEPT)
-        blocks = page.make_page(
-            parse, pictures.parts_of(parser.label_set), _description(parser), folder, results
-        )
+        blocks = page.make_page(parse, parser.label_set, _description(parser), folder, results)
         guards = [
             Middleware(
                 OwnRequestsAlone,
@@ -93,7 +91,7 @@ def serve(arguments: argparse.Namespace, folder: str) -> None:
 def _description(parser: FaceParser) -> str:
     lines = ["Photographs stay on the machine that runs this page, and are deleted."]
     if parser.metadata.license:
-        lines.append(f"Weights: {parser.metadata.license}")
+        lines.append(f"Weights: {one_line(parser.metadata.license)}")
     lines.append(f"{parser.label_set.convention}.")
     if not parser.finds_faces:
         lines.append("Photographs are parsed whole: `pip install 'dmlcsr_jax[faces]'` finds faces.")

@@ -7,6 +7,7 @@ from typing import Any
 
 import ml_collections
 
+from dmlcsr_jax.data import label_sets
 from dmlcsr_jax.data.label_sets import LabelSet
 from dmlcsr_jax.errors import UserError
 
@@ -134,7 +135,7 @@ class Metadata:
             converted = {
                 "mean": tuple(data["mean"]),
                 "std": tuple(data["std"]),
-                "label_set": LabelSet.from_json(data["label_set"]),
+                "label_set": label_sets.in_declared_colours(LabelSet.from_json(data["label_set"])),
             }
             return cls(**data | converted)
         except (TypeError, UserError) as error:

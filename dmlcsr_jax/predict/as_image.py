@@ -57,8 +57,6 @@ def as_image(photograph: Any) -> tuple[np.ndarray, str]:
         return _from_pillow(photograph), str(getattr(photograph, "filename", ""))
     if isinstance(photograph, str | os.PathLike):
         path = os.fspath(photograph)
-        if path.startswith(("http://", "https://", "ftp://")):
-            raise UserError(f"{path} is an address; download the photograph and give its file.")
         return read_photograph(path), path
     if hasattr(photograph, "read"):
         name = getattr(photograph, "name", "")

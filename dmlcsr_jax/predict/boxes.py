@@ -6,6 +6,7 @@ import math
 
 from etils import epath
 
+from dmlcsr_jax.data.addresses import as_path
 from dmlcsr_jax.data.decode import read_bytes
 from dmlcsr_jax.errors import UserError
 
@@ -27,7 +28,7 @@ def read_boxes(path: epath.PathLike) -> dict[str, list[tuple[float, ...]]]:
     Raises:
       UserError: where the file cannot be read, or names the line that is not understood.
     """
-    path = epath.Path(path)
+    path = as_path(path)
     try:
         lines = read_bytes(path).decode("utf-8-sig").splitlines()
         return _boxes(csv.DictReader(lines), path)

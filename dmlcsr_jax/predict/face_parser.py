@@ -39,6 +39,8 @@ class FaceParser:
     batches of few static shapes, split over this process's devices, and their scores are mapped
     back to the original size, where the best class of each pixel is taken.
 
+    It can be pickled, as its arguments; it does not work in processes that are forked.
+
     Attributes:
       network: what gives scores; see `networks.Network`.
       metadata: what the network says of itself: input size, normalisation, label set.
@@ -91,6 +93,19 @@ class FaceParser:
         """
         if batch_size < 1:
             raise UserError(f"the batch size is {batch_size}; it must be 1 or more.")
+        self._arguments = {
+            "checkpoint": checkpoint,
+            "faces": faces,
+            "face": face,
+            "batch_size": batch_size,
+            "flip": flip,
+            "scales": scales,
+            "margin": margin,
+            "wide_margin": wide_margin,
+            "dtype": dtype,
+            "backend": backend,
+        }
+        self._process = os.getpid()
         self._detector = detector_of(faces)
         self._face = check_choice(face)
         self.network = open_network(
@@ -106,6 +121,14 @@ class FaceParser:
         self._batch_size = batch_size
         self.margin, self.wide_margin = views.margins(self.metadata, margin, wide_margin)
         self._num_threads = max(2, os.cpu_count() or 1)
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Returns the arguments that make it again: in another process the network is loaded."""
+        return self._arguments
+
+    def __setstate__(self, arguments: dict[str, Any]):
+        """Loads the network anew."""
+        self.__init__(**arguments)
 
     @property
     def num_at_a_time(self) -> int:
@@ -198,7 +221,16 @@ class FaceParser:
         Returns:
           Iterator of item and result, in the order of `items`: what `finish` returned, or the
           `UserError` that `load` raised. Other errors, and those of `finish`, are raised.
+
+        Raises:
+          UserError: in a process that was forked after the parser was made.
         """
+        if os.getpid() != self._process:
+            raise UserError(
+                "this FaceParser was made before the process was forked, and its network's threads "
+                "are in the other one; make it in this process, or start processes by 'spawn', to "
+                "which it can be given."
+            )
 
         def loaded(item) -> Photograph:
             try:

@@ -75,8 +75,7 @@ class Face:
     @functools.cached_property
     def area(self) -> dict[str, int]:
         """Pixels a class, without those of the background."""
-        own = self.result.instances == self.number + 1
-        return self.result.count(self.result.label[own])
+        return self.result.area_of(self.number)
 
     def to_json(self) -> dict[str, Any]:
         """Returns what is known of it, JSON-serialisable; its roll in degrees."""

@@ -1,7 +1,9 @@
 """Label maps and overlays as a file a photograph."""
 
+import dataclasses
 import functools
-from collections.abc import Iterator
+import json
+from collections.abc import Iterator, Mapping
 
 import numpy as np
 from etils import epath
@@ -10,15 +12,17 @@ from dmlcsr_jax.data.label_sets import LabelSet
 from dmlcsr_jax.errors import UserError, one_line
 from dmlcsr_jax.predict import camera
 from dmlcsr_jax.predict.face_parser import Photograph
+from dmlcsr_jax.predict.origin import Origin, texts_in
 from dmlcsr_jax.predict.outputs import (
     ends_the_run,
     label_png,
-    made_of_in,
     overlay_jpeg,
+    remove,
     write,
+    write_legend,
 )
 from dmlcsr_jax.predict.photographs import Picture
-from dmlcsr_jax.predict.report import AlreadyLabelled, Labelled
+from dmlcsr_jax.predict.report import Labelled
 from dmlcsr_jax.predict.result import Result
 from dmlcsr_jax.predict.run import Run
 from dmlcsr_jax.predict.video import FIRST_FRAME, fingerprint_of, parse_video
@@ -31,9 +35,11 @@ def label_folder(run: Run) -> None:
       OutputError: where an output cannot be written.
     """
     output = FileOutput(run.out, run.parser.label_set, run.alpha)
+    if run.alpha is not None:
+        write_legend(run.out, run.parser.label_set)
     videos = []
     # Of the pictures on their way, by their index.
-    made_of: dict[int, str] = {}
+    places: dict[int, Place] = {}
 
     def photographs() -> Iterator[Picture]:
         for picture in filter(run.is_own, run.source):
@@ -43,28 +49,32 @@ def label_folder(run: Run) -> None:
                 yield picture
 
     def load(picture: Picture) -> Photograph:
-        def check(found: str) -> None:
-            if output.is_finished(picture, found):
-                raise AlreadyLabelled(picture.name)
+        def check(made_of: str) -> None:
+            place = output.place(picture, run.origin(picture, made_of))
+            if place.is_finished:
+                raise run.skipped(picture.name, place.before)
+            places[picture.index] = place
 
         read = run.source.read(picture)
-        image, made_of[picture.index] = run.reader.photograph(read, check)
+        image, _ = run.reader.photograph(read, check)
         is_kept = run.alpha is not None and run.reader.may_wait(image)
         return run.photograph(picture.name, image, is_kept)
 
     def finish(picture: Picture, result: Result) -> Labelled | UserError:
-        found, label = made_of.pop(picture.index), result.label
+        place, record = places.pop(picture.index), json.dumps(result.to_json())
         try:
             if run.alpha is None:
-                output.write(picture, result.image, label, found)
+                output.write(place, result.image, result.label, picture.name, record)
             else:
-                with run.reader.kept_or_read_again(picture, result.image, found) as image:
-                    output.write(picture, image, label, found)
+                with run.reader.kept_or_read_again(
+                    picture, result.image, place.origin.made_of
+                ) as image:
+                    output.write(place, image, result.label, picture.name, record)
         except UserError as error:
             if ends_the_run(error):
                 raise
             return error
-        return run.labelled(result)
+        return run.labelled(result, record, bool(place.before))
 
     with run.progress_bar() as bar:
         for _, result in run.parser.results(photographs(), load, finish):
@@ -78,14 +88,14 @@ def label_folder(run: Run) -> None:
 def _label_video(run: Run, video: Picture, output: "FileOutput") -> Labelled | UserError:
     path = video.source
     try:
-        reader, made_of = run.reader, None
+        reader, place = run.reader, output.plain_place(video)
         if camera.is_camera(path):
             reader = camera.Camera(run.options.limits.frames)
-            camera.require_new(output.paths(video)[0])
+            camera.require_new(place.label)
         else:
-            made_of = fingerprint_of(path)
-            if output.is_finished(video, made_of):
-                return AlreadyLabelled(video.name)
+            place = output.place(video, run.origin(video, fingerprint_of(path)))
+            if place.is_finished:
+                return run.skipped(video.name, place.before)
         with run.bar_of(None, "frame", one_line(video.name)) as bar:
 
             def start(num_frames: int | None) -> None:
@@ -96,19 +106,49 @@ def _label_video(run: Run, video: Picture, output: "FileOutput") -> Labelled | U
                 run.parser,
                 reader,
                 path,
-                *output.paths(video),
+                place.label,
+                place.overlay,
                 overlay_alpha=run.options.overlay_alpha,
                 steady=not run.options.no_steady,
                 photograph_of=functools.partial(run.photograph, video.name),
-                made_of=made_of,
+                texts=place.origin.texts() if place.origin else {},
                 on_start=start,
                 on_frame=bar.update,
             )
+        output.drop_old_overlay(place)
     except UserError as error:
         if ends_the_run(error):
             raise
         return error
-    return Labelled(video.name)
+    return Labelled(video.name, replaces=bool(place.before))
+
+
+@dataclasses.dataclass(frozen=True)
+class Place:
+    """Where the outputs of a photograph or video are.
+
+    Attributes:
+      label: the PNG of its labels; of a video, the folder of its frames' PNGs, which keeps the
+        suffix: a folder of photographs may have the name without it.
+      overlay: the JPEG of its overlay; of a video, the mp4.
+      origin: what is kept with the labels; None for a webcam's.
+      before: what is kept with the labels that are there; empty where there are none.
+      has_overlay: whether there are overlays.
+    """
+
+    label: epath.Path
+    overlay: epath.Path
+    origin: Origin | None = None
+    before: Mapping[str, str] = dataclasses.field(default_factory=dict)
+    has_overlay: bool = True
+
+    @functools.cached_property
+    def is_finished(self) -> bool:
+        """Whether the outputs are there, and would be the same again."""
+        if self.origin is None or not self.origin.made(self.before):
+            return False
+        is_same = self.before.get("overlay") == self.origin.overlay
+        return not self.has_overlay or (is_same and self.overlay.exists())
 
 
 class FileOutput:
@@ -126,52 +166,63 @@ class FileOutput:
         self._label_set = label_set
         self._alpha = overlay_alpha
 
-    def paths(self, picture: Picture) -> tuple[epath.Path, epath.Path | None]:
-        """Returns the PNG of a photograph's labels and the JPEG of its overlay, None for none.
-
-        Of a video, the folder of its frames' PNGs and the mp4. That folder keeps the suffix: a
-        folder of photographs may have the name without it.
-        """
-        label, overlay = f"{picture.stem}.png", f"{picture.stem}.jpg"
+    def plain_place(self, picture: Picture, addition: str = "") -> Place:
+        """Returns the place that a picture's name gives it, whatever is there."""
+        stem, suffix = f"{picture.stem}{addition}", ""
         if picture.is_video:
-            label, overlay = picture.name, f"{picture.stem}.mp4"
-        has_overlay = self._alpha is not None
-        return (
-            self._out / "labels" / label,
-            self._out / "overlays" / overlay if has_overlay else None,
+            # Its suffix, where the stem has none.
+            suffix = picture.name.removeprefix(picture.stem)
+        label, overlay = (suffix, ".mp4") if picture.is_video else (".png", ".jpg")
+        return Place(
+            self._out / "labels" / f"{stem}{label}",
+            self._out / "overlays" / f"{stem}{overlay}",
+            has_overlay=self._alpha is not None,
         )
 
-    def is_finished(self, picture: Picture, made_of: str) -> bool:
-        """Returns whether a picture's outputs are there and of what its file holds now.
+    def place(self, picture: Picture, origin: Origin) -> Place:
+        """Returns a picture's place, with a number in its name where another's labels are.
 
         Args:
-          picture: the photograph or video, whose file must not be newer.
-          made_of: the fingerprint of its content.
+          picture: the photograph or video.
+          origin: what it is made of and how.
         """
-        label, overlay = self.paths(picture)
-        first = label / FIRST_FRAME if picture.is_video else label
-        try:
-            changed = epath.Path(picture.source).stat().mtime
-            are_newer = all(path.stat().mtime >= changed for path in (label, overlay) if path)
-            if not are_newer:
-                return False
-            return made_of_in(first.read_bytes()) == made_of
-        except OSError:
-            return False
+        # Told from where it lies: two processes must not take the same.
+        for addition in ("", f"-{origin.source[:8]}"):
+            place = self.plain_place(picture, addition)
+            before = texts_in(place.label / FIRST_FRAME if picture.is_video else place.label)
+            if origin.is_of(before):
+                break
+        return dataclasses.replace(place, origin=origin, before=before)
 
-    def write(self, picture: Picture, image: np.ndarray, label: np.ndarray, made_of: str) -> None:
+    def write(
+        self, place: Place, image: np.ndarray, label: np.ndarray, name: str, record: str = ""
+    ) -> None:
         """Writes a photograph's files, the label map last.
 
         Args:
-          picture: the photograph.
+          place: of the photograph.
           image: uint8 `[H, W, 3]` RGB.
           label: uint8 `[H, W]`.
-          made_of: the fingerprint of the photograph's file.
+          name: the photograph's.
+          record: its line of --json.
 
         Raises:
           OutputError: as `write`.
+          UserError: where no JPEG is as large.
         """
-        label_path, overlay_path = self.paths(picture)
-        if overlay_path is not None:
-            write(overlay_path, overlay_jpeg(image, label, self._label_set, self._alpha))
-        write(label_path, label_png(label, self._label_set, picture.name, made_of))
+        png = label_png(label, self._label_set, name, place.origin.texts(record))
+        jpeg = b""
+        if place.has_overlay:
+            jpeg = overlay_jpeg(image, label, self._label_set, self._alpha, name)
+        if place.before:
+            # Stopped here, it has no labels rather than those of another overlay.
+            remove(place.label)
+            self.drop_old_overlay(place)
+        if place.has_overlay:
+            write(place.overlay, jpeg)
+        write(place.label, png)
+
+    def drop_old_overlay(self, place: Place) -> None:
+        """Removes the overlay of earlier labels where there is to be none."""
+        if place.before and not place.has_overlay:
+            remove(place.overlay)

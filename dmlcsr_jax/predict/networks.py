@@ -1,8 +1,11 @@
 """Which program runs a network: JAX for a checkpoint, an ONNX runtime for an exported file."""
 
+import contextlib
+import logging
 import os
 import pathlib
-from collections.abc import Sequence
+import sys
+from collections.abc import Iterator, Sequence
 from typing import Any, Protocol
 
 import numpy as np
@@ -77,10 +80,26 @@ def open_network(
             f"{backend} runs no checkpoint; `python -m dmlcsr_jax.export --checkpoint={name} "
             "--to=model.onnx` makes a file that it runs."
         )
-    # Imported here: an exported network is run without JAX.
-    from dmlcsr_jax.predict.jax_network import JaxNetwork
+    with _process_as_it_was():
+        # Imported here: an exported network is run without JAX.
+        from dmlcsr_jax.predict.jax_network import JaxNetwork
 
-    return JaxNetwork(checkpoint, batch_size=batch_size, **options)
+        return JaxNetwork(checkpoint, batch_size=batch_size, **options)
+
+
+@contextlib.contextmanager
+def _process_as_it_was() -> Iterator[None]:
+    """Takes back what reading a checkpoint does to the program around: hook and handlers of logs.
+
+    Of one that fails, threads may still have something to say: it stays.
+    """
+    hook, root = sys.unraisablehook, logging.getLogger()
+    handlers = list(root.handlers)
+    yield
+    sys.unraisablehook = hook
+    for handler in root.handlers[:]:
+        if handler not in handlers:
+            root.removeHandler(handler)
 
 
 def _takes_exported(backend: str | None, scales: Sequence[float], dtype: str) -> bool:

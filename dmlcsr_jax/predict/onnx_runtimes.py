@@ -114,14 +114,14 @@ def open_model(
     name = os.fspath(path)
     if backend is not None and backend not in BACKENDS:
         raise UserError(f"backend {backend!r} is unknown: choose one of {', '.join(BACKENDS)}.")
+    if not os.path.isfile(name):
+        raise UserError(f"{name} is not a file; name one that `dmlcsr-export` wrote.")
     wanted = BACKENDS if backend is None else (backend,)
     found = [each for each in installed() if each in wanted]
     if not found:
         raise UserError(
             f"{name} needs {_MODULES[wanted[-1]]}: pip install 'dmlcsr_jax[{wanted[-1]}]'."
         )
-    if not os.path.isfile(name):
-        raise UserError(f"{name} is not a file; name one that `dmlcsr-export` wrote.")
     if found[0] == "openvino":
         return OpenVino(name, num_threads, dtype)
     if dtype != "float32":

@@ -1,25 +1,38 @@
 """What prediction writes: palette label maps, overlays, and what the labels mean."""
 
+import contextlib
 import errno
 import io
 import itertools
 import json
+import os
 import pathlib
+import shutil
+import time
+import types
 from collections.abc import Mapping
 from typing import Any
 
 import cv2
 import numpy as np
 import PIL.Image
-import PIL.PngImagePlugin
 from etils import epath
 
 from dmlcsr_jax import atomic_file, visualization
+from dmlcsr_jax.atomic_file import PART
+from dmlcsr_jax.data.addresses import as_path
 from dmlcsr_jax.data.label_sets import LabelSet
 from dmlcsr_jax.errors import UserError, differences
+from dmlcsr_jax.predict import origin
 from dmlcsr_jax.predict.photographs import MARKER, OUTPUT_FOLDERS
 
 _JPEG_QUALITY = 95
+# The encoder's longest side.
+_JPEG_PIXELS = 65_500
+# Width of the legend, pixels.
+_LEGEND = 640
+# A half-written file that was not touched for so long is nobody's.
+_LEFT_SECONDS = 3600
 
 # Something else has a file's place, which etils says without a number, or the name is not allowed.
 _PLACE_TYPES = (FileExistsError, IsADirectoryError, NotADirectoryError)
@@ -40,7 +53,10 @@ def ends_the_run(error: UserError) -> bool:
 
 
 def label_png(
-    label: np.ndarray, label_set: LabelSet, name: str, made_of: str | None = None
+    label: np.ndarray,
+    label_set: LabelSet,
+    name: str,
+    texts: Mapping[str, str] = types.MappingProxyType({}),
 ) -> bytes:
     """Returns a palette PNG whose indices are the labels.
 
@@ -48,22 +64,14 @@ def label_png(
       label: uint8 `[H, W]`.
       label_set: gives the palette.
       name: the photograph's name, kept in the file as the text `name`.
-      made_of: the fingerprint of its file's content, kept as the text `made_of`; None for none.
+      texts: what else is kept in it; see `origin.Origin.texts`.
     """
     picture = PIL.Image.fromarray(label)
     picture.putpalette(visualization.colour_table(label_set).tobytes())
-    info = PIL.PngImagePlugin.PngInfo()
-    info.add_text("name", _text(name))
-    if made_of is not None:
-        info.add_text("made_of", made_of)
+    info = origin.png_info({"name": origin.as_text(name), **texts})
     data = io.BytesIO()
     picture.save(data, format="PNG", pnginfo=info)
     return data.getvalue()
-
-
-def made_of_in(data: bytes) -> str | None:
-    """Returns the `made_of` that `label_png` has kept in a PNG; None for none."""
-    return _text_in(io.BytesIO(data), "made_of")
 
 
 def free_name(folder: pathlib.Path, photograph: str) -> str:
@@ -81,29 +89,49 @@ def free_name(folder: pathlib.Path, photograph: str) -> str:
     for number in itertools.count(1):
         name = stem if number == 1 else f"{stem}_{number}"
         place = folder / f"{name}.png"
-        if not place.exists() or (photograph and _text_in(place, "name") == _text(photograph)):
+        if not place.exists() or _is_of(place, photograph):
             return name
 
 
-def _text(name: str) -> str:
-    """Returns a name as a PNG can keep it: file names may be bytes that no text has."""
-    return name.encode(errors="replace").decode()
+def _is_of(place: pathlib.Path, photograph: str) -> bool:
+    named = origin.texts_in(place).get("name")
+    return bool(photograph) and named == origin.as_text(photograph)
 
 
-def _text_in(file: pathlib.Path | io.BytesIO, key: str) -> str | None:
-    try:
-        with PIL.Image.open(file, formats=["PNG"]) as picture:
-            return picture.info.get(key)
-    # Of a file that is not ours, or damaged, Pillow raises what it likes.
-    except Exception:
-        return None
+def overlay_jpeg(
+    image: np.ndarray, label: np.ndarray, label_set: LabelSet, alpha: float, name: str
+) -> bytes:
+    """Returns a JPEG of the photograph `name`, uint8 `[H, W, 3]` RGB, with its parts tinted.
+
+    Raises:
+      UserError: where the encoder refuses it.
+    """
+    height, width = label.shape
+    # OpenCV says no too, but prints a page of it.
+    is_encoded = max(height, width) <= _JPEG_PIXELS
+    if is_encoded:
+        mixed = visualization.overlay(image, label, label_set, alpha)
+        options = [cv2.IMWRITE_JPEG_QUALITY, _JPEG_QUALITY]
+        mixed = cv2.cvtColor(mixed, cv2.COLOR_RGB2BGR)
+        is_encoded, data = cv2.imencode(".jpg", mixed, options)
+    if not is_encoded:
+        raise UserError(
+            f"the overlay of {name or 'the photograph'} would be a JPEG of {width}x{height} "
+            "pixels, and there is none; use --no_overlay, or make it smaller."
+        )
+    return data.tobytes()
 
 
-def overlay_jpeg(image: np.ndarray, label: np.ndarray, label_set: LabelSet, alpha: float) -> bytes:
-    """Returns a JPEG of the photograph, uint8 `[H, W, 3]` RGB, with its parts tinted."""
-    mixed = visualization.overlay(image, label, label_set, alpha)
-    options = [cv2.IMWRITE_JPEG_QUALITY, _JPEG_QUALITY]
-    return cv2.imencode(".jpg", cv2.cvtColor(mixed, cv2.COLOR_RGB2BGR), options)[1].tobytes()
+def write_legend(out: epath.Path, label_set: LabelSet) -> None:
+    """Writes `overlays/legend.png`: each class's colour, name and what it is.
+
+    Photographs' overlays have other suffixes, and files that are not ours lie elsewhere.
+
+    Raises:
+      OutputError: as `write`.
+    """
+    legend = visualization.legend(label_set, _LEGEND)
+    write(out / "overlays" / "legend.png", visualization.png_bytes(legend))
 
 
 def write(path: epath.Path, data: bytes) -> None:
@@ -119,6 +147,36 @@ def write(path: epath.Path, data: bytes) -> None:
         raise (PlaceError if _is_place(error.__cause__) else OutputError)(str(error)) from error
     except OSError as error:
         raise cannot_write(path, error) from error
+
+
+def remove(path: epath.Path) -> None:
+    """Removes a file, where it is there.
+
+    Raises:
+      OutputError: where it may not be removed.
+    """
+    try:
+        path.unlink(missing_ok=True)
+    except OSError as error:
+        raise cannot_write(path, error) from error
+
+
+def remove_left(out: epath.Path) -> None:
+    """Removes what runs that were killed have left half-written in a local folder of outputs."""
+    if "://" in os.fspath(out):
+        return
+    for name in OUTPUT_FOLDERS:
+        for folder, below, files in os.walk(out / name):
+            for part in filter(_is_part, (*below, *files)):
+                path = pathlib.Path(folder, part)
+                with contextlib.suppress(OSError):
+                    # Other processes may be writing theirs.
+                    if time.time() - path.stat().st_mtime > _LEFT_SECONDS:
+                        shutil.rmtree(path) if path.is_dir() else path.unlink()
+
+
+def _is_part(name: str) -> bool:
+    return name.startswith(".") and name.endswith((PART, f"{PART}.mp4"))
 
 
 def cannot_write(path: epath.PathLike, error: OSError) -> OutputError:
@@ -139,33 +197,36 @@ def _is_place(error: BaseException | None) -> bool:
 
 
 def open_folder(
-    out: epath.PathLike, label_set: LabelSet, settings: Mapping[str, Any], checkpoint: str
+    out: epath.PathLike,
+    label_set: LabelSet,
+    layout: Mapping[str, Any],
+    settings: Mapping[str, Any],
 ) -> epath.Path:
-    """Makes the folder of the outputs, or goes on with one of the same settings.
+    """Makes the folder of the outputs, or goes on with one of the same classes and layout.
 
-    Writes `names.txt` (a class a line, label 0 first) and `label_set.json` (all there is to know of
-    the labels), and `predict.json` with the settings.
+    Writes `names.txt` (a class a line, label 0 first), `label_set.json` (all there is to know of
+    the labels), and `predict.json` with the settings of the last run.
 
     Args:
       out: the folder.
       label_set: meaning of the labels.
-      settings: JSON-serialisable, all that decides what is written.
-      checkpoint: the checkpoint's path, for the reader.
+      layout: JSON-serialisable, what decides which file a label map is in beside its name.
+      settings: JSON-serialisable, for the reader: each label map keeps a digest of its own.
 
     Returns:
       The folder.
 
     Raises:
-      UserError: where the folder holds other files or outputs of other settings, or cannot be
-        written.
+      UserError: where the folder holds other files or outputs of other classes or another layout,
+        or cannot be written.
     """
-    out = epath.Path(out)
-    settings = json.loads(json.dumps(settings))
+    out = as_path(out)
+    classes = {name: label_set.to_json()[name] for name in ("name", "classes", "left_is")}
+    marker = {"label_set": classes, "layout": layout, "settings": settings}
     # Another process that writes here writes the marker first: look for it last.
     holds_others = any((out / name).exists() for name in OUTPUT_FOLDERS)
-    is_new = not (out / MARKER).exists()
-    if not is_new:
-        _require_same(out, settings)
+    if (out / MARKER).exists():
+        _require_same(out, marker)
     elif holds_others:
         raise UserError(
             f"{out} has a folder {' or '.join(OUTPUT_FOLDERS)} that prediction did not write; give "
@@ -174,8 +235,7 @@ def open_folder(
     left = {"none": ""}.get(label_set.left_is, f"# left_is: {label_set.left_is}\n")
     write(out / "names.txt", (left + "".join(f"{n}\n" for n in label_set.classes)).encode())
     write(out / "label_set.json", _json(label_set.to_json()))
-    if is_new:
-        write(out / MARKER, _json({"checkpoint": checkpoint, "settings": settings}))
+    write(out / MARKER, _json(marker))
     return out
 
 
@@ -183,13 +243,16 @@ def _json(content) -> bytes:
     return (json.dumps(content, indent=2) + "\n").encode()
 
 
-def _require_same(out: epath.Path, settings: Mapping[str, Any]) -> None:
+def _require_same(out: epath.Path, marker: Mapping[str, Any]) -> None:
+    marker = json.loads(json.dumps(marker))
     try:
-        before = json.loads((out / MARKER).read_text())["settings"]
-    except (OSError, ValueError, KeyError, TypeError) as error:
+        before = json.loads((out / MARKER).read_text())
+        differing = [differences(before[part], marker[part]) for part in ("label_set", "layout")]
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise UserError(f"{out / MARKER} cannot be read; give another --out.") from error
-    if differing := differences(before, settings):
-        raise UserError(
-            f"{out} holds predictions of other settings: {differing}; give another --out, or "
-            "remove that one."
-        )
+    for what, said in zip(("classes", "shards or none"), differing, strict=True):
+        if said:
+            raise UserError(
+                f"{out} holds results of other {what}: {said}; give another --out (other settings "
+                "and other photographs may share one)."
+            )

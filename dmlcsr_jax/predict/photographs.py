@@ -9,6 +9,7 @@ import numpy as np
 from etils import epath
 
 from dmlcsr_jax.data import animation, heic
+from dmlcsr_jax.data.addresses import as_path
 from dmlcsr_jax.data.decode import decode_image, fingerprint, read_bytes
 from dmlcsr_jax.data.limits import Limits
 from dmlcsr_jax.errors import UserError
@@ -72,7 +73,7 @@ def read_photograph(path: epath.PathLike) -> np.ndarray:
     Raises:
       UserError: where the file cannot be read, is cut off or is no picture.
     """
-    path = epath.Path(path)
+    path = as_path(path)
     return decode_image(read_bytes(path), os.fspath(path))
 
 
@@ -184,9 +185,13 @@ def _stems(names) -> dict[str, str]:
 
 
 def absolute(path: epath.PathLike) -> epath.Path:
-    """Returns a local path from the root on; a remote one (`gs://`) as it is."""
-    text = os.fspath(path)
-    return epath.Path(text if "://" in text else os.path.abspath(text))
+    """Returns a local path from the root on; a remote one (`gs://`) as it is.
+
+    Raises:
+      UserError: where it is another address.
+    """
+    path = as_path(path)
+    return path if "://" in os.fspath(path) else epath.Path(os.path.abspath(path))
 
 
 def _is_below(path: epath.Path, folder: epath.Path) -> bool:

@@ -9,17 +9,22 @@ import tabulate
 from etils import epath
 
 from dmlcsr_jax.data.label_sets import LabelSet
+from dmlcsr_jax.data.label_sets.sides import left_of
 from dmlcsr_jax.errors import UserError, one_line
 from dmlcsr_jax.predict.arguments import Options
 from dmlcsr_jax.predict.outputs import write
 
-_LEFT_OF = {"subject": "the subject's left or right", "image": "the image's left or right"}
 # Failures beyond these are in failed.txt alone.
 _MAX_PRINTED = 20
 
 
 class AlreadyLabelled(UserError):
-    """The outputs of a picture are there and newer than it."""
+    """The outputs of a picture are there, made of the same content with the same settings."""
+
+    def __init__(self, name: str, line: str | None = None):
+        """Takes the picture's name and its line of --json; None for none."""
+        super().__init__(name)
+        self.line = line
 
 
 @dataclasses.dataclass(frozen=True)
@@ -31,12 +36,14 @@ class Labelled:
       is_faceless: whether faces were looked for and none was found.
       doubts: why not to trust the labels of its faces, in words.
       line: its line of JSON; None for none.
+      replaces: whether there was a result of it, of other settings or content.
     """
 
     name: str
     is_faceless: bool = False
     doubts: tuple[str, ...] = ()
     line: str | None = None
+    replaces: bool = False
 
 
 class Report:
@@ -48,6 +55,7 @@ class Report:
         self._faceless: list[str] = []
         self._doubtful: list[str] = []
         self._doubts: collections.Counter[str] = collections.Counter()
+        self._num_replaced = 0
         self._num_skipped = 0
         self._failed: list[str] = []
 
@@ -64,6 +72,7 @@ class Report:
             self._failed.append(one_line(str(result)))
         else:
             self._num_labelled += 1
+            self._num_replaced += result.replaces
             if result.is_faceless:
                 self._faceless.append(result.name)
             if result.doubts:
@@ -89,10 +98,12 @@ class Report:
         share, name = "", "failed.txt"
         if count > 1:
             share, name = f"process {index} of {count}: ", f"failed-{index:05d}-of-{count:05d}.txt"
+        replaced = f"{n} of them in place of earlier results, " if (n := self._num_replaced) else ""
         print(
             f"{share}{self._num_labelled} labelled in {seconds:.1f} s "
-            f"({self._num_labelled / seconds:.1f} images/s), {self._num_skipped} were labelled "
-            f"before, {len(self._failed)} failed; see {one_line(str(out))}"
+            f"({self._num_labelled / seconds:.1f} images/s), {replaced}"
+            f"{self._num_skipped} were labelled before, {len(self._failed)} failed; "
+            f"see {one_line(str(out))}"
         )
         if self._faceless:
             print(
@@ -124,20 +135,29 @@ def _some(names: list[str]) -> str:
 
 
 def class_table(label_set: LabelSet) -> str:
-    """Returns a line a class: index, name, colour, and whose left or right its name means.
+    """Returns a line a class: index, name, plain words, colour, and whose left or right it is.
 
     Args:
       label_set: the classes.
     """
-    paired = {label for pair in label_set.mirror_pairs for label in pair}
+    sides = dict.fromkeys(range(label_set.num_classes), "")
+    for pair in label_set.mirror_pairs:
+        names = [label_set.classes[label] for label in pair]
+        left = left_of(*names)
+        for label, name in zip(pair, names, strict=True):
+            side = "left or right" if left is None else "left" if name == left else "right"
+            sides[label] = f"the {label_set.left_is}'s {side}"
     rows = [
-        (
-            index,
-            name,
-            f"#{bytes(label_set.palette[index]).hex()}",
-            _LEFT_OF[label_set.left_is] if index in paired else "",
+        (index, name, plain, f"#{bytes(colour).hex()}", side)
+        for index, name, plain, colour, side in zip(
+            range(label_set.num_classes),
+            label_set.classes,
+            label_set.plain_names,
+            label_set.palette,
+            sides.values(),
+            strict=True,
         )
-        for index, name in enumerate(label_set.classes)
     ]
-    table = tabulate.tabulate(rows, ["index", "name", "colour", "side"], disable_numparse=True)
+    headers = ["index", "name", "in words", "colour", "side"]
+    table = tabulate.tabulate(rows, headers, disable_numparse=True)
     return f"{table}\n{label_set.convention}"

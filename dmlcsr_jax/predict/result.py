@@ -76,10 +76,15 @@ class Result:
         """The class names; a class's position is its label."""
         return self.label_set.classes
 
+    @property
+    def plain_names(self) -> tuple[str, ...]:
+        """The classes in plain words, in the same order."""
+        return self.label_set.plain_names
+
     @functools.cached_property
     def area(self) -> dict[str, int]:
         """Pixels a class."""
-        return self.count(self.label)
+        return self._named(self._counts.sum(axis=0))
 
     @property
     def main_face(self) -> Face | None:
@@ -138,6 +143,7 @@ class Result:
             "width": width,
             "height": height,
             "classes": list(self.names),
+            "plain_names": list(self.plain_names),
             "left_is": self.label_set.left_is,
             "pixels": self.area,
             "faces": [face.to_json() for face in self.faces],
@@ -156,12 +162,12 @@ class Result:
           The files' paths.
 
         Raises:
-          UserError: where a file cannot be written.
+          UserError: where a file cannot be written, or no JPEG is as large.
         """
         folder = pathlib.Path(folder)
         name = name or outputs.free_name(folder, self.name)
         text = json.dumps(self.to_json(), indent=2) + "\n"
-        overlay = outputs.overlay_jpeg(self.image, self.label, self.label_set, alpha=0.5)
+        overlay = outputs.overlay_jpeg(self.image, self.label, self.label_set, 0.5, self.name)
         files = {
             f"{name}.png": outputs.label_png(self.label, self.label_set, self.name),
             f"{name}_overlay.jpg": overlay,
@@ -184,7 +190,21 @@ class Result:
             raise UserError(f"there is no part {part!r}; there are {', '.join(self.names)}.")
         return self.names.index(part)
 
-    def count(self, label: np.ndarray) -> dict[str, int]:
-        """Returns the pixels a class among some labels, uint8 of any shape."""
-        counts = np.bincount(label.ravel(), minlength=len(self.names))
+    def area_of(self, face: int) -> dict[str, int]:
+        """Returns the pixels a class of one face, from 0."""
+        return self._named(self._counts[face + 1])
+
+    def _named(self, counts: np.ndarray) -> dict[str, int]:
         return {name: int(count) for name, count in zip(self.names, counts, strict=False)}
+
+    @functools.cached_property
+    def _counts(self) -> np.ndarray:
+        """Integers `[F + 1, 256]`: pixels a face, 0 for none, and label."""
+        counts = np.zeros((len(self.faces) + 1) * 256, int)
+        # A few rows at a time: bincount takes eight bytes a pixel.
+        num_rows = 1 + max(2**20, counts.size) // self.label.shape[1]
+        for start in range(0, len(self.label), num_rows):
+            rows = slice(start, start + num_rows)
+            keys = self.instances[rows].astype(np.intp) * 256 + self.label[rows]
+            counts += np.bincount(keys.ravel(), minlength=counts.size)
+        return counts.reshape(-1, 256)

@@ -1,27 +1,30 @@
 """One process's share of the pictures, from input to output: what they share."""
 
 import dataclasses
-import json
+import os
 import sys
 import time
 import zlib
-from collections.abc import Callable
-from typing import TextIO
+from collections.abc import Callable, Mapping
+from typing import Any, TextIO
 
 import numpy as np
+from etils import epath
 from tqdm import tqdm
 
 from dmlcsr_jax.data.decoder_pool import DecoderPool
 from dmlcsr_jax.distributed.progress import progress_bar
 from dmlcsr_jax.errors import UserError, one_line
+from dmlcsr_jax.predict import origin
 from dmlcsr_jax.predict.arguments import Options
 from dmlcsr_jax.predict.boxes import read_boxes
 from dmlcsr_jax.predict.face_parser import FaceParser, Photograph
 from dmlcsr_jax.predict.faces import DETECTOR, INSTALL_DETECTOR
-from dmlcsr_jax.predict.outputs import open_folder
+from dmlcsr_jax.predict.origin import Origin
+from dmlcsr_jax.predict.outputs import open_folder, remove_left
 from dmlcsr_jax.predict.photographs import PhotoFiles, Picture
 from dmlcsr_jax.predict.reader import Reader
-from dmlcsr_jax.predict.report import Labelled, Report
+from dmlcsr_jax.predict.report import AlreadyLabelled, Labelled, Report
 from dmlcsr_jax.predict.result import Result
 from dmlcsr_jax.predict.sources import open_source
 
@@ -70,6 +73,7 @@ class Run:
             dtype=options.dtype,
             backend=options.backend,
         )
+        self._fingerprint = self.parser.network.fingerprint[:16]
         self.is_sharded = options.shards or not isinstance(self.source, PhotoFiles)
         has_overlay = not (options.no_overlay or self.is_sharded)
         self.alpha = options.overlay_alpha if has_overlay else None
@@ -77,10 +81,12 @@ class Run:
         for picture in self.source:
             self.num_pictures += 1
             self._num_own += self.is_own(picture)
-            names_checksum = zlib.crc32(_bytes(picture.name), names_checksum)
+            names_checksum = zlib.crc32(os.fsencode(picture.name), names_checksum)
         if self.num_pictures == 0:
             raise UserError(f"{self.source.base} holds no photograph.")
         self.out = self._open_out(names_checksum)
+        if options.process_index == 0:
+            remove_left(self.out)
         self._say_what_is_parsed()
         self.report = Report()
         self.reader = Reader(self._pool, options.read_ahead_bytes, self.parser.num_at_a_time)
@@ -107,7 +113,7 @@ class Run:
     def is_own(self, picture: Picture) -> bool:
         """Returns whether this process labels a picture, as one of its files or of its shards."""
         # Files go by their names, as other files may come and go meanwhile.
-        number = zlib.crc32(_bytes(picture.name))
+        number = zlib.crc32(os.fsencode(picture.name))
         if self.is_sharded:
             number = picture.index // self.options.records_per_shard
         return number % self.options.process_count == self.options.process_index
@@ -118,17 +124,26 @@ class Run:
             return Photograph(image, self._boxes[name], name, is_kept=is_kept)
         return dataclasses.replace(self.parser.found(image, name), is_kept=is_kept)
 
-    def labelled(self, result: Result) -> Labelled:
-        """Returns what is told of a result; its line of --json is made in the caller's thread."""
+    def labelled(self, result: Result, record: str, replaces: bool) -> Labelled:
+        """Returns what is told of a result.
+
+        Args:
+          result: of the photograph.
+          record: its line of --json.
+          replaces: whether there was a label map of it.
+        """
         doubts = tuple(doubt for face in result.faces for doubt in face.doubts)
         is_faceless = result.is_searched and not result.faces
-        line = json.dumps(result.to_json()) if self.options.json else None
-        return Labelled(result.name, is_faceless, doubts, line)
+        return Labelled(result.name, is_faceless, doubts, record, replaces)
+
+    def skipped(self, name: str, texts: Mapping[str, str]) -> AlreadyLabelled:
+        """Returns what is told of a picture whose label map, with these texts, is there."""
+        return AlreadyLabelled(name, origin.record_named(texts, name))
 
     def count(self, result: Labelled | UserError) -> None:
         """Counts what has become of a picture, and prints its line."""
         self.report.add(result)
-        if isinstance(result, Labelled) and result.line is not None:
+        if self.options.json and isinstance(result, (Labelled, AlreadyLabelled)) and result.line:
             print(result.line, file=self._json_lines, flush=True)
 
     def progress_bar(self) -> tqdm:
@@ -140,31 +155,52 @@ class Run:
         is_shown = not self.options.distributed or self.options.process_index == 0
         return progress_bar(total, unit=unit, description=description, is_shown=is_shown)
 
-    def _open_out(self, names_checksum: int):
-        """Opens the folder of the outputs, for all that decides what is written to it."""
+    def origin(self, picture: Picture, made_of: str) -> Origin:
+        """Returns what is kept of a picture beside its labels.
+
+        Args:
+          picture: a photograph or video.
+          made_of: the fingerprint of its content.
+        """
+        is_file = not isinstance(picture.source, bytes)
+        return Origin(
+            made_of,
+            origin.digest(self._settings(picture)),
+            origin.digest(os.fspath(picture.source)) if is_file else "",
+            "" if self.alpha is None else f"{self.alpha:g}",
+        )
+
+    def _settings(self, picture: Picture | None = None) -> dict[str, Any]:
+        """Returns what decides a picture's labels; of none: what is the same for all."""
         options, parser = self.options, self.parser
-        boxes_checksum = zlib.crc32(repr(sorted(self._boxes.items())).encode())
-        has_faces = bool(self._boxes) or parser.finds_faces
-        settings = {
-            "inputs_below": str(self.source.base),
-            "split": None if options.split == "all" else options.split,
-            "network": parser.network.fingerprint[:16],
-            "label_set": parser.label_set.name,
+        boxes = self._boxes.get(picture.name) if picture else None
+        has_faces = bool(boxes) or parser.finds_faces
+        return {
+            "network": self._fingerprint,
             "flip": options.flip,
             "scales": options.scales,
             "dtype": options.dtype,
-            "overlay_alpha": self.alpha,
-            "boxes": boxes_checksum if self._boxes else None,
+            "boxes": boxes,
             "faces": DETECTOR if parser.finds_faces else None,
             "face": options.face if has_faces else None,
             "margin": parser.margin if has_faces else None,
             "wide_margin": parser.wide_margin if parser.finds_faces else None,
-            "steady": not options.no_steady,
-            "shards_of": options.records_per_shard if self.is_sharded else None,
-            # Which record is which picture's depends on all names.
-            "pictures": [self.num_pictures, names_checksum] if self.is_sharded else None,
+            "steady": not options.no_steady if picture and picture.is_video else None,
         }
-        return open_folder(options.out, parser.label_set, settings, str(options.checkpoint))
+
+    def _open_out(self, names_checksum: int) -> epath.Path:
+        """Opens the folder of the outputs."""
+        layout = {"shards_of": None}
+        if self.is_sharded:
+            # Which record is which picture's depends on all of them.
+            layout = {
+                "shards_of": self.options.records_per_shard,
+                "inputs_below": str(self.source.base),
+                "split": self.options.split,
+                "pictures": [self.num_pictures, names_checksum],
+            }
+        settings = {"checkpoint": str(self.options.checkpoint), **self._settings()}
+        return open_folder(self.options.out, self.parser.label_set, layout, settings)
 
     def _say_what_is_parsed(self) -> None:
         metadata = self.parser.metadata
@@ -174,7 +210,7 @@ class Run:
             flush=True,
         )
         if metadata.license:
-            print(f"weights: {metadata.license}", flush=True)
+            print(f"weights: {one_line(metadata.license)}", flush=True)
         finds_faces = self.parser.finds_faces
         if not self._boxes and not finds_faces and self.options.faces == "auto":
             print(
@@ -217,7 +253,3 @@ def _placed(options: Options) -> Options:
 
 def _warn(sentence: str) -> None:
     print(f"warning: {one_line(sentence)}", file=sys.stderr)
-
-
-def _bytes(name: str) -> bytes:
-    return name.encode(errors="surrogateescape")

@@ -1,19 +1,21 @@
 """Label maps as ArrayRecord shards."""
 
 import itertools
+import json
 import os
 import pathlib
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 from array_record.python.array_record_module import ArrayRecordReader, ArrayRecordWriter
 from etils import epath
 
 from dmlcsr_jax.errors import UserError
 from dmlcsr_jax.predict.face_parser import Photograph
-from dmlcsr_jax.predict.outputs import label_png, made_of_in, write
+from dmlcsr_jax.predict.origin import Origin, texts_in
+from dmlcsr_jax.predict.outputs import label_png, write
 from dmlcsr_jax.predict.photographs import Picture
-from dmlcsr_jax.predict.report import AlreadyLabelled, Labelled
+from dmlcsr_jax.predict.report import Labelled
 from dmlcsr_jax.predict.result import Result
 from dmlcsr_jax.predict.run import Run
 from dmlcsr_jax.predict.sources import named_if_damaged
@@ -26,19 +28,22 @@ def label_shards(run: Run) -> None:
       OutputError: where a shard cannot be written.
     """
     output = ShardOutput(run.out, run.num_pictures, run.options.records_per_shard)
-    made_of: dict[int, str] = {}
+    origins: dict[int, Origin] = {}
+    replaced: set[int] = set()
 
     def pictures() -> Iterator[Picture]:
         own = filter(run.is_own, run.source)
         for shard, group in itertools.groupby(own, lambda picture: output.shard_of(picture.index)):
             group = list(group)
-            before = output.made_of(shard)
+            before = output.texts(shard)
             if before is None or not _are_as_before(run, group, before):
+                if before is not None:
+                    replaced.update(picture.index for picture in group)
                 yield from group
                 continue
-            for picture, made in zip(group, before, strict=True):
-                result = AlreadyLabelled(picture.name)
-                if made is None:
+            for picture, texts in zip(group, before, strict=True):
+                result = run.skipped((texts or {}).get("name", picture.name), texts or {})
+                if texts is None:
                     result = UserError(
                         f"{picture.name} could not be read when {output.path(shard)} was "
                         "written; remove that shard to try again."
@@ -51,13 +56,15 @@ def label_shards(run: Run) -> None:
             raise UserError(f"{picture.name} is a video; shards are of photographs alone.")
         read = run.source.read(picture)
         # There are no overlays.
-        image, made_of[picture.index] = run.reader.photograph(read)
+        image, made_of = run.reader.photograph(read)
+        origins[picture.index] = run.origin(read, made_of)
         return run.photograph(read.name, image, is_kept=False)
 
     def finish(picture: Picture, result: Result) -> tuple[bytes, Labelled]:
-        found = made_of.pop(picture.index)
-        png = label_png(result.label, run.parser.label_set, result.name, found)
-        return png, run.labelled(result)
+        record = json.dumps(result.to_json())
+        texts = origins.pop(picture.index).texts(record)
+        png = label_png(result.label, run.parser.label_set, result.name, texts)
+        return png, run.labelled(result, record, picture.index in replaced)
 
     records: list[bytes] = []
     with run.progress_bar() as bar:
@@ -72,12 +79,19 @@ def label_shards(run: Run) -> None:
             bar.update()
 
 
-def _are_as_before(run: Run, pictures: Sequence[Picture], made_of: Sequence[str | None]) -> bool:
-    """Returns whether what a shard was made of is unchanged."""
+def _are_as_before(
+    run: Run, pictures: Sequence[Picture], before: Sequence[Mapping[str, str] | None]
+) -> bool:
+    """Returns whether a shard would be the same again."""
+
+    def would_be_same(picture: Picture, texts: Mapping[str, str]) -> bool:
+        read = run.source.read(picture)
+        return run.origin(read, read.fingerprint(run.options.limits)).made(texts)
+
     try:
         return all(
-            made is None or made == run.source.read(picture).fingerprint(run.options.limits)
-            for picture, made in zip(pictures, made_of, strict=True)
+            texts is None or would_be_same(picture, texts)
+            for picture, texts in zip(pictures, before, strict=True)
         )
     except UserError:
         return False
@@ -120,12 +134,12 @@ class ShardOutput:
         name = f"labels.array_record-{shard:05d}-of-{self.num_shards:05d}"
         return self._out / "labels" / name
 
-    def made_of(self, shard: int) -> list[str | None] | None:
-        """Returns what each picture of a written shard was made of, as `label_png` has kept it.
+    def texts(self, shard: int) -> list[dict[str, str] | None] | None:
+        """Returns what is kept with each label map of a written shard.
 
         Returns:
-          A fingerprint each; None for a picture that could not be read; "" where none is kept. None
-          where the shard is not written.
+          The texts of each PNG; None for a picture that could not be read. None where the shard is
+          not written.
 
         Raises:
           UserError: where the shard is damaged.
@@ -139,7 +153,7 @@ class ShardOutput:
             if (found := reader.num_records()) != length:
                 raise RuntimeError(f"{found} records instead of {length}")
             records = [reader.read() for _ in range(length)]
-        return [made_of_in(record) or "" if record else None for record in records]
+        return [texts_in(record) if record else None for record in records]
 
     def write(self, shard: int, records: list[bytes]) -> None:
         """Writes a shard, completely or not at all.

@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import time
+from multiprocessing import forkserver
 
 import numpy as np
 import psutil
@@ -153,6 +154,19 @@ def test_a_process_that_is_killed_while_idle_is_replaced(pool):
     with contextlib.suppress(psutil.NoSuchProcess):
         psutil.wait_procs([psutil.Process(pid)], 10)
     assert first(pool, count, 0, ())[0] != pid
+
+
+def test_a_kill_of_what_starts_the_processes_costs_one_file(monkeypatch):
+    with DecoderPool(Limits(seconds=30), 1) as pool:
+        server = forkserver._forkserver
+        os.kill(server._forkserver_pid, signal.SIGKILL)
+        os.waitid(os.P_PID, server._forkserver_pid, os.WEXITED | os.WNOWAIT)
+        with monkeypatch.context() as patch:
+            # It was still there when it was looked for.
+            patch.setattr(server, "ensure_running", lambda: None)
+            with pytest.raises(UserError, match="has ended, perhaps for want of memory"):
+                first(pool, take, 1)
+        assert first(pool, take, 3) == 3
 
 
 def test_what_works_when_the_pool_is_closed_fails():

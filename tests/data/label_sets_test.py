@@ -199,6 +199,11 @@ def test_unusable_name_files_say_why(tmp_path, text, message):
         ({"mirror_pairs": ()}, "no mirror pairs"),
         ({"groups": {"eyes": ("eye",)}}, "unknown class 'eye'"),
         ({"ignore_label": 10}, "ignore label 10"),
+        ({"name": "a\nb"}, r"the name 'a\\nb'; a name must be printable text on one line"),
+        *(
+            ({"classes": (*label_sets.HELEN.classes[:-1], name)}, "a name must be printable text")
+            for name in ("\ud800", "a\nb", "# hair", "a\0", "\x1b[2J", " hair", "\u202ehair")
+        ),
     ],
 )
 def test_contradictions_are_refused(change, message):

@@ -1,5 +1,7 @@
 """What the page shows of a result, against pixels counted by hand."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 
@@ -41,7 +43,18 @@ def test_areas_are_those_of_the_parts_that_are_there(result):
 
 
 def test_the_background_cannot_be_chosen():
-    assert pictures.parts_of(HELEN) == list(HELEN.classes[1:])
+    assert pictures.parts_of(HELEN) == [(name, name) for name in HELEN.classes[1:]]
+
+
+def test_the_legend_has_every_part_in_its_colour_and_in_plain_words():
+    celeba = label_sets.get("celebamask_hq")
+    legend = pictures.legend(celeba)
+    assert legend.count("background:#") == celeba.num_classes - 1
+    earring = bytes(celeba.palette[celeba.classes.index("ear_r")]).hex()
+    assert f'background:#{earring}"></span>ear_r (earring)</span>' in legend
+    strange = dataclasses.replace(celeba, classes=(*celeba.classes[:-1], "<script>"))
+    assert "&lt;script&gt;" in pictures.legend(strange)
+    assert ("ear_r (earring)", "ear_r") in pictures.parts_of(celeba)
 
 
 def test_the_faces_and_their_doubts_are_told():

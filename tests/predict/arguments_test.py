@@ -25,6 +25,11 @@ CELLS = [[1, 2, 3, 4], [5, 6, 7, 8], [9, 10, 1, 3]]
         (["--overlay_alpha=nan"], "--overlay_alpha is nan"),
         (["--margin=-1"], "the margin is -1"),
         (["--process_index=0", "--process_count=0"], "--process_count is 0"),
+        ([f"--max_file_bytes={10**23}"], f"--max_file_bytes is {10**23}"),
+        ([f"--max_pixels={10**400}"], "--max_pixels is 1000"),
+        (["--max_seconds=1e300"], "--max_seconds is 1e+300"),
+        (["https://example.org/a.jpg"], "https://example.org/a.jpg is an address; download"),
+        (["--boxes=https://example.org/a.csv"], "a.csv is an address; download"),
     ],
 )
 def test_wrong_arguments_end_in_one_sentence(run, tmp_path, arguments, message):
@@ -34,6 +39,21 @@ def test_wrong_arguments_end_in_one_sentence(run, tmp_path, arguments, message):
     assert errors.startswith("error: ")
     assert message in errors
     assert not (tmp_path / "out").exists()
+
+
+def test_limits_beyond_any_machine_are_no_limits(run, tmp_path):
+    save(tmp_path / "photos" / "a.png", picture(CELLS))
+    most = [f"--max_{name}={2**53}" for name in ("file_bytes", "pixels", "frames", "seconds")]
+    status, output, _ = run(tmp_path / "photos", *most, out=tmp_path / "out")
+    assert status == 0
+    assert "1 labelled" in output
+
+
+def test_an_out_that_is_an_address_is_refused(run, tmp_path):
+    save(tmp_path / "photos" / "a.png", picture(CELLS))
+    status, _, errors = run(tmp_path / "photos", out="https://example.org/out")
+    assert status == 1
+    assert "https://example.org/out is an address" in errors
 
 
 def test_a_wrong_argument_is_said_before_jax_is_imported(tmp_path):

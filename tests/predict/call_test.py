@@ -2,6 +2,9 @@
 
 import io
 import json
+import multiprocessing
+import os
+import pickle
 import subprocess
 import sys
 
@@ -226,3 +229,24 @@ def test_results_need_no_jax():
     code = "import sys, dmlcsr_jax.predict.result; print('jax' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout == "False\n"
+
+
+def test_it_is_pickled_as_its_arguments(parser):
+    again = pickle.loads(pickle.dumps(parser))
+    assert again.network is not parser.network
+    assert (again.margin, again.wide_margin, again.finds_faces) == (0.4, 0, False)
+    assert_parsed(again(picture(CELLS)))
+
+
+def test_a_forked_process_is_told_to_make_its_own(parser):
+    theirs, ours = multiprocessing.Pipe()
+    pid = os.fork()
+    if not pid:
+        try:
+            parser(picture(CELLS))
+        except UserError as error:
+            ours.send(str(error))
+        os._exit(0)
+    assert theirs.poll(60)
+    assert "make it in this process, or start processes by 'spawn'" in theirs.recv()
+    os.waitpid(pid, 0)

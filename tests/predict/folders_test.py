@@ -25,6 +25,7 @@ def test_folder_gives_label_maps_and_overlays_at_the_original_size(run, tmp_path
         "labels/sub/b.png",
         "names.txt",
         "overlays/a.jpg",
+        "overlays/legend.png",
         "overlays/sub/b.jpg",
         "predict.json",
     ]

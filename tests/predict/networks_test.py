@@ -7,7 +7,9 @@ import sys
 import types
 
 import pytest
+from small_checkpoints import METADATA, random_variables
 
+from dmlcsr_jax.checkpoints import model
 from dmlcsr_jax.distributed import accelerators
 from dmlcsr_jax.errors import UserError
 from dmlcsr_jax.predict import jax_network, networks, onnx_runtimes
@@ -55,6 +57,36 @@ def test_an_onnx_runtime_runs_it_where_it_is_fastest(
 )
 def test_jax_runs_it_elsewhere(opened, runtimes, has_accelerator, options):
     assert opened(runtimes, has_accelerator, **options) == "JAX"
+
+
+def test_a_missing_file_is_said_before_a_missing_runtime(monkeypatch, tmp_path):
+    monkeypatch.setattr(onnx_runtimes, "installed", list)
+    with pytest.raises(UserError, match=r"gone\.onnx is not a file"):
+        networks.open_network(str(tmp_path / "gone.onnx"))
+    (tmp_path / "there.onnx").write_bytes(b"")
+    with pytest.raises(UserError, match=r"there\.onnx needs onnxruntime"):
+        networks.open_network(str(tmp_path / "there.onnx"))
+
+
+def test_a_checkpoint_that_is_an_address_is_said():
+    with pytest.raises(UserError, match=r"example\.org/model is an address; download"):
+        networks.open_network("https://example.org/model", backend="jax")
+
+
+def test_reading_a_checkpoint_leaves_hooks_and_logs_as_they_were(tmp_path):
+    program = """
+import logging, sys
+def own(unraisable): pass
+sys.unraisablehook = own
+from dmlcsr_jax import FaceParser
+FaceParser(sys.argv[1], faces="whole")
+print(sys.unraisablehook is own, logging.getLogger().handlers)
+"""
+    variables = random_variables(METADATA)
+    model.save_model(tmp_path / "m", METADATA, variables["params"], variables["batch_stats"])
+    command = [sys.executable, "-c", program, str(tmp_path / "m")]
+    result = subprocess.run(command, capture_output=True, check=True, text=True)
+    assert result.stdout.strip() == "True []"
 
 
 def test_other_checkpoints_run_on_jax(monkeypatch):

@@ -1,5 +1,7 @@
 """The last lines of a run say which pictures not to trust."""
 
+import dataclasses
+
 import colour_network
 import cv2
 import numpy as np
@@ -32,6 +34,16 @@ def test_doubts_and_pictures_without_a_face_are_counted(tmp_path, capsys):
     assert "4 labelled" in output
     assert "no face was found in b.jpg: all is background there" in output
     assert "do not trust without a look: 2 pictures, the first c.jpg (small 2, turned 1)" in output
+
+
+def test_a_licence_forges_no_lines(run, tmp_path, monkeypatch):
+    forged = dataclasses.replace(colour_network.METADATA, license="free\nerror: \x1b[2J\ud800")
+    monkeypatch.setattr(colour_network, "METADATA", forged)
+    colour_network.install(monkeypatch.setattr)
+    cv2.imwrite(str(tmp_path / "a.png"), picture(np.zeros((2, 2), int)))
+    status, output, _ = run(tmp_path / "a.png", out=tmp_path / "out")
+    assert status == 0
+    assert "weights: free\\nerror: \\x1b[2J?\n" in output
 
 
 def test_nothing_is_said_of_pictures_without_doubt(tmp_path, capsys):

@@ -94,6 +94,12 @@ def test_limits_are_options(run, photos, tmp_path):
         assert f"--{option} is 0" in errors
 
 
+def test_results_that_no_encoder_takes_cost_themselves(run, photos, tmp_path):
+    save(photos / "wide.png", np.zeros((1, 65_501, 3), np.uint8))
+    only_fails(run, photos, tmp_path / "out", {"wide.png": "65501x1 pixels, and there is none"})
+    assert "1 labelled" in run(photos, "--no_overlay", out=tmp_path / "out")[1]
+
+
 def test_a_jpeg_without_its_middle(run, photos, tmp_path):
     data = cv2.imencode(".jpg", draw_face(0, 256)[0])[1].tobytes()
     for i, share in enumerate((0.05, 0.3, 0.9)):

@@ -75,6 +75,53 @@ def test_every_frame_gets_its_label_map_and_is_in_the_overlay(parser, reader, pa
     assert [path.name for path in (tmp_path / "overlays").iterdir()] == ["v.mp4"]
 
 
+@pytest.mark.parametrize("hw", [(1, 1), (1, 40), (47, 63)])
+def test_overlays_of_any_size_are_vp9_which_browsers_play(parser, tmp_path, hw):
+    frames = Frames([np.full((*hw, 3), 90, np.uint8)] * 3, 2)
+    video.parse_video(parser, frames, "any.mp4", tmp_path / "labels", tmp_path / "overlay.mp4")
+    capture = cv2.VideoCapture(str(tmp_path / "overlay.mp4"))
+    codec = int(capture.get(cv2.CAP_PROP_FOURCC)).to_bytes(4, "little")
+    assert codec in (b"VP90", b"vp09")
+    shapes = []
+    while (read := capture.read())[0]:
+        shapes.append(read[1].shape[:2])
+    # Sides that an encoder takes.
+    assert shapes == [tuple(side + side % 2 for side in hw)] * 3
+    assert read_label(tmp_path / "labels/000002.png").shape == hw
+
+
+@pytest.mark.parametrize("codecs", [("none", "mp4v"), ("none",)])
+def test_an_opencv_without_vp9_is_said(parser, tmp_path, monkeypatch, capfd, codecs):
+    monkeypatch.setattr(video, "_CODECS", codecs)
+    frames = Frames([np.zeros((8, 8, 3), np.uint8)], 2)
+    paths = tmp_path / "labels", tmp_path / "overlay.mp4"
+    if len(codecs) == 2:
+        video.parse_video(parser, frames, "any.mp4", *paths)
+        assert "overlay.mp4 is MPEG-4, which browsers do not play" in capfd.readouterr().err
+        assert all(path.exists() for path in paths)
+        return
+    with pytest.raises(UserError, match="no mp4 of 8x8 pixels; use --no_overlay") as error:
+        video.parse_video(parser, frames, "any.mp4", *paths)
+    assert not outputs.ends_the_run(error.value)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_video_that_another_process_labels_is_refused(parser, reader, path, tmp_path):
+    paths = tmp_path / "labels" / "v.mp4", tmp_path / "overlays" / "v.mp4"
+
+    def other():
+        with pytest.raises(UserError, match="being written by another process"):
+            video.parse_video(parser, reader, path, *paths)
+
+    left = tmp_path / "labels" / ".v.mp4.part"
+    left.mkdir(parents=True)
+    (left / "000099.png").write_bytes(b"of a run that was killed")
+    assert video.parse_video(parser, reader, path, *paths, on_start=lambda _: other()) == 11
+    assert len(list(paths[0].iterdir())) == 11
+    assert cv2.VideoCapture(str(paths[1])).get(cv2.CAP_PROP_FRAME_COUNT) == 11
+    assert sorted(p.name for p in tmp_path.rglob(".*")) == []
+
+
 def test_without_overlay_only_label_maps_are_written(parser, reader, path, tmp_path):
     video.parse_video(parser, reader, path, tmp_path / "labels", None)
     assert len(list((tmp_path / "labels").iterdir())) == 11

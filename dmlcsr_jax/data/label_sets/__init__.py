@@ -11,7 +11,7 @@ from dmlcsr_jax.data.label_sets.helen import HELEN
 from dmlcsr_jax.data.label_sets.label_set import BACKGROUND, LabelSet
 from dmlcsr_jax.data.label_sets.lapa import LAPA
 from dmlcsr_jax.data.label_sets.partial import FASSEG, FIGARO, IBUG_68, LFW_PARTS
-from dmlcsr_jax.data.label_sets.reading import LABEL_SETS, NAMES_FILE, get
+from dmlcsr_jax.data.label_sets.reading import LABEL_SETS, NAMES_FILE, get, in_declared_colours
 
 __all__ = [
     "BACKGROUND",
@@ -29,4 +29,5 @@ __all__ = [
     "NAMES_FILE",
     "LabelSet",
     "get",
+    "in_declared_colours",
 ]

@@ -2,27 +2,28 @@
 
 import colorsys
 
-# One colour a part, shared by all sets; image-left parts are the lighter of a pair.
+# One colour a part, shared by all sets; image-left parts are the lighter of a pair. Skin, neck and
+# brows are of no colour that skin has: laid over a face, they show.
 _COLOURS = {
     "background": (0, 0, 0),
-    "skin": (241, 194, 158),
-    "nose": (224, 140, 60),
-    "brow_left": (160, 120, 80),
-    "brow_right": (107, 70, 30),
-    "eye_left": (124, 204, 240),
-    "eye_right": (37, 116, 190),
+    "skin": (140, 215, 150),
+    "nose": (235, 130, 50),
+    "brow_left": (240, 80, 230),
+    "brow_right": (160, 20, 160),
+    "eye_left": (110, 205, 255),
+    "eye_right": (20, 80, 220),
     "ear_left": (250, 150, 210),
     "ear_right": (200, 84, 134),
     "upper_lip": (240, 70, 90),
     "inner_mouth": (255, 240, 210),
     "lower_lip": (168, 28, 56),
     "hair": (94, 62, 140),
-    "neck": (201, 168, 118),
-    "cloth": (72, 150, 96),
-    "glasses": (60, 219, 211),
+    "neck": (70, 170, 175),
+    "cloth": (150, 110, 70),
+    "glasses": (0, 90, 90),
     "hat": (246, 204, 60),
     "earring": (186, 230, 80),
-    "necklace": (255, 140, 0),
+    "necklace": (255, 90, 0),
     "beard": (90, 110, 30),
     "facewear": (150, 150, 170),
 }

@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from dmlcsr_jax.data.label_sets.plain_names import plain_names
 from dmlcsr_jax.errors import UserError
 
 BACKGROUND = "background"
@@ -55,6 +56,11 @@ class LabelSet:
         elif len(set(self.classes)) != count:
             twice = next(c for c in self.classes if self.classes.count(c) > 1)
             problem = f"names the class {twice!r} twice; class names must differ"
+        elif unprintable := [n for n in (self.name, *self.classes) if not _is_one_line(n)]:
+            problem = (
+                f"has the name {unprintable[0]!r}; a name must be printable text on one line that "
+                "does not start with # or end in spaces"
+            )
         elif len(self.palette) != count:
             problem = f"has {len(self.palette)} colours for {count} classes; give one a class"
         elif len(set(paired)) != len(paired) or not set(paired) <= set(range(count)):
@@ -85,6 +91,19 @@ class LabelSet:
     def num_classes(self) -> int:
         """Number of classes, the ignore label not among them."""
         return len(self.classes)
+
+    @property
+    def plain_names(self) -> tuple[str, ...]:
+        """Each class in plain words."""
+        return plain_names(self.classes)
+
+    @property
+    def titles(self) -> tuple[str, ...]:
+        """Each class's name, its plain words behind it where they say more."""
+        return tuple(
+            name if plain == name.replace("_", " ") else f"{name} ({plain})"
+            for name, plain in zip(self.classes, self.plain_names, strict=True)
+        )
 
     @property
     def mean_f1_classes(self) -> tuple[int, ...]:
@@ -160,6 +179,11 @@ class LabelSet:
             means_in=data["means_in"],
             means={name: tuple(classes) for name, classes in data["means"].items()},
         )
+
+
+def _is_one_line(name: str) -> bool:
+    """Returns whether a name is one in a file of a name a line, in a table and on a terminal."""
+    return name.isprintable() and name == name.strip() and name[:1] not in ("", "#")
 
 
 def _is_text(value: Any) -> bool:

@@ -1,5 +1,7 @@
 """Label sets by their name or from a file."""
 
+import dataclasses
+
 from etils import epath
 
 from dmlcsr_jax.data.json_object import parse_object
@@ -12,7 +14,7 @@ from dmlcsr_jax.data.label_sets.label_set import LabelSet
 from dmlcsr_jax.data.label_sets.lapa import LAPA
 from dmlcsr_jax.data.label_sets.partial import FASSEG, FIGARO, IBUG_68, LFW_PARTS
 from dmlcsr_jax.data.label_sets.sides import pairs_by_name
-from dmlcsr_jax.errors import UserError
+from dmlcsr_jax.errors import UserError, one_line
 
 LABEL_SETS: dict[str, LabelSet] = {
     label_set.name: label_set
@@ -25,6 +27,14 @@ LABEL_SETS: dict[str, LabelSet] = {
 # Of a folder's label sets, beside its images/ and labels/.
 NAMES_FILE = "label_names.txt"
 _MAX_BYTES = 2**20
+
+
+def in_declared_colours(label_set: LabelSet) -> LabelSet:
+    """Returns a set that a file describes in the colours that its declaration has by now."""
+    declared = LABEL_SETS.get(label_set.name)
+    if declared is None or declared.classes != label_set.classes:
+        return label_set
+    return dataclasses.replace(label_set, palette=declared.palette)
 
 
 def get(name_or_file: epath.PathLike) -> LabelSet:
@@ -82,7 +92,7 @@ def _from_names(path: epath.Path, text: str) -> LabelSet:
     left_is = _said(lines, "left_is") or "image"
     pairs = pairs_by_name(classes) if left_is != "none" else ()
     return LabelSet(
-        name=path.stem,
+        name=one_line(path.stem).strip("# ") or "classes",
         classes=classes,
         mirror_pairs=pairs,
         left_is=left_is if pairs else "none",
@@ -114,7 +124,7 @@ def _from_meanings(path: epath.Path, lines: tuple[str, ...], means_in: str) -> L
                 f"{', '.join(known)}."
             )
     return LabelSet(
-        name=path.stem,
+        name=one_line(path.stem).strip("# ") or "classes",
         classes=tuple(means),
         mirror_pairs=(),
         left_is="none",
