@@ -10,6 +10,8 @@ import ml_collections
 from dmlcsr_jax.checkpoints.metadata import (
     CHANNEL_ORDERS,
     IMAGE_SIZES,
+    MEAN_RULE,
+    STD_RULE,
     are_numbers,
     is_number,
 )
@@ -67,8 +69,8 @@ _RULES = {
         "0 or more, or unset",
     ),
     "data.channel_order": _one_of(*CHANNEL_ORDERS),
-    "data.mean": (lambda mean: are_numbers(mean, 3), "three numbers"),
-    "data.std": (lambda std: are_numbers(std, 3) and min(std) > 0, "three numbers above 0"),
+    "data.mean": MEAN_RULE,
+    "data.std": STD_RULE,
     "data.num_workers": _NOT_NEGATIVE,
     "data.synthetic.train_examples": _POSITIVE,
     "data.synthetic.eval_examples": _POSITIVE,
