@@ -16,6 +16,7 @@ from collections.abc import Sequence
 import jax
 import numpy as np
 
+from dmlcsr_jax import atomic_file
 from dmlcsr_jax.checkpoints import model, weights_file
 from dmlcsr_jax.errors import UserError, exit_on_user_error
 
@@ -38,6 +39,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--license", help="what the weights may be used for, in a sentence")
     parser.add_argument("--average_with", help="another checkpoint of the network, or default")
     arguments = parser.parse_args(argv)
+    atomic_file.require_place(arguments.to)
     metadata, variables = model.load_model(arguments.checkpoint)
     if arguments.license is not None:
         metadata = dataclasses.replace(metadata, license=arguments.license)

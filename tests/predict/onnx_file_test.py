@@ -3,6 +3,7 @@
 import hashlib
 import json
 import shutil
+import sys
 
 import numpy as np
 import pytest
@@ -105,6 +106,13 @@ def test_scores_that_are_not_finite_are_refused(written, backend):
     )
     with pytest.raises(UserError, match="scores are not finite"):
         FaceParser(path, backend=backend, faces="whole")(IMAGE)
+
+
+def test_a_missing_file_is_not_called_a_missing_runtime(tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "openvino", None)
+    monkeypatch.setitem(sys.modules, "onnxruntime", None)
+    with pytest.raises(UserError, match=r"model\.onnx is not a file"):
+        FaceParser(tmp_path / "model.onnx")
 
 
 def test_control_flow_on_the_way_to_the_logits_is_refused(written):
