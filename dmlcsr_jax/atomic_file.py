@@ -26,6 +26,33 @@ def make_folder(path: epath.PathLike) -> None:
         raise UserError(f"cannot make the folder {os.fspath(path)}: {error.strerror}.") from error
 
 
+def require_place(path: epath.PathLike) -> None:
+    """Refuses a file that could not be written, before the work whose result it would hold.
+
+    Folders above it are made.
+
+    Raises:
+      UserError: where a folder is in its place, or the one above it cannot be made or written to.
+    """
+    path = epath.Path(path)
+    if path.is_dir():
+        raise UserError(f"cannot write {path}: a folder is there; choose another name.")
+    make_folder(path.parent)
+    part = _part(path)
+    try:
+        part.touch()
+        part.unlink()
+    except OSError as error:
+        raise UserError(
+            f"cannot write {path}: {error.strerror or error}; choose another place."
+        ) from error
+
+
+def _part(path: epath.Path) -> epath.Path:
+    # Not named after the file, whose name may be as long as names can be.
+    return path.with_name(f".{uuid.uuid4().hex}{PART}")
+
+
 def write_bytes(path: epath.PathLike, data: bytes) -> None:
     """Writes a file under another name and renames it when it is complete.
 
@@ -40,8 +67,7 @@ def write_bytes(path: epath.PathLike, data: bytes) -> None:
     """
     path = epath.Path(path)
     make_folder(path.parent)
-    # Not named after the file, whose name may be as long as names can be.
-    part = path.with_name(f".{uuid.uuid4().hex}{PART}")
+    part = _part(path)
     try:
         part.write_bytes(data)
         part.replace(path)

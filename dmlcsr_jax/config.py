@@ -13,6 +13,8 @@ from dmlcsr_jax.models.dmlcsr import DTYPES, ENCODERS
 from dmlcsr_jax.models.metadata import (
     CHANNEL_ORDERS,
     IMAGE_SIZES,
+    MEAN_RULE,
+    STD_RULE,
     are_numbers,
     is_number,
 )
@@ -52,8 +54,8 @@ _RULES = {
         "0 or more, or unset",
     ),
     "data.channel_order": _one_of(*CHANNEL_ORDERS),
-    "data.mean": (lambda mean: are_numbers(mean, 3), "three numbers"),
-    "data.std": (lambda std: are_numbers(std, 3) and min(std) > 0, "three numbers above 0"),
+    "data.mean": MEAN_RULE,
+    "data.std": STD_RULE,
     "data.num_workers": _NOT_NEGATIVE,
     "data.synthetic.train_examples": _POSITIVE,
     "data.synthetic.eval_examples": _POSITIVE,

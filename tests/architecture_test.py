@@ -12,7 +12,7 @@ PACKAGE = ROOT / "dmlcsr_jax"
 # From the top down; a room may import what is below it. In one tier rooms may import one another,
 # but not in a circle. A module that is named alone has a place of its own.
 TIERS = (
-    ("dmlcsr_jax", "main", "demo", "experiments"),
+    ("dmlcsr_jax", "__main__", "main", "demo", "experiments"),
     ("training", "predict", "export"),
     ("evaluation",),
     ("losses", "convert_torch", "check_data"),
@@ -22,7 +22,7 @@ TIERS = (
     ("errors", "atomic_file", "configs"),
 )
 TIER_OF = {room: tier for tier, rooms in enumerate(TIERS) for room in rooms}
-ROOT_MODULES = {"__init__", "main", "config", "errors", "atomic_file", "visualization"}
+ROOT_MODULES = {"__init__", "__main__", "main", "config", "errors", "atomic_file", "visualization"}
 MAX_LINES = 350
 JAX = {"jax", "jaxlib", "flax", "optax", "orbax", "chex"}
 

@@ -343,7 +343,8 @@ def damage_as_user_error(path: epath.Path, remedy: str) -> Iterator[None]:
     except Exception as error:
         # Of an array that cannot be read Orbax raises a bare Exception; its cause says why.
         cause = error.__cause__ if type(error) is Exception else error
-        if not isinstance(cause, (OSError, ValueError)):
+        # Python's JSON parser gives up at some depth of brackets.
+        if not isinstance(cause, (OSError, ValueError, RecursionError)):
             raise
         raise UserError(
             f"the checkpoint {path} cannot be read ({first_line(cause)}); {remedy}."

@@ -16,6 +16,7 @@ from collections.abc import Sequence
 import jax
 import numpy as np
 
+from dmlcsr_jax import atomic_file
 from dmlcsr_jax.checkpoints import model, weights_file
 from dmlcsr_jax.errors import UserError, exit_on_user_error
 
@@ -43,6 +44,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     arguments = parser.parse_args(argv)
     if not 0 <= arguments.share <= 1:
         raise UserError(f"--share is {arguments.share:g}; it must be from 0 to 1.")
+    atomic_file.require_place(arguments.to)
     metadata, variables = model.load_model(arguments.checkpoint)
     if arguments.license is not None:
         metadata = dataclasses.replace(metadata, license=arguments.license)

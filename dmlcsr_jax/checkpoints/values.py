@@ -5,7 +5,6 @@ from typing import Any
 
 import numpy as np
 
-from dmlcsr_jax.distributed.sharding import complete_array
 from dmlcsr_jax.errors import UserError
 
 _VARIANCE = "var"
@@ -23,7 +22,7 @@ def require_possible_values(tensors: Mapping[str, Any], name: str) -> None:
       UserError: names the first tensor that is not finite, or a variance below 0.
     """
     for tensor, value in tensors.items():
-        value = complete_array(value)
+        value = value if isinstance(value, np.ndarray) else _complete(value)
         if not np.isfinite(value).all():
             count = value.size - np.isfinite(value).sum()
             raise UserError(
@@ -35,3 +34,10 @@ def require_possible_values(tensors: Mapping[str, Any], name: str) -> None:
                 f"{name}: the tensor {tensor} has the variance {value.min():g}, which is below 0; "
                 "get the weights again."
             )
+
+
+def _complete(array) -> np.ndarray:
+    # Imported here: an exported network is checked without JAX.
+    from dmlcsr_jax.distributed.sharding import complete_array
+
+    return complete_array(array)

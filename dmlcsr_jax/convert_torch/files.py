@@ -1,7 +1,6 @@
 """Reads and writes state_dict files: `.pth` and `.pt` with torch, `.safetensors` without it."""
 
 import io
-import json
 import os
 import pickle
 import re
@@ -9,12 +8,12 @@ import zipfile
 from collections.abc import Mapping
 from typing import Any
 
-import jax.numpy as jnp
 import numpy as np
 import safetensors.numpy
 from etils import epath
 
 from dmlcsr_jax import atomic_file
+from dmlcsr_jax.checkpoints import safetensors_file
 from dmlcsr_jax.errors import UserError, first_line
 
 PICKLED = (".pth", ".pt")
@@ -54,7 +53,7 @@ def read(path: epath.PathLike) -> dict[str, np.ndarray]:
     if suffix in PICKLED:
         tensors = _read_pickled(path)
     elif suffix == SAFETENSORS:
-        tensors = _read_safetensors(path)
+        tensors = safetensors_file.parse(path.read_bytes(), str(path))
     else:
         raise UserError(f"{path} is of an unknown kind; it must be {_any_of(SUFFIXES)}.")
     if not tensors:
@@ -93,10 +92,24 @@ def _read_pickled(path: epath.Path) -> dict[str, np.ndarray]:
             f"of another kind, or holds more than tensors ({_reason(error)}); save the network's "
             "state_dict again."
         ) from error
-    return {
-        name: _as_float32(torch, path, name, value)
-        for name, value in _state_dict(torch, content).items()
-    }
+    tensors = _state_dict(torch, content)
+    for name, value in tensors.items():
+        _require_plain(torch, path, name, value)
+    _refuse_repeated(path, tensors.values())
+    return {name: _as_float32(path, name, value) for name, value in tensors.items()}
+
+
+def _refuse_repeated(path, tensors) -> None:
+    """Refuses very many tensors of one memory, as each may become a copy."""
+    storages = [tensor.untyped_storage() for tensor in tensors]
+    held = sum({storage.data_ptr(): storage.nbytes() for storage in storages}.values())
+    claimed = sum(tensor.numel() * tensor.element_size() for tensor in tensors)
+    # Tied weights are there twice.
+    if claimed > 2 * held:
+        raise UserError(
+            f"{path} holds {held:,} bytes but its {len(storages)} tensors claim {claimed:,}; save "
+            "each by itself, by .clone()."
+        )
 
 
 def _refuse_inflated(path, file) -> None:
@@ -134,7 +147,7 @@ def _state_dict(torch, content: Any) -> dict[str, Any]:
     return {}
 
 
-def _as_float32(torch, path, name: str, tensor) -> np.ndarray:
+def _require_plain(torch, path, name: str, tensor) -> None:
     if tensor.layout != torch.strided or tensor.is_quantized or tensor.is_meta or tensor.is_nested:
         raise UserError(
             f"{path}: the tensor {name} is sparse, quantised or without values; save it as plain "
@@ -145,66 +158,19 @@ def _as_float32(torch, path, name: str, tensor) -> np.ndarray:
             f"{path}: the tensor {name} of shape {tuple(tensor.shape)} has more elements than the "
             "file holds; save it as plain floats, by .contiguous()."
         )
+
+
+def _as_float32(path, name: str, tensor) -> np.ndarray:
     tensor = tensor.detach().resolve_conj().resolve_neg()
     if tensor.is_floating_point():
         tensor = tensor.float()
     try:
         return tensor.contiguous().numpy()
-    except (RuntimeError, TypeError) as error:
+    except (RuntimeError, TypeError, ValueError) as error:
         raise UserError(
-            f"{path}: the tensor {name} is of {tensor.dtype}; save it as plain floats."
+            f"{path}: the tensor {name} of shape {tuple(tensor.shape)} is of {tensor.dtype}; save "
+            "it as plain floats."
         ) from error
-
-
-# safetensors.numpy knows no bfloat16.
-_FLOATS = {"F64": np.float64, "F32": np.float32, "F16": np.float16, "BF16": jnp.bfloat16}
-_INTEGERS = {
-    f"{kind}{bits}": np.dtype(f"{name}{bits}")
-    for kind, name in (("I", "int"), ("U", "uint"))
-    for bits in (8, 16, 32, 64)
-} | {"BOOL": np.dtype(bool)}
-
-
-def _read_safetensors(path: epath.Path) -> dict[str, np.ndarray]:
-    data = path.read_bytes()
-    try:
-        entries = safetensors.deserialize(data)
-    except Exception as error:
-        detail = _first_cut_tensor(data) or str(error).rstrip(".")
-        raise UserError(
-            f"{path} is not a complete safetensors file ({detail}); get it again."
-        ) from error
-    tensors = {}
-    for name, entry in entries:
-        dtype = entry["dtype"]
-        if dtype not in _FLOATS | _INTEGERS:
-            raise UserError(f"{path}: the tensor {name} is of {dtype}; save it as float32.")
-        value = np.frombuffer(entry["data"], (_FLOATS | _INTEGERS)[dtype]).reshape(entry["shape"])
-        tensors[name] = value.astype(np.float32) if dtype in _FLOATS else value
-    return tensors
-
-
-def _first_cut_tensor(data: bytes) -> str | None:
-    """Returns what a truncated safetensors file still tells about the first tensor it cuts."""
-    length = int.from_bytes(data[:8], "little")
-    try:
-        header = json.loads(data[8 : 8 + length])
-        held = len(data) - 8 - length
-        cut = {
-            name: (entry["data_offsets"][0], entry["data_offsets"][1], tuple(entry["shape"]))
-            for name, entry in header.items()
-            if name != "__metadata__" and entry["data_offsets"][1] > held
-        }
-    except (ValueError, TypeError, KeyError, AttributeError, IndexError):
-        return None
-    if not cut:
-        return None
-    name = min(cut, key=cut.get)
-    begin, end, shape = cut[name]
-    return (
-        f"it is truncated: of the tensor {name} of shape {shape} it holds "
-        f"{max(0, held - begin)} of {end - begin} bytes"
-    )
 
 
 def sidecar(path: epath.PathLike) -> epath.Path:

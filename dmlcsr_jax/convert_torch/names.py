@@ -1,4 +1,4 @@
-"""Names and layouts of the released PyTorch network's tensors, one to one with the tree's here."""
+"""Names and layouts of the PyTorch networks' tensors, one to one with the tree's here."""
 
 import re
 from collections.abc import Iterator
@@ -47,6 +47,8 @@ _PARSING = {
     "context/norm": "conv1.1",
     "low/conv": "conv2.0",
     "low/norm": "conv2.1",
+    "middle/conv": "middle.0",
+    "middle/norm": "middle.1",
     "fuse0/conv": "conv3.0",
     "fuse0/norm": "conv3.1",
     "fuse1/conv": "conv3.2",
@@ -69,6 +71,18 @@ _HEADS = {
     "parsing": ("layer6", _PARSING),
     "edge": ("edge_layer", _EDGE),
 }
+_LITE0 = {
+    "stem_conv": "_conv_stem",
+    "stem_bn": "_bn0",
+    "expand_conv": "_expand_conv",
+    "expand_bn": "_bn0",
+    "depthwise_conv": "_depthwise_conv",
+    "depthwise_bn": "_bn1",
+    "project_conv": "_project_conv",
+    "project_bn": "_bn2",
+}
+# Released EfficientNets have no such prefix; theirs are an encoder alone.
+LITE0_PREFIX = "encoder."
 _ENCODER = {"downsample_conv": "downsample.0", "downsample_bn": "downsample.1"}
 LEAVES = {
     "kernel": "weight",
@@ -102,12 +116,23 @@ class Tensor(NamedTuple):
 def torch_name(path: tuple[str, ...]) -> str:
     """Returns the state_dict name of the leaf at `path`, "params" or "batch_stats" first."""
     branch, *modules, leaf = path[1:]
+    if branch == "encoder" and modules[-1] in _LITE0:
+        return LITE0_PREFIX + lite0_name(path)
     if branch == "encoder":
         names = [_ENCODER.get(name, name.replace("_", ".")) for name in modules]
         return ".".join([*names, LEAVES[leaf]])
     prefix, table = _HEADS[branch]
     name = f"{prefix}.{table['/'.join(modules)]}.{LEAVES[leaf]}"
     return "context.dualgcn.gamma1" if name == "context.dualgcn.gamma" else name
+
+
+def lite0_name(path: tuple[str, ...]) -> str:
+    """Returns the name in the released EfficientNet-Lite0 of the encoder's leaf at `path`."""
+    *modules, leaf = path[2:]
+    parts = [_LITE0[modules[-1]], LEAVES[leaf]]
+    if len(modules) == 2:
+        parts = ["_blocks", modules[0].removeprefix("block"), *parts]
+    return ".".join(parts)
 
 
 def tensors(variables) -> Iterator[Tensor]:
@@ -132,6 +157,9 @@ def _position(path):
             list(_HEADS[branch][1]).index("/".join(modules)),
             leaf,
         )
+    if modules[-1] in _LITE0:
+        block = int(modules[0].removeprefix("block")) if len(modules) == 2 else -1
+        return (0, (block, list(_LITE0).index(modules[-1])), leaf)
     # "layer3_10/bn2" is stage 3, block 10, second convolution, its norm; the stem is stage 0.
     stage, block = map(int, re.findall(r"\d+", modules[0])) if len(modules) == 2 else (0, 0)
     number = re.search(r"\d$", modules[-1])

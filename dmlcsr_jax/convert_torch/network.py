@@ -1,4 +1,4 @@
-"""A released state_dict as the variables of the network, and back."""
+"""A state_dict as the variables of the network, and back."""
 
 import re
 from typing import Any
@@ -12,6 +12,7 @@ from dmlcsr_jax.convert_torch.names import (
     CLASSIFIER,
     COUNTER,
     EDGE_PREFIX,
+    LITE0_PREFIX,
     from_torch_layout,
     insert,
     tensors,
@@ -56,6 +57,11 @@ def infer_metadata(
             f"{name} lacks the tensor {CLASSIFIER}: needed is the shape (classes, 256, "
             f"1, 1), found {found}; it is not a DML-CSR network (for an ImageNet encoder use "
             "--config.model.pretrained)."
+        )
+    if any(key.startswith(LITE0_PREFIX) for key in state_dict):
+        raise UserError(
+            f"{name} has the encoder EfficientNet-Lite0, of which tensors do not tell all; get "
+            f"{name}.json too, which was written beside it."
         )
     num_classes = classifier.shape[0]
     blocks = {}

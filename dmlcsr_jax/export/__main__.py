@@ -43,6 +43,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     if arguments.is_web:
         _web(arguments)
         return
+    atomic_file.require_place(arguments.to)
     if arguments.to.endswith(".onnx"):
         data, description = _onnx(arguments)
     elif arguments.to.endswith(".tflite"):

@@ -18,6 +18,7 @@ from dmlcsr_jax.export.half_weights import halve_weights
 from dmlcsr_jax.export.quantize import quantize
 from dmlcsr_jax.export.shared_weights import share_weights
 from dmlcsr_jax.models.properties import to_properties
+from dmlcsr_jax.predict.onnx_file import seal
 
 OPSET = 17
 PRODUCER = "dmlcsr_jax"
@@ -83,6 +84,7 @@ def make_onnx(
         for dim, length in zip(dims, hw, strict=True):
             dim.dim_value = length
     model = _folded(joined, keeps_kernels=shared is not None)
+    declare_batch(model.graph)
     if half_weights:
         halve_weights(model)
     model.producer_name = PRODUCER
@@ -90,7 +92,7 @@ def make_onnx(
     onnx.checker.check_model(model, full_check=True)
     if shared:
         share_weights(model, shared)
-    return model.SerializeToString()
+    return seal(model)
 
 
 def _network(core, size: int) -> onnx.ModelProto:
@@ -131,6 +133,22 @@ def _finish_graph(
     for output in graph.output:
         output.name = renamed[output.name]
     graph.name = PRODUCER
+
+
+def declare_batch(graph: onnx.GraphProto) -> None:
+    """Lets the logits be of any number of photographs; the converter's Einsums tell of one."""
+    constants = {tensor.name: tensor for tensor in graph.initializer}
+    for node in graph.node:
+        if node.op_type != "Einsum" or not (matrix := constants.get(node.input[0])):
+            continue
+        # It gives a matrix that all photographs share a batch of one.
+        equation = node.attribute[0].s.decode()
+        if equation.startswith("..."):
+            node.attribute[0].s = equation[3:].replace("...", "b").encode()
+            if len(matrix.dims) == 3:
+                del matrix.dims[0]
+    del graph.value_info[:]
+    graph.output[1].type.tensor_type.shape.dim[0].dim_param = "B"
 
 
 def _folded(model: onnx.ModelProto, *, keeps_kernels: bool = False) -> onnx.ModelProto:

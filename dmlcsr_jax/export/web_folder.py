@@ -50,7 +50,8 @@ def write_web_folder(
         **{path.name: path.read_bytes() for path in _PAGE.iterdir() if path.is_file()},
     }
     target = pathlib.Path(folder)
-    atomic_file.make_folder(target)
+    for name in files:
+        atomic_file.require_place(target / name)
     for name, data in files.items():
         atomic_file.write_bytes(target / name, data)
 

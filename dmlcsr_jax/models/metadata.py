@@ -1,7 +1,7 @@
 """What a checkpoint must say about itself so that nobody feeds it the wrong pixels."""
 
 import dataclasses
-import math
+import sys
 from collections.abc import Callable
 from typing import Any
 
@@ -20,7 +20,8 @@ _MAX_WIDTH = 16
 def is_number(value: Any) -> bool:
     """Returns whether a value is a finite number."""
     is_real = isinstance(value, int | float) and not isinstance(value, bool)
-    return is_real and math.isfinite(value)
+    # Python's whole numbers have no end, and those that no float holds cannot be asked.
+    return is_real and abs(value) <= sys.float_info.max
 
 
 def are_numbers(values: Any, length: int | None = None) -> bool:
@@ -31,6 +32,17 @@ def are_numbers(values: Any, length: int | None = None) -> bool:
 
 def _is_count(value: Any) -> bool:
     return isinstance(value, int) and not isinstance(value, bool) and value > 0
+
+
+# On the scale of 0 to 1; wide enough for networks fed 0 to 255, and float32 holds what comes of it.
+MEAN_RULE = (
+    lambda value: are_numbers(value, 3) and max(map(abs, value)) <= 1000,
+    "three numbers from -1000 to 1000",
+)
+STD_RULE = (
+    lambda value: are_numbers(value, 3) and 0.001 <= min(value) <= max(value) <= 1000,
+    "three numbers from 0.001 to 1000",
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -158,8 +170,8 @@ _RULES: dict[str, tuple[Callable[[Any], bool], str]] = {
         lambda value: isinstance(value, str) and value in CHANNEL_ORDERS,
         "one of " + ", ".join(CHANNEL_ORDERS),
     ),
-    "mean": (lambda value: are_numbers(value, 3), "three numbers"),
-    "std": (lambda value: are_numbers(value, 3) and min(value) > 0, "three numbers above 0"),
+    "mean": MEAN_RULE,
+    "std": STD_RULE,
     "label_set": (lambda value: isinstance(value, LabelSet), "a label set"),
     "edge_branch": (lambda value: isinstance(value, bool), "true or false"),
     "license": (lambda value: isinstance(value, str), "text"),

@@ -4,6 +4,7 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
+from dmlcsr_jax.data.json_object import parse_object
 from dmlcsr_jax.errors import UserError
 from dmlcsr_jax.models.metadata import Metadata
 
@@ -60,8 +61,8 @@ def from_properties(properties: Mapping[str, str], name: str) -> Metadata:
             "`python -m dmlcsr_jax.export` wrote."
         )
     try:
-        return Metadata.from_json(json.loads(properties[COMPLETE]))
-    except (ValueError, KeyError) as error:
+        return Metadata.from_json(parse_object(properties[COMPLETE].encode(), COMPLETE))
+    except UserError as error:
         reason = str(error).rstrip(".")
         raise UserError(
             f"{name} does not describe its model ({reason}); export it again."

@@ -1,6 +1,5 @@
 """An exported network without JAX: ONNX Runtime or OpenVINO gives scores and label maps."""
 
-import hashlib
 import os
 import threading
 from collections.abc import Sequence
@@ -9,9 +8,8 @@ import numpy as np
 
 from dmlcsr_jax.data.unwarp import interpolation_matrix
 from dmlcsr_jax.errors import UserError
-from dmlcsr_jax.models.properties import from_properties
+from dmlcsr_jax.predict import onnx_runtimes
 from dmlcsr_jax.predict.as_image import check_image
-from dmlcsr_jax.predict.onnx_runtimes import open_model
 
 
 class OnnxNetwork:
@@ -20,6 +18,7 @@ class OnnxNetwork:
     Attributes:
       metadata: what the file says of its network.
       runtime: what runs it, in words.
+      fingerprint: hexadecimal, the same for the same file and weights.
     """
 
     def __init__(
@@ -37,8 +36,8 @@ class OnnxNetwork:
         `num_threads` compute; 0: one a core.
 
         Raises:
-          UserError: where the runtime or the file is missing, it is no such file, or an option asks
-            for another program than the one that is in the file.
+          UserError: where the runtime or the file is missing, it is no such file or damaged, or an
+            option asks for another program than the one that is in the file.
         """
         if tuple(scales) != (1.0,):
             raise UserError(
@@ -47,23 +46,21 @@ class OnnxNetwork:
             )
         if dtype not in ("float32", "bfloat16"):
             raise UserError(f"the dtype is {dtype!r}; it must be float32 or bfloat16.")
-        self._path = path
-        self._flip = flip
-        self._model = open_model(path, backend, num_threads, dtype)
-        self._lock = threading.Lock()
-        self.metadata = from_properties(self._model.properties, os.fspath(path))
-        numbers = "8 bits" if self._model.properties.get("quantized") else dtype
-        self.runtime = f"{self._model.name}, {numbers}"
-        if "labels" not in self._model.outputs:
-            raise UserError(
-                f"{os.fspath(path)} gives scores; export it without --scores for label maps."
-            )
+        name = os.fspath(path)
+        if not os.path.isfile(name):
+            raise UserError(f"{name} is not a file; name one that `dmlcsr-export` wrote.")
+        backend = onnx_runtimes.choose(name, backend, dtype)
+        # Imported here: what reads the file comes with the runtimes' extras.
+        from dmlcsr_jax.predict import onnx_file
 
-    @property
-    def fingerprint(self) -> str:
-        """Hexadecimal, the same for the same file."""
-        with open(self._path, "rb") as file:
-            return hashlib.file_digest(file, "sha256").hexdigest()
+        self._file = onnx_file.read(name)
+        self._flip = flip
+        self._model = onnx_runtimes.open_model(self._file, backend, num_threads, dtype)
+        self._lock = threading.Lock()
+        self.metadata = self._file.metadata
+        self.fingerprint = self._file.fingerprint
+        numbers = "8 bits" if self._file.is_quantized else dtype
+        self.runtime = f"{self._model.name}, {numbers}"
 
     def scores(self, images: np.ndarray) -> np.ndarray:
         """As `networks.Network.scores`."""
@@ -103,15 +100,29 @@ class OnnxNetwork:
         return self._run("labels", image[None])[0]
 
     def _run(self, output: str, images: np.ndarray) -> np.ndarray:
-        if self._model.hw not in (None, images.shape[1:3]):
-            expected, found = (f"{hw[0]}x{hw[1]}" for hw in (self._model.hw, images.shape[1:3]))
+        batch, *found = images.shape[:3]
+        if self._file.hw not in (None, tuple(found)):
+            expected, given = (f"{hw[0]}x{hw[1]}" for hw in (self._file.hw, found))
             raise UserError(
-                f"the model takes photographs of {expected} pixels, not of {found}; export it "
+                f"the model takes photographs of {expected} pixels, not of {given}; export it "
                 "without --size."
             )
         # One at a time: OpenVINO's request, which holds the memory, is no more than one.
         with self._lock:
-            return self._model.run(output, images)
+            result = self._model.run(output, images)
+        num_classes, side = self.metadata.label_set.num_classes, self._file.side
+        shapes = {"labels": (batch, *found), "logits": (batch, side, side, num_classes)}
+        if result.shape != shapes[output]:
+            raise UserError(
+                f"{self._file.name} gives {output} of shape {result.shape} where {shapes[output]} "
+                "is needed; export it again."
+            )
+        if output == "labels" and (most := result.max()) >= num_classes:
+            raise UserError(
+                f"{self._file.name} gives the label {most} but has {num_classes} classes; export "
+                "it again."
+            )
+        return result
 
 
 def log_softmax(logits: np.ndarray) -> np.ndarray:

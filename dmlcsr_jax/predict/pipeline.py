@@ -58,6 +58,9 @@ def scored(
       planned: the photographs, each with what its first views show, uint8 `[S, S, 3]`; what the
         others show is made when it is their turn.
       batch_size: views that go through the network together.
+
+    Raises:
+      UserError: where scores are not finite.
     """
     waiting: collections.deque[Photograph] = collections.deque()
     started: collections.deque[tuple[list[View], Any]] = collections.deque()
@@ -72,6 +75,11 @@ def scored(
         while len(started) > most_left:
             batch, scores = started.popleft()
             for view, row in zip(batch, np.asarray(scores), strict=False):
+                if not np.isfinite(row).all():
+                    raise UserError(
+                        "the network's scores are not finite: its weights, or its mean and std, "
+                        "are none of a network that works; get the model again."
+                    )
                 view.scores = row
         while waiting and all(view.scores is not None for view in waiting[0].views):
             yield waiting.popleft()

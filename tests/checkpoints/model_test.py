@@ -79,6 +79,7 @@ DAMAGE = {
     "truncated": lambda path, data: path.write_bytes(data[: len(data) // 2]),
     "garbage": lambda path, data: path.write_bytes(bytes(i * 37 % 256 for i in range(len(data)))),
     "zeros": lambda path, data: path.write_bytes(bytes(len(data))),
+    "nested": lambda path, data: path.write_bytes(b"[" * 100_000),
 }
 
 

@@ -107,7 +107,9 @@ def test_damaged_tensors_are_refused(path, damage):
         model.load_model(path)
 
 
-@pytest.mark.parametrize("text", ["", "{", "[]", "{}", '{"sha256": "", "metadata": 3}'])
+@pytest.mark.parametrize(
+    "text", ["", "{", "[]", "{}", '{"sha256": "", "metadata": 3}', "[" * 100_000]
+)
 def test_a_damaged_description_is_refused(path, text):
     path.with_suffix(".json").write_text(text)
     with pytest.raises(UserError, match="mine"):

@@ -1,20 +1,26 @@
 """Released weights of EfficientNet-Lite0 as a start."""
 
+import dataclasses
+from pathlib import Path
+
 import jax
 import numpy as np
+import PIL.Image
 import pytest
 import reference_efficientnet
 import torch
 from safetensors.numpy import save_file
+from small_checkpoints import assert_same
 
-from dmlcsr_jax import models
+from dmlcsr_jax import FaceParser, models
 from dmlcsr_jax.checkpoints import model
 from dmlcsr_jax.configs import celebamask_hq_small
 from dmlcsr_jax.convert_torch import efficientnet, files, names
-from dmlcsr_jax.convert_torch.__main__ import export_weights
+from dmlcsr_jax.convert_torch.__main__ import export_weights, import_weights
 from dmlcsr_jax.errors import UserError
 from dmlcsr_jax.models.metadata import Metadata
 from dmlcsr_jax.training.warm_start import initial_weights
+from docs.examples import torch_lite0
 
 
 @pytest.fixture(scope="module")
@@ -35,7 +41,7 @@ def state_dict(metadata):
     for kind, tree in other.items():
         for path, leaf in jax.tree_util.tree_leaves_with_path(tree["encoder"]):
             path = (kind, "encoder", *(key.key for key in path))
-            result[efficientnet.torch_name(path)] = names.to_torch_layout(path, leaf)
+            result[names.lite0_name(path)] = names.to_torch_layout(path, leaf)
     return result
 
 
@@ -93,8 +99,51 @@ def test_the_packages_weights_give_the_packages_features(fresh):
         np.testing.assert_allclose(x, y, atol=1e-4 * max(1, np.abs(y).max() / 10))
 
 
-def test_a_checkpoint_with_this_encoder_has_no_form_in_pytorch(tmp_path, metadata, fresh):
-    model.save_model(tmp_path / "model", metadata, **fresh)
-    with pytest.raises(UserError, match="only networks of the paper's family"):
-        export_weights(tmp_path / "model", tmp_path / "net.safetensors")
-    assert not (tmp_path / "net.safetensors").exists()
+@pytest.mark.parametrize(
+    ("fields", "side"),
+    [
+        ({"output_stride": 8, "dual_graph": False}, 97),
+        ({"output_stride": 32, "dilated": False, "edge_branch": False}, 64),
+    ],
+)
+def test_the_network_of_the_docs_gives_the_logits(tmp_path, metadata, fields, side):
+    described = dataclasses.replace(metadata, **fields)
+    network = models.build_model(described)
+    rng = np.random.default_rng(0)
+
+    def random(name, leaf):
+        is_scale = model.leaf_name(name).endswith(("var", "scale"))
+        fan_in = np.prod(leaf.shape[:-1]) if len(leaf.shape) > 1 else 100
+        values = rng.uniform(0.5, 1.5, leaf.shape) if is_scale else rng.normal(size=leaf.shape)
+        return (values if is_scale else np.sqrt(2 / fan_in) * values).astype(np.float32)
+
+    abstract = model.abstract_variables(described)
+    variables = jax.tree_util.tree_map_with_path(random, abstract)
+    model.save_model(tmp_path / "model", described, **variables)
+    export_weights(tmp_path / "model", tmp_path / "net.safetensors")
+
+    images = rng.standard_normal((2, side, side, 3)).astype(np.float32)
+    expected = network.apply(variables, images, train=False, edges=False)["parsing"]
+    theirs, about = torch_lite0.load(tmp_path / "net.safetensors")
+    with torch.no_grad():
+        found = theirs(torch.from_numpy(images).permute(0, 3, 1, 2)).permute(0, 2, 3, 1)
+    assert about["label_set"]["classes"] == list(metadata.label_set.classes)
+    scale = np.abs(expected).max()
+    assert scale > 0.1
+    np.testing.assert_allclose(found, expected, atol=1e-4 * scale)
+
+    import_weights(tmp_path / "net.safetensors", tmp_path / "back")
+    assert_same(model.load_model(tmp_path / "back")[1], variables)
+    files.sidecar(tmp_path / "net.safetensors").unlink()
+    with pytest.raises(UserError, match=r"get .*net\.safetensors\.json too"):
+        import_weights(tmp_path / "net.safetensors", tmp_path / "again")
+
+
+def test_the_model_in_the_box_parses_a_photograph_in_pytorch(tmp_path):
+    weights, labels = tmp_path / "net.safetensors", tmp_path / "labels.png"
+    export_weights("default", weights)
+    portrait = Path(__file__).parents[2] / "docs" / "astronaut.jpg"
+    torch_lite0.main(weights, portrait, labels)
+    expected = FaceParser(backend="jax", faces="whole")(portrait).label
+    # The photograph is reduced by another library.
+    assert np.mean(np.asarray(PIL.Image.open(labels)) == expected) > 0.99

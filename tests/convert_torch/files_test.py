@@ -1,5 +1,6 @@
 """State_dict files as the world writes them."""
 
+import json
 import pickle
 import zipfile
 
@@ -55,6 +56,22 @@ def test_half_precision_is_widened_exactly(network, tmp_path):
                 if value.is_floating_point():
                     assert read[name].dtype == np.float32
                     np.testing.assert_array_equal(read[name], value.float().numpy())
+
+
+@pytest.mark.parametrize("suffix", [".pth", ".safetensors"])
+def test_many_tensors_of_one_memory_are_refused(tmp_path, suffix):
+    memory = torch.zeros(1000, dtype=torch.float16)
+    if suffix == ".pth":
+        torch.save({str(i): memory[i:] for i in range(300)}, tmp_path / "w.pth")
+    else:
+        header = {
+            str(i): {"dtype": "F16", "shape": [1000], "data_offsets": [0, 2000]} for i in range(300)
+        }
+        text = json.dumps(header).encode()
+        data = len(text).to_bytes(8, "little") + text + bytes(2000)
+        (tmp_path / "w.safetensors").write_bytes(data)
+    with pytest.raises(UserError, match=r"300 tensors claim|is not a complete safetensors file"):
+        files.read(tmp_path / f"w{suffix}")
 
 
 class _Trap:

@@ -1,10 +1,13 @@
 import json
+import pathlib
+import re
 
 import numpy as np
 import pytest
 from jax import export as jax_export
 
 from dmlcsr_jax.export import __main__ as export
+from dmlcsr_jax.export import web_folder
 
 
 def test_a_stablehlo_artifact_has_the_labels_for_any_size(
@@ -59,3 +62,21 @@ def test_a_disk_that_is_full_leaves_nothing(tiny_checkpoint, tmp_path, monkeypat
         export.main([f"--checkpoint={tiny_checkpoint}", f"--to={tmp_path}/file/m.stablehlo"])
     assert "cannot make the folder" in capsys.readouterr().err
     assert [file.name for file in tmp_path.iterdir()] == ["file"]
+
+
+@pytest.mark.parametrize("name", ["m.onnx", "m.tflite", "m.stablehlo", "web/"])
+def test_a_place_that_takes_no_file_is_said_before_the_work(name, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(web_folder, "_runtime", dict)
+    (tmp_path / name).mkdir()
+    (tmp_path / "web" / "model.onnx").mkdir(parents=True, exist_ok=True)
+    places = {"a folder is there": tmp_path / name}
+    if not pathlib.Path("/sys/module").stat().st_mode & 0o222:  # No one writes there.
+        places["cannot (write|make the folder) /sys/module"] = f"/sys/module/{name}"
+    for sentence, place in places.items():
+        slash = "/" if name.endswith("/") else ""
+        with pytest.raises(SystemExit) as caught:
+            export.main([f"--to={place}{slash}"])
+        assert caught.value.code == 1
+        said = capsys.readouterr().err
+        assert re.search(sentence, said)
+        assert said.count("\n") == 1

@@ -76,6 +76,22 @@ def test_metadata(tmp_path):
     )
 
 
+def test_onnx_files(tmp_path):
+    pytest.importorskip("onnx", reason="needs pip install 'dmlcsr_jax[onnx]'")
+    from small_onnx import small_onnx
+
+    from dmlcsr_jax.predict import onnx_file
+
+    path = tmp_path / "made.onnx"
+
+    def read(data):
+        path.write_bytes(data)
+        return onnx_file.read(path)
+
+    seeds = [small_onnx().SerializeToString(), onnx_file.seal(small_onnx())]
+    holds(seeds, read, tmp_path=tmp_path)
+
+
 @EXAMPLES
 @given(st.sampled_from(sorted(METADATA.to_json())), JSON)
 def test_metadata_with_any_value(field, value):

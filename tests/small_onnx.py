@@ -1,0 +1,35 @@
+"""A small ONNX model with the inputs, outputs and properties of an exported one."""
+
+import onnx
+from small_checkpoints import METADATA
+
+from dmlcsr_jax.models.properties import describe, to_properties
+
+CLASSES = METADATA.label_set.num_classes
+# Gives label 0 everywhere, and logits that the photograph's mean moves.
+LOGITS = f"float[B,4,4,{CLASSES}] logits"
+LABELS = "uint8[B,H,W] labels"
+MAKES_LABELS = "labels = Sub(most, most)"
+MAKES_LOGITS = "logits = Add(mean, base)"
+
+
+def small_onnx(*changes, opsets='"" : 17', properties=None):
+    """Returns the model whose text has changes, `old, new` each."""
+    text = f"""<ir_version: 8, opset_import: [{opsets}]>
+        g (uint8[B,H,W,3] images) => ({LABELS}, {LOGITS})
+        <float[1,4,4,{CLASSES}] base = {{{", ".join(["1.0"] * 16 * CLASSES)}}},
+         int64[1] one = {{1}}, bool always = {{1}}, int64 huge = {{4611686018427387904}}>
+        {{
+        most = ReduceMax<axes = [3], keepdims = 0>(images)
+        {MAKES_LABELS}
+        numbers = Cast<to = 1>(images)
+        mean = ReduceMean<axes = [1, 2, 3], keepdims = 1>(numbers)
+        {MAKES_LOGITS}
+        }}"""
+    for old, new in changes:
+        assert old in text
+        text = text.replace(old, new)
+    model = onnx.parser.parse_model(text)
+    said = to_properties(describe(METADATA, "0" * 64))
+    onnx.helper.set_model_props(model, said if properties is None else properties)
+    return model
