@@ -1,6 +1,6 @@
 """What it saves that the edge branch is dropped after training.
 
-    python -m benchmarks.decoupling --config=configs/celebamask_hq_small.py --image_size=385
+    python -m benchmarks.decoupling --image_size=385
 
 from the repository's root. Three networks predict in turns: without edges, as they are deployed;
 with the edge branch run beside, which changes no label; and with its logits fed back into the

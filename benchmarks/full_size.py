@@ -1,6 +1,6 @@
 """Parameters, FLOPs and memory of a paper config, compiled but not run.
 
-    python -m benchmarks.full_size --config=configs/celebamask_hq.py --batch_size=1
+    python -m benchmarks.full_size --config=dmlcsr_jax/configs/celebamask_hq.py --batch_size=1
 
 from the repository's root. Compiling a full-size training step takes minutes on a CPU; what it
 needs on an accelerator is of the same order but not the same.
@@ -17,8 +17,7 @@ import numpy as np
 import tabulate
 
 from dmlcsr_jax.checkpoints.model import abstract_variables
-from dmlcsr_jax.evaluation import scores
-from dmlcsr_jax.models import build_model
+from dmlcsr_jax.models import build_model, scores
 from dmlcsr_jax.models.metadata import Metadata
 from dmlcsr_jax.training import optimizer as optimizer_lib
 from dmlcsr_jax.training.state import TrainState

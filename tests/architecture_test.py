@@ -19,10 +19,19 @@ TIERS = (
     ("config",),
     ("models", "checkpoints", "self_regulation"),
     ("data", "distributed", "visualization"),
-    ("errors", "atomic_file", "configs"),
+    ("errors", "atomic_file", "progress", "configs"),
 )
 TIER_OF = {room: tier for tier, rooms in enumerate(TIERS) for room in rooms}
-ROOT_MODULES = {"__init__", "__main__", "main", "config", "errors", "atomic_file", "visualization"}
+ROOT_MODULES = {
+    "__init__",
+    "__main__",
+    "main",
+    "config",
+    "errors",
+    "atomic_file",
+    "progress",
+    "visualization",
+}
 MAX_LINES = 350
 JAX = {"jax", "jaxlib", "flax", "optax", "orbax", "chex"}
 

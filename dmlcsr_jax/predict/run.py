@@ -13,7 +13,6 @@ from etils import epath
 from tqdm import tqdm
 
 from dmlcsr_jax.data.decoder_pool import DecoderPool
-from dmlcsr_jax.distributed.progress import progress_bar
 from dmlcsr_jax.errors import UserError, one_line
 from dmlcsr_jax.predict import origin
 from dmlcsr_jax.predict.arguments import Options
@@ -27,6 +26,7 @@ from dmlcsr_jax.predict.reader import Reader
 from dmlcsr_jax.predict.report import AlreadyLabelled, Labelled, Report
 from dmlcsr_jax.predict.result import Result
 from dmlcsr_jax.predict.sources import open_source
+from dmlcsr_jax.progress import progress_bar
 
 
 class Run:

@@ -14,8 +14,7 @@ from dmlcsr_jax.models.layers import resize
 from dmlcsr_jax.models.metadata import Metadata
 from dmlcsr_jax.models.normalize import normalize
 from dmlcsr_jax.self_regulation.teacher import accumulate_statistics
-from dmlcsr_jax.training.state import TrainState
-from dmlcsr_jax.training.weight_average import update_average
+from dmlcsr_jax.training.state import TrainState, update_average
 
 
 def train_step(

@@ -51,7 +51,6 @@ class StepRecords:
             bar.set_postfix_str("compiling")
 
     def __enter__(self) -> "StepRecords":
-        """Returns itself."""
         return self
 
     def __exit__(self, *exception) -> None:

@@ -12,7 +12,7 @@ from dmlcsr_jax.data.synthetic import draw_face
 from dmlcsr_jax.data.unwarp import sample
 from dmlcsr_jax.data.warp import warp_image, warp_label
 from dmlcsr_jax.errors import UserError
-from dmlcsr_jax.evaluation.label_tiles import label_from_scores
+from dmlcsr_jax.models.label_tiles import label_from_scores
 
 
 def fit_alone(hw, size):

@@ -12,9 +12,8 @@ from dmlcsr_jax.checkpoints.run import RunCheckpoints
 from dmlcsr_jax.configs import default
 from dmlcsr_jax.distributed import sharding
 from dmlcsr_jax.models import build_model
-from dmlcsr_jax.training.state import TrainState
+from dmlcsr_jax.training.state import TrainState, update_average
 from dmlcsr_jax.training.step import train_step
-from dmlcsr_jax.training.weight_average import update_average
 
 CREATE = functools.partial(TrainState.create, optimizer=optax.sgd(0.1), averaged=True)
 
