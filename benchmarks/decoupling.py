@@ -35,9 +35,7 @@ NETWORKS = {
 def main(argv: Sequence[str] | None = None) -> None:
     """Prints one table."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument(
-        "--config", default="dmlcsr_jax/configs/celebamask_hq_small.py", help="file"
-    )
+    parser.add_argument("--config", default="configs/celebamask_hq_small.py", help="file")
     parser.add_argument("--image_size", type=int, help="side of the input (the config's)")
     parser.add_argument("--repeats", type=int, default=9, help="turns")
     args = parser.parse_args(argv)

@@ -1,6 +1,6 @@
 """Parameters, FLOPs and memory of a paper config, compiled but not run.
 
-    python -m benchmarks.full_size --config=dmlcsr_jax/configs/celebamask_hq.py --batch_size=1
+    python -m benchmarks.full_size --config=configs/celebamask_hq.py --batch_size=1
 
 from the repository's root. Compiling a full-size training step takes minutes on a CPU; what it
 needs on an accelerator is of the same order but not the same.
@@ -29,9 +29,7 @@ PROGRAMS = ("prediction", "training_step", "self_regulated_step")
 def main(argv: Sequence[str] | None = None) -> None:
     """Prints one table."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument(
-        "--config", default="dmlcsr_jax/configs/celebamask_hq.py", help="file of a config"
-    )
+    parser.add_argument("--config", default="configs/celebamask_hq.py", help="file of a config")
     parser.add_argument("--image_size", type=int, help="side of the input (the config's)")
     parser.add_argument("--batch_size", type=int, default=1, help="images on the device")
     parser.add_argument("--dtype", default="float32", help="of the computation")

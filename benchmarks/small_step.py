@@ -17,10 +17,10 @@ import numpy as np
 import tabulate
 import torch
 import torch.nn.functional as F
+from dmlcsr_jax.configs import celebamask_hq_small
 from torch import nn
 
 from dmlcsr_jax import models
-from dmlcsr_jax.configs import celebamask_hq_small
 from dmlcsr_jax.models.metadata import Metadata
 from dmlcsr_jax.training.host_memory import keep_freed_memory
 from dmlcsr_jax.training.optimizer import optimizer as make_optimizer

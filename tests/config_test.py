@@ -5,9 +5,9 @@ import pathlib
 
 import ml_collections
 import pytest
+from dmlcsr_jax.configs import default
 
 from dmlcsr_jax import config as config_lib
-from dmlcsr_jax.configs import default
 from dmlcsr_jax.errors import UserError
 
 CONFIGS = sorted(

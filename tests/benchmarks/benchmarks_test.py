@@ -38,7 +38,7 @@ def table(finished):
 
 def test_full_size():
     small = ("--image_size=32", "--programs=prediction")
-    finished = run("full_size", "--config=dmlcsr_jax/configs/synthetic.py", *small)
+    finished = run("full_size", "--config=configs/synthetic.py", *small)
     assert list(table(finished)) == ["prediction"]
     assert "0.97 M parameters" in finished.stdout
 
@@ -222,7 +222,7 @@ def test_the_peer_pastes_what_its_network_says_of_the_face(peer, monkeypatch):
 
 @pytest.mark.slow
 def test_decoupling():
-    rows = table(run("decoupling", "--config=dmlcsr_jax/configs/synthetic.py", "--image_size=32"))
+    rows = table(run("decoupling", "--config=configs/synthetic.py", "--image_size=32"))
     assert list(rows) == ["without edges", "with edges", "fed back"]
     less, more, fed_back = rows.values()
     # Parameters and FLOPs.

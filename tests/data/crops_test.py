@@ -1,9 +1,9 @@
 import cv2
 import numpy as np
 import pytest
+from dmlcsr_jax.configs import synthetic as synthetic_config
 
 from dmlcsr_jax.config import validate
-from dmlcsr_jax.configs import synthetic as synthetic_config
 from dmlcsr_jax.data.augmentation import Augmentation, augment, random_matrix
 from dmlcsr_jax.data.batches import eval_batches
 from dmlcsr_jax.data.geometry import box_matrix, photograph_box, shown_box

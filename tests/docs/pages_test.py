@@ -6,7 +6,6 @@ import pathlib
 import re
 
 import pytest
-
 from dmlcsr_jax.configs import default
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
