@@ -30,6 +30,9 @@ class Options:
     overlay_alpha: float
     no_overlay: bool
     no_steady: bool
+    masks: tuple[str, ...]
+    cutout: tuple[str, ...]
+    each_face: bool
     boxes: str | None
     margin: float | None
     wide_margin: float | None
@@ -114,6 +117,22 @@ def parse_arguments(argv: Sequence[str] | None, description: str) -> Options:
     add("--no_overlay", action="store_true", help="label maps alone")
     add("--no_steady", action="store_true", help="label each frame of a video by itself")
     add(
+        "--masks",
+        type=_names,
+        default=(),
+        metavar="PART,PART,...",
+        help="write a mask a part, white on black, to masks/PART: names of classes, the groups "
+        "lips, eyes, brows, ears and face, or all",
+    )
+    add(
+        "--cutout",
+        type=_names,
+        default=(),
+        metavar="PART,PART,...",
+        help="write the photograph, transparent outside a part, to cutouts/PART; parts as --masks",
+    )
+    add("--each_face", action="store_true", help="a mask and a cutout a face, in face_0, face_1...")
+    add(
         "--boxes",
         metavar="CSV",
         help="face boxes, name,x0,y0,x1,y1 with a header, name as below the input folder; each "
@@ -182,6 +201,10 @@ def parse_arguments(argv: Sequence[str] | None, description: str) -> Options:
         raise UserError(
             f"--read_ahead_bytes is {arguments.read_ahead_bytes}; it must be 1 or more."
         )
+    if arguments.each_face and not (arguments.masks or arguments.cutout):
+        raise UserError("--each_face is for --masks and --cutout; give one of them.")
+    if arguments.each_face and arguments.face != "all":
+        raise UserError("--each_face writes all faces and --face chooses some; leave one of them.")
     _check_processes(arguments)
     given = vars(arguments)
     of_limits = ("file_bytes", "pixels", "frames", "seconds")
@@ -196,6 +219,13 @@ def _numbers(text: str) -> tuple[float, ...]:
     except ValueError as error:
         message = f"{text!r} is no list of numbers such as 0.75,1,1.25"
         raise argparse.ArgumentTypeError(message) from error
+
+
+def _names(text: str) -> tuple[str, ...]:
+    names = tuple(name.strip() for name in text.split(","))
+    if not all(names):
+        raise argparse.ArgumentTypeError(f"{text!r} is no list of parts such as hair,lips")
+    return names
 
 
 def _check_processes(arguments: argparse.Namespace) -> None:

@@ -10,6 +10,7 @@ from dmlcsr_jax.data.label_sets import LabelSet
 from dmlcsr_jax.errors import UserError, one_line
 from dmlcsr_jax.predict import camera
 from dmlcsr_jax.predict.face_parser import Photograph
+from dmlcsr_jax.predict.mask_files import MaskFiles
 from dmlcsr_jax.predict.outputs import (
     ends_the_run,
     label_png,
@@ -30,7 +31,8 @@ def label_folder(run: Run) -> None:
     Raises:
       OutputError: where an output cannot be written.
     """
-    output = FileOutput(run.out, run.parser.label_set, run.alpha)
+    output = FileOutput(run.out, run.parser.label_set, run.alpha, run.mask_files)
+    needs_image = run.alpha is not None or bool(run.mask_files.cutouts)
     videos = []
     # Of the pictures on their way, by their index.
     made_of: dict[int, str] = {}
@@ -49,17 +51,19 @@ def label_folder(run: Run) -> None:
 
         read = run.source.read(picture)
         image, made_of[picture.index] = run.reader.photograph(read, check)
-        is_kept = run.alpha is not None and run.reader.may_wait(image)
+        is_kept = needs_image and run.reader.may_wait(image)
         return run.photograph(picture.name, image, is_kept)
 
     def finish(picture: Picture, result: Result) -> Labelled | UserError:
-        found, label = made_of.pop(picture.index), result.label
+        found = made_of.pop(picture.index)
         try:
-            if run.alpha is None:
-                output.write(picture, result.image, label, found)
+            if not needs_image:
+                run.mask_files.write(run.out, picture, result.image, result)
+                output.write(picture, result.image, result.label, found)
             else:
                 with run.reader.kept_or_read_again(picture, result.image, found) as image:
-                    output.write(picture, image, label, found)
+                    run.mask_files.write(run.out, picture, image, result)
+                    output.write(picture, image, result.label, found)
         except UserError as error:
             if ends_the_run(error):
                 raise
@@ -78,6 +82,7 @@ def label_folder(run: Run) -> None:
 def _label_video(run: Run, video: Picture, output: "FileOutput") -> Labelled | UserError:
     path = video.source
     try:
+        run.mask_files.require_photograph(video)
         reader, made_of = run.reader, None
         if camera.is_camera(path):
             reader = camera.Camera(run.options.limits.frames)
@@ -114,17 +119,25 @@ def _label_video(run: Run, video: Picture, output: "FileOutput") -> Labelled | U
 class FileOutput:
     """A label map in `labels/` and an overlay in `overlays/` for each photograph and video."""
 
-    def __init__(self, out: epath.Path, label_set: LabelSet, overlay_alpha: float | None):
+    def __init__(
+        self,
+        out: epath.Path,
+        label_set: LabelSet,
+        overlay_alpha: float | None,
+        mask_files: MaskFiles | None = None,
+    ):
         """Writes nothing yet.
 
         Args:
           out: from `open_folder`.
           label_set: gives the palette.
           overlay_alpha: share of the tint, 0 to 1; None: no overlays.
+          mask_files: what else is there of a finished photograph; None: nothing.
         """
         self._out = epath.Path(out)
         self._label_set = label_set
         self._alpha = overlay_alpha
+        self._mask_files = mask_files
 
     def paths(self, picture: Picture) -> tuple[epath.Path, epath.Path | None]:
         """Returns the PNG of a photograph's labels and the JPEG of its overlay, None for none.
@@ -150,9 +163,12 @@ class FileOutput:
         """
         label, overlay = self.paths(picture)
         first = label / FIRST_FRAME if picture.is_video else label
+        others = self._mask_files.paths(self._out, picture) if self._mask_files else ()
         try:
             changed = epath.Path(picture.source).stat().mtime
-            are_newer = all(path.stat().mtime >= changed for path in (label, overlay) if path)
+            are_newer = all(
+                path.stat().mtime >= changed for path in (label, overlay, *others) if path
+            )
             if not are_newer:
                 return False
             return made_of_in(first.read_bytes()) == made_of

@@ -13,7 +13,7 @@ import numpy as np
 from dmlcsr_jax import visualization
 from dmlcsr_jax.data.label_sets import LabelSet
 from dmlcsr_jax.errors import UserError
-from dmlcsr_jax.predict import composite, outputs
+from dmlcsr_jax.predict import composite, masks, outputs
 from dmlcsr_jax.predict.faces import Face
 from dmlcsr_jax.predict.views import View
 
@@ -95,18 +95,30 @@ class Result:
         """Returns bool `[H, W]`: where a part is.
 
         Args:
-          part: one of `names`.
+          part: one of `names`, or a group of them such as "lips"; see `masks.GROUPS`.
           face: of this face only, from 0; None: of all of the photograph.
 
         Raises:
           UserError: where there is no such part or face.
         """
-        mask = self.label == self._label_of(part)
+        mask = masks.mask_of(self.label, masks.labels_of(part, self.label_set))
         if face is None:
             return mask
         if not 0 <= face < len(self.faces):
             raise UserError(f"there is no face {face!r}; this photograph has {len(self.faces)}.")
         return mask & (self.instances == face + 1)
+
+    def cutout(self, part: str, face: int | None = None) -> np.ndarray:
+        """Returns uint8 `[H, W, 4]` RGBA: the photograph, transparent outside a part.
+
+        Args:
+          part: as `mask` takes it.
+          face: as `mask` takes it.
+
+        Raises:
+          UserError: where there is no such part or face.
+        """
+        return masks.cut_out(self.image, self.mask(part, face))
 
     def probabilities(self, part: str) -> np.ndarray:
         """Returns float32 `[H, W]`, 0 to 1: how sure the network is that a pixel is of a part.

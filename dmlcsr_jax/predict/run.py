@@ -18,6 +18,7 @@ from dmlcsr_jax.predict.arguments import Options
 from dmlcsr_jax.predict.boxes import read_boxes
 from dmlcsr_jax.predict.face_parser import FaceParser, Photograph
 from dmlcsr_jax.predict.faces import DETECTOR, INSTALL_DETECTOR
+from dmlcsr_jax.predict.mask_files import MaskFiles
 from dmlcsr_jax.predict.outputs import open_folder
 from dmlcsr_jax.predict.photographs import PhotoFiles, Picture
 from dmlcsr_jax.predict.reader import Reader
@@ -38,6 +39,7 @@ class Run:
       out: folder of the outputs.
       alpha: share of the overlays' tint, 0 to 1; None: no overlays.
       is_sharded: whether label maps go to shards instead of a file each.
+      mask_files: the masks and cutouts that are written.
       num_pictures: of all processes.
     """
 
@@ -80,6 +82,9 @@ class Run:
             names_checksum = zlib.crc32(_bytes(picture.name), names_checksum)
         if self.num_pictures == 0:
             raise UserError(f"{self.source.base} holds no photograph.")
+        self.mask_files = MaskFiles(options, self.parser.label_set)
+        if self.mask_files.settings and self.is_sharded:
+            raise UserError("--masks and --cutout write files; leave --shards and records.")
         self.out = self._open_out(names_checksum)
         self._say_what_is_parsed()
         self.report = Report()
@@ -164,6 +169,7 @@ class Run:
             # Which record is which picture's depends on all names.
             "pictures": [self.num_pictures, names_checksum] if self.is_sharded else None,
         }
+        settings |= self.mask_files.settings
         return open_folder(options.out, parser.label_set, settings, str(options.checkpoint))
 
     def _say_what_is_parsed(self) -> None:
