@@ -33,6 +33,9 @@ class Options:
     masks: tuple[str, ...]
     cutout: tuple[str, ...]
     each_face: bool
+    grow: str
+    feather: str
+    clean: float
     boxes: str | None
     margin: float | None
     wide_margin: float | None
@@ -133,6 +136,26 @@ def parse_arguments(argv: Sequence[str] | None, description: str) -> Options:
     )
     add("--each_face", action="store_true", help="a mask and a cutout a face, in face_0, face_1...")
     add(
+        "--grow",
+        default="0",
+        metavar="PIXELS|SHARE%",
+        help="move the edge of masks and cutouts outwards, by pixels or a share of the "
+        "photograph's longer side such as 1%%; negative: inwards (--grow=-2)",
+    )
+    add(
+        "--feather",
+        default="0",
+        metavar="PIXELS|SHARE%",
+        help="over how much, across the edge, masks and cutouts rise from 0 to 255",
+    )
+    add(
+        "--clean",
+        type=float,
+        default=0.0,
+        metavar="SHARE",
+        help="remove islands and holes of fewer pixels than this share of the mask's, such as 0.01",
+    )
+    add(
         "--boxes",
         metavar="CSV",
         help="face boxes, name,x0,y0,x1,y1 with a header, name as below the input folder; each "
@@ -201,8 +224,10 @@ def parse_arguments(argv: Sequence[str] | None, description: str) -> Options:
         raise UserError(
             f"--read_ahead_bytes is {arguments.read_ahead_bytes}; it must be 1 or more."
         )
-    if arguments.each_face and not (arguments.masks or arguments.cutout):
-        raise UserError("--each_face is for --masks and --cutout; give one of them.")
+    if not (arguments.masks or arguments.cutout):
+        for name in ("each_face", "grow", "feather", "clean"):
+            if getattr(arguments, name) != parser.get_default(name):
+                raise UserError(f"--{name} is for --masks and --cutout; give one of them.")
     if arguments.each_face and arguments.face != "all":
         raise UserError("--each_face writes all faces and --face chooses some; leave one of them.")
     _check_processes(arguments)

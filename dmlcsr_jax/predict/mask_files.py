@@ -1,5 +1,6 @@
 """Masks and cutouts as a file a part of each photograph, or a file a face."""
 
+import dataclasses
 import itertools
 from collections.abc import Iterator
 from typing import Any
@@ -11,6 +12,7 @@ from dmlcsr_jax.data.label_sets import LabelSet
 from dmlcsr_jax.errors import UserError
 from dmlcsr_jax.predict import masks
 from dmlcsr_jax.predict.arguments import Options
+from dmlcsr_jax.predict.mask_shape import Shape
 from dmlcsr_jax.predict.outputs import cannot_write, write
 from dmlcsr_jax.predict.photographs import Picture
 from dmlcsr_jax.predict.result import Result
@@ -36,17 +38,19 @@ class MaskFiles:
           label_set: meaning of the labels.
 
         Raises:
-          UserError: where an option names a part that is not there.
+          UserError: where an option names a part that is not there, or a value is impossible.
         """
         self.masks = _named("--masks", options.masks, label_set)
         self.cutouts = _named("--cutout", options.cutout, label_set)
         self._each_face = options.each_face
+        self._shape = Shape(options.grow, options.feather, options.clean)
         self.settings: dict[str, Any] = {}
         if self.masks or self.cutouts:
             self.settings = {
                 "masks": self.masks,
                 "cutouts": self.cutouts,
                 "each_face": self._each_face,
+                "shape": dataclasses.asdict(self._shape),
             }
 
     def require_photograph(self, video: Picture) -> None:
@@ -77,9 +81,8 @@ class MaskFiles:
         faces = range(len(result.faces)) if self._each_face else (None,)
         for face in faces:
             for path, part, is_cutout in self._files(out, picture, face):
-                mask = result.mask(part, face)
-                pixels = masks.cut_out(image, mask) if is_cutout else masks.as_white(mask)
-                write(path, masks.png(pixels))
+                mask = self._shape.feathered(result.mask(part, face))
+                write(path, masks.png(masks.cut_out(image, mask) if is_cutout else mask))
         if self._each_face:
             self._remove_from(len(faces), out, picture)
 

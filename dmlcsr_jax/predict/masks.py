@@ -64,21 +64,16 @@ def mask_of(label: np.ndarray, labels: Iterable[int]) -> np.ndarray:
     return table[label]
 
 
-def cut_out(image: np.ndarray, mask: np.ndarray) -> np.ndarray:
-    """Returns uint8 `[H, W, 4]` RGBA: a photograph that is transparent outside a mask.
+def cut_out(image: np.ndarray, alpha: np.ndarray) -> np.ndarray:
+    """Returns uint8 `[H, W, 4]` RGBA: a photograph as opaque as a mask says.
 
     Colours stay below what is transparent, so that an edge can be moved later.
 
     Args:
       image: uint8 `[H, W, 3]` RGB.
-      mask: bool `[H, W]`.
+      alpha: uint8 `[H, W]`.
     """
-    return np.dstack([image, as_white(mask)])
-
-
-def as_white(mask: np.ndarray) -> np.ndarray:
-    """Returns uint8 `[H, W]`: white, 255, where a bool mask is set, else black."""
-    return mask.astype(np.uint8) * 255
+    return np.dstack([image, alpha])
 
 
 def png(pixels: np.ndarray) -> bytes:

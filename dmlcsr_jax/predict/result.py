@@ -15,6 +15,7 @@ from dmlcsr_jax.data.label_sets import LabelSet
 from dmlcsr_jax.errors import UserError
 from dmlcsr_jax.predict import composite, masks, outputs
 from dmlcsr_jax.predict.faces import Face
+from dmlcsr_jax.predict.mask_shape import Shape
 from dmlcsr_jax.predict.views import View
 
 
@@ -91,16 +92,29 @@ class Result:
         """The lowest quality of its faces, 0 to 1; None where there is none."""
         return min((face.quality for face in self.faces if face.quality is not None), default=None)
 
-    def mask(self, part: str, face: int | None = None) -> np.ndarray:
+    def mask(
+        self,
+        part: str,
+        face: int | None = None,
+        *,
+        grow: float | str = 0,
+        clean: float = 0.0,
+    ) -> np.ndarray:
         """Returns bool `[H, W]`: where a part is.
 
         Args:
           part: one of `names`, or a group of them such as "lips"; see `masks.GROUPS`.
           face: of this face only, from 0; None: of all of the photograph.
+          grow: how far its edge is moved, as in `mask_shape.Shape`.
+          clean: share below which islands and holes are removed, as there.
 
         Raises:
-          UserError: where there is no such part or face.
+          UserError: where there is no such part or face, or a value is impossible.
         """
+        shape = Shape(grow=grow, clean=clean)
+        return shape.applied(self._mask(part, face))
+
+    def _mask(self, part: str, face: int | None) -> np.ndarray:
         mask = masks.mask_of(self.label, masks.labels_of(part, self.label_set))
         if face is None:
             return mask
@@ -108,17 +122,29 @@ class Result:
             raise UserError(f"there is no face {face!r}; this photograph has {len(self.faces)}.")
         return mask & (self.instances == face + 1)
 
-    def cutout(self, part: str, face: int | None = None) -> np.ndarray:
+    def cutout(
+        self,
+        part: str,
+        face: int | None = None,
+        *,
+        grow: float | str = 0,
+        feather: float | str = 0,
+        clean: float = 0.0,
+    ) -> np.ndarray:
         """Returns uint8 `[H, W, 4]` RGBA: the photograph, transparent outside a part.
 
         Args:
           part: as `mask` takes it.
           face: as `mask` takes it.
+          grow: as `mask` takes it.
+          feather: over how much it fades across the edge, as in `mask_shape.Shape`.
+          clean: as `mask` takes it.
 
         Raises:
-          UserError: where there is no such part or face.
+          UserError: where there is no such part or face, or a value is impossible.
         """
-        return masks.cut_out(self.image, self.mask(part, face))
+        shape = Shape(grow, feather, clean)
+        return masks.cut_out(self.image, shape.feathered(self._mask(part, face)))
 
     def probabilities(self, part: str) -> np.ndarray:
         """Returns float32 `[H, W]`, 0 to 1: how sure the network is that a pixel is of a part.

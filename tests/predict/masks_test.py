@@ -15,6 +15,7 @@ from dmlcsr_jax.predict import masks
 from dmlcsr_jax.predict.arguments import parse_arguments
 from dmlcsr_jax.predict.faces import Face
 from dmlcsr_jax.predict.mask_files import MaskFiles
+from dmlcsr_jax.predict.mask_shape import Shape
 from dmlcsr_jax.predict.photographs import Picture
 from dmlcsr_jax.predict.result import Result
 
@@ -141,6 +142,22 @@ def test_files_of_faces_too_many_are_removed(tmp_path):
     assert found == [f"masks/face_{f}/lips/{n}.png" for f, n in ((0, "a"), (0, "b"), (1, "a"))]
 
 
+def test_files_are_shaped_as_the_result_is(run, tmp_path):
+    save(tmp_path / "photos" / "a.png", picture(CELLS))
+    out = tmp_path / "out"
+    shape = ("--grow=5%", "--feather=6", "--clean=0.2")
+    arguments = ("--masks=hair", "--cutout=hair", "--no_overlay")
+    assert run(tmp_path / "photos", *arguments, *shape, out=out)[0] == 0
+    label = read_label(out / "labels/a.png")
+    _, mask = read(out / "masks/hair/a.png")
+    _, cutout = read(out / "cutouts/hair/a.png")
+    np.testing.assert_array_equal(mask, cutout[..., 3])
+    assert len(np.unique(mask)) > 3
+    np.testing.assert_array_equal(mask > 127, Shape(grow=0.05 * 64).applied(label == 10))
+    # The same photographs in another shape are another run's.
+    assert run(tmp_path / "photos", *arguments, out=out)[0] == 1
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
@@ -148,6 +165,13 @@ def test_files_of_faces_too_many_are_removed(tmp_path):
         (["--cutout=ears"], "--cutout: there is no part 'ears'"),
         (["--each_face"], "--each_face is for --masks and --cutout"),
         (["--masks=hair", "--each_face", "--face=0"], "--each_face writes all faces"),
+        (["--grow=2"], "--grow is for --masks and --cutout"),
+        (["--masks=hair", "--grow=wide"], "grow is 'wide'"),
+        (["--masks=hair", "--grow=200%"], "grow is '200%'"),
+        (["--masks=hair", "--feather=-1"], "feather is -1"),
+        (["--masks=hair", "--feather=inf"], "feather is 'inf'"),
+        (["--masks=hair", "--clean=1.5"], "clean is 1.5"),
+        (["--masks=hair", "--clean=nan"], "clean is nan"),
         (["--masks=hair", "--shards"], "--masks and --cutout write files"),
     ],
 )
