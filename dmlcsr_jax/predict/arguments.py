@@ -36,6 +36,8 @@ class Options:
     grow: str
     feather: str
     clean: float
+    soft: bool
+    soft_bits: int
     boxes: str | None
     margin: float | None
     wide_margin: float | None
@@ -156,6 +158,13 @@ def parse_arguments(argv: Sequence[str] | None, description: str) -> Options:
         help="remove islands and holes of fewer pixels than this share of the mask's, such as 0.01",
     )
     add(
+        "--soft",
+        action="store_true",
+        help="masks and cutouts whose edges are soft: probabilities, refined along the "
+        "photograph's edges by the package pymatting",
+    )
+    add("--soft_bits", type=int, choices=(8, 16), default=8, help="of soft masks (default: 8)")
+    add(
         "--boxes",
         metavar="CSV",
         help="face boxes, name,x0,y0,x1,y1 with a header, name as below the input folder; each "
@@ -225,9 +234,13 @@ def parse_arguments(argv: Sequence[str] | None, description: str) -> Options:
             f"--read_ahead_bytes is {arguments.read_ahead_bytes}; it must be 1 or more."
         )
     if not (arguments.masks or arguments.cutout):
-        for name in ("each_face", "grow", "feather", "clean"):
+        for name in ("each_face", "grow", "feather", "clean", "soft"):
             if getattr(arguments, name) != parser.get_default(name):
                 raise UserError(f"--{name} is for --masks and --cutout; give one of them.")
+    if arguments.soft_bits != 8 and not arguments.soft:
+        raise UserError("--soft_bits is for --soft; give both.")
+    if arguments.soft and (arguments.grow, arguments.feather, arguments.clean) != ("0", "0", 0):
+        raise UserError("--grow, --feather and --clean are of masks without --soft; leave either.")
     if arguments.each_face and arguments.face != "all":
         raise UserError("--each_face writes all faces and --face chooses some; leave one of them.")
     _check_processes(arguments)

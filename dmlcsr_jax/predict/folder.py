@@ -32,7 +32,7 @@ def label_folder(run: Run) -> None:
       OutputError: where an output cannot be written.
     """
     output = FileOutput(run.out, run.parser.label_set, run.alpha, run.mask_files)
-    needs_image = run.alpha is not None or bool(run.mask_files.cutouts)
+    needs_image = run.alpha is not None or run.mask_files.needs_image
     videos = []
     # Of the pictures on their way, by their index.
     made_of: dict[int, str] = {}

@@ -11,6 +11,7 @@ from etils import epath
 from dmlcsr_jax.data.label_sets import LabelSet
 from dmlcsr_jax.errors import UserError
 from dmlcsr_jax.predict import masks
+from dmlcsr_jax.predict.alpha import require_matting
 from dmlcsr_jax.predict.arguments import Options
 from dmlcsr_jax.predict.mask_shape import Shape
 from dmlcsr_jax.predict.outputs import cannot_write, write
@@ -27,6 +28,7 @@ class MaskFiles:
     Attributes:
       masks: parts of which there are masks.
       cutouts: parts of which there are cutouts.
+      needs_image: whether writing needs the photograph.
       settings: what decides what is written, JSON-serialisable; empty where nothing is.
     """
 
@@ -38,12 +40,18 @@ class MaskFiles:
           label_set: meaning of the labels.
 
         Raises:
-          UserError: where an option names a part that is not there, or a value is impossible.
+          UserError: where an option names a part that is not there, a value is impossible, or a
+            package is missing.
         """
         self.masks = _named("--masks", options.masks, label_set)
         self.cutouts = _named("--cutout", options.cutout, label_set)
         self._each_face = options.each_face
         self._shape = Shape(options.grow, options.feather, options.clean)
+        self._bits = options.soft_bits if options.soft else None
+        self._white = (65535, np.uint16) if self._bits == 16 else (255, np.uint8)
+        if self._bits:
+            require_matting()
+        self.needs_image = bool(self.cutouts or self._bits)
         self.settings: dict[str, Any] = {}
         if self.masks or self.cutouts:
             self.settings = {
@@ -51,6 +59,7 @@ class MaskFiles:
                 "cutouts": self.cutouts,
                 "each_face": self._each_face,
                 "shape": dataclasses.asdict(self._shape),
+                "soft_bits": self._bits,
             }
 
     def require_photograph(self, video: Picture) -> None:
@@ -72,7 +81,7 @@ class MaskFiles:
         Args:
           out: folder of the outputs.
           picture: the photograph.
-          image: uint8 `[H, W, 3]` RGB; where there are cutouts.
+          image: uint8 `[H, W, 3]` RGB; any where it is not needed.
           result: its labels.
 
         Raises:
@@ -81,7 +90,11 @@ class MaskFiles:
         faces = range(len(result.faces)) if self._each_face else (None,)
         for face in faces:
             for path, part, is_cutout in self._files(out, picture, face):
-                mask = self._shape.feathered(result.mask(part, face))
+                if self._bits:
+                    most, kind = (255, np.uint8) if is_cutout else self._white
+                    mask = np.rint(most * result.alpha(part, face, image=image)).astype(kind)
+                else:
+                    mask = self._shape.feathered(result.mask(part, face))
                 write(path, masks.png(masks.cut_out(image, mask) if is_cutout else mask))
         if self._each_face:
             self._remove_from(len(faces), out, picture)

@@ -77,7 +77,7 @@ def cut_out(image: np.ndarray, alpha: np.ndarray) -> np.ndarray:
 
 
 def png(pixels: np.ndarray) -> bytes:
-    """Returns a PNG of uint8 grey `[H, W]` or RGBA `[H, W, 4]`."""
+    """Returns a PNG of grey `[H, W]`, uint8 or uint16, or of uint8 RGBA `[H, W, 4]`."""
     if pixels.ndim == 3:
         pixels = cv2.cvtColor(pixels, cv2.COLOR_RGBA2BGRA)
     return cv2.imencode(".png", pixels)[1].tobytes()

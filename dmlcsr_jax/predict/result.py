@@ -13,6 +13,7 @@ import numpy as np
 from dmlcsr_jax import visualization
 from dmlcsr_jax.data.label_sets import LabelSet
 from dmlcsr_jax.errors import UserError
+from dmlcsr_jax.predict import alpha as matting
 from dmlcsr_jax.predict import composite, masks, outputs
 from dmlcsr_jax.predict.faces import Face
 from dmlcsr_jax.predict.mask_shape import Shape
@@ -71,6 +72,7 @@ class Result:
         self.name = name
         self.is_searched = is_searched
         self._layers = layers
+        self._owner = owner
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -118,9 +120,12 @@ class Result:
         mask = masks.mask_of(self.label, masks.labels_of(part, self.label_set))
         if face is None:
             return mask
+        return mask & (self.instances == self._number(face))
+
+    def _number(self, face: int) -> int:
         if not 0 <= face < len(self.faces):
             raise UserError(f"there is no face {face!r}; this photograph has {len(self.faces)}.")
-        return mask & (self.instances == face + 1)
+        return face + 1
 
     def cutout(
         self,
@@ -153,12 +158,39 @@ class Result:
         is background.
 
         Args:
-          part: one of `names`.
+          part: as `mask` takes it.
 
         Raises:
           UserError: where there is no such part.
         """
-        return composite.probability_map(self._layers, self.label.shape, self._label_of(part))
+        total = np.zeros(self.label.shape, np.float32)
+        for label in masks.labels_of(part, self.label_set):
+            total += composite.probability_map(self._layers, total.shape, label)
+        return np.minimum(total, 1, out=total)
+
+    def alpha(
+        self, part: str, face: int | None = None, *, image: np.ndarray | None = None
+    ) -> np.ndarray:
+        """Returns float32 `[H, W]`, 0 to 1: how much of each pixel is of a part.
+
+        It is the probability, refined along the photograph's edges.
+
+        Args:
+          part: as `mask` takes it.
+          face: as `mask` takes it.
+          image: uint8 `[H, W, 3]` RGB, the photograph where it was not kept; None: `self.image`.
+
+        Raises:
+          UserError: where there is no such part or face, or the package pymatting is missing.
+        """
+        probability = self.probabilities(part)
+        if self.faces:
+            # Of faces that were not chosen nothing is labelled.
+            labelled = np.unique(self.instances) if face is None else [self._number(face)]
+            probability[~np.isin(self._owner, labelled)] = 0
+        elif face is not None:
+            self._number(face)
+        return matting.refined(self.image if image is None else image, probability)
 
     def overlay(self, alpha: float = 0.5) -> np.ndarray:
         """Returns uint8 `[H, W, 3]` RGB: the photograph with its parts tinted.
@@ -216,11 +248,6 @@ class Result:
 
     def _repr_png_(self) -> bytes:
         return visualization.png_bytes(self.overlay())
-
-    def _label_of(self, part: str) -> int:
-        if part not in self.names:
-            raise UserError(f"there is no part {part!r}; there are {', '.join(self.names)}.")
-        return self.names.index(part)
 
     def count(self, label: np.ndarray) -> dict[str, int]:
         """Returns the pixels a class among some labels, uint8 of any shape."""

@@ -172,6 +172,9 @@ def test_files_are_shaped_as_the_result_is(run, tmp_path):
         (["--masks=hair", "--feather=inf"], "feather is 'inf'"),
         (["--masks=hair", "--clean=1.5"], "clean is 1.5"),
         (["--masks=hair", "--clean=nan"], "clean is nan"),
+        (["--soft"], "--soft is for --masks and --cutout"),
+        (["--masks=hair", "--soft_bits=16"], "--soft_bits is for --soft"),
+        (["--masks=hair", "--soft", "--grow=1"], "leave either"),
         (["--masks=hair", "--shards"], "--masks and --cutout write files"),
     ],
 )
