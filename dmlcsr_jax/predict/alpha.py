@@ -41,7 +41,7 @@ def refined(image: np.ndarray, probability: np.ndarray) -> np.ndarray:
       UserError: as `require_matting`.
     """
     require_matting()
-    import pymatting  # Here: it takes a second, and compiles.
+    import pymatting  # Here: its import compiles, for up to half a minute.
 
     hw = probability.shape
     scale = min(1.0, (_MOST_PIXELS / (hw[0] * hw[1])) ** 0.5)
