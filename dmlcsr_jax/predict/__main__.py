@@ -9,6 +9,8 @@ and writes, in the folder `parsed` or `--out=DIR`,
     overlays/NAME.jpg      the photograph with its parts tinted
     labels/VIDEO.mp4/      a label map a frame; overlays/VIDEO.mp4 the tinted video, VP9, no sound
     overlays/legend.png    each class's colour, name and what it is
+    masks/PART/NAME.png    with --masks=PART,...: white where the part is, black elsewhere
+    cutouts/PART/NAME.png  with --cutout=PART,...: the photograph, transparent outside the part
     names.txt              the classes, label 0 first; label_set.json has colours and the rest
     failed.txt             what could not be read, where there is such; then the exit status is 1
 
