@@ -78,6 +78,7 @@ def get_config() -> ConfigDict:
     config.loss.weights.attention_binary = 4.0
     config.loss.weights.attention_category = 1.0
     config.loss.weights.marginal = 2.0  # of labels that mean one of several classes: data.sources
+    config.loss.lovasz = "exact"  # or binned: without sorting, for accelerators
     config.loss.resolution = 1.0  # share of the input's resolution at which losses are taken
     config.loss.edge_width = 1  # dilation of the edge targets, pixels
 

@@ -69,6 +69,7 @@ def make_programs(
         loss_weights=config.loss.weights,
         edge_width=edge_width,
         loss_resolution=config.loss.resolution,
+        lovasz=config.loss.lovasz,
         average_decay=config.optim.average_decay,
         mesh=mesh,
         groups=groups,

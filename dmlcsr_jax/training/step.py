@@ -30,6 +30,7 @@ def train_step(
     edge_width: int,
     self_regulated: bool,
     loss_resolution: float = 1.0,
+    lovasz: str = "exact",
     average_decay: float = 0.0,
     mesh: jax.sharding.Mesh | None = None,
     groups: np.ndarray | None = None,
@@ -47,6 +48,7 @@ def train_step(
       edge_width: dilation of the edge targets, pixels.
       self_regulated: whether the teacher's soft targets replace part of the hard labels.
       loss_resolution: share of the input's resolution at which the losses are taken.
+      lovasz: form of the Lovász term, as `losses.objective` names it.
       average_decay: of the state's average of weights, where it has one.
       mesh: the mesh over which the batch is split; None for one device.
       groups: bool `[G, C]`, the classes that labels from C on allow; None: there are none.
@@ -74,6 +76,7 @@ def train_step(
             label,
             weights=loss_weights,
             edge_width=edge_width,
+            lovasz=lovasz,
             ignore_label=metadata.label_set.ignore_label,
             teacher_outputs=teacher_outputs,
             cycle=state.cycle,
