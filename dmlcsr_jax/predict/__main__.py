@@ -38,6 +38,7 @@ import signal
 import sys
 from collections.abc import Sequence
 
+from dmlcsr_jax.distributed import compiled_programs
 from dmlcsr_jax.errors import exit_on_user_error
 from dmlcsr_jax.predict.arguments import parse_arguments
 
@@ -53,6 +54,8 @@ def main(argv: Sequence[str] | None = None) -> None:
       argv: the arguments; None: the process's.
     """
     options = parse_arguments(argv, __doc__)
+    if not options.distributed:
+        compiled_programs.keep()
     try:
         # Imported here so that a wrong argument is said at once.
         from dmlcsr_jax.predict.folder import label_folder

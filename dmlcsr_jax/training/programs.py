@@ -70,6 +70,7 @@ def make_programs(
         edge_width=edge_width,
         loss_resolution=config.loss.resolution,
         ema_decay=config.optim.ema_decay,
+        lovasz=config.loss.lovasz,
         mesh=mesh,
         groups=groups,
         confidence=config.loss.confidence,
