@@ -112,7 +112,6 @@ class Tally:
     """Confusion matrix and image scores of one row of the table."""
 
     def __init__(self, label_set):
-        """Starts with none."""
         self.label_set = label_set
         self.confusion = np.zeros((label_set.num_classes,) * 2, np.int64)
         self.scores: list[float] = []

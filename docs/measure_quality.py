@@ -72,7 +72,6 @@ class Looks:
     """From a photograph to its largest face and the scores of the face's close view."""
 
     def __init__(self, checkpoint: str):
-        """Loads the network and the detector."""
         self._network = open_network(checkpoint)
         self._detector = faces.default_detector()
 

@@ -48,19 +48,6 @@ class Result:
         layers: Sequence[View] = (),
         is_searched: bool = False,
     ):
-        """Takes what a network has made of a photograph.
-
-        Args:
-          image: as the attribute.
-          label: as the attribute.
-          owner: unsigned integers `[H, W]`, the number of the face whose view labelled the pixel,
-            from 1; the background's too.
-          faces: the faces; empty where none was looked for or found.
-          label_set: as the attribute.
-          name: as the attribute.
-          layers: what the label map was made of, for probabilities.
-          is_searched: as the attribute.
-        """
         self.image = image
         self.label = label
         self.instances = np.multiply(owner, label != 0) if faces else np.zeros_like(owner)

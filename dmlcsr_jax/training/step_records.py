@@ -54,7 +54,6 @@ class StepRecords:
         return self
 
     def __exit__(self, *exception) -> None:
-        """Records the last step."""
         self._record_pending()
 
     def add(self, step: int, scalars: dict[str, jax.Array]) -> None:
