@@ -47,7 +47,7 @@ def get_config():
     sources.youtube.kind = "points"
     sources.utkface = default.source(0.04)
     sources.utkface.kind = "images"
-    # A face of CelebAMask-HQ or UTKFace fills its photograph, those of the others a third of theirs.
+    # A face of CelebAMask-HQ or UTKFace fills its photograph, one of the others a third of it.
     config.augmentation.scale_std = 0.5
     config.augmentation.scale_min = 0.45
     config.augmentation.scale_max = 2.4
