@@ -33,7 +33,7 @@ def prepared(tmp_path_factory):
     (folder / "labels").mkdir()
     for name in "abc":
         (folder / f"images/{name}.png").write_bytes(png(np.full((8, 8, 3), ord(name), np.uint8)))
-        (folder / f"labels/{name}.png").write_bytes(png(np.full((8, 8), 1, np.uint8)))
+        (folder / f"labels/{name}.png").write_bytes(png(np.eye(8, dtype=np.uint8)))
     (folder / "train_list.txt").write_text("a\nb\nc\n")
     options = Options(label_set=label_sets.HELEN)
     return prepare.prepare("folder", folder, folder / "to", options=options, num_workers=1)
