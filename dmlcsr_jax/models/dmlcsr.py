@@ -12,7 +12,7 @@ from dmlcsr_jax.models.layers import ABN, conv, max_pool, storage_dtype, window_
 from dmlcsr_jax.models.metadata import Metadata
 from dmlcsr_jax.models.resnet import ARCHITECTURES, STEMS, ResNet, architecture
 
-ENCODERS = (*ARCHITECTURES, efficientnet.NAME)
+ENCODERS = (*ARCHITECTURES, *efficientnet.SCALES)
 DTYPES = ("float32", "bfloat16", "float64")
 
 
@@ -78,10 +78,14 @@ class DMLCSR(nn.Module):
         # A drawn network flips a sixth of its labels where all is rounded to bfloat16; rounding in
         # the context head's large convolutions and the edge branch alone flips one in a hundred.
         rounded, accurate = layers(self.dtype), layers(self.dtype if train else stored)
-        if self.encoder == efficientnet.NAME:
+        if self.encoder in efficientnet.SCALES:
             width = self.width * efficientnet.HEAD_WIDTH
-            encoder = efficientnet.EfficientNetLite0(
-                **accurate, output_stride=self.output_stride, dilated=self.dilated, name="encoder"
+            encoder = efficientnet.EfficientNetLite(
+                self.encoder,
+                **accurate,
+                output_stride=self.output_stride,
+                dilated=self.dilated,
+                name="encoder",
             )
         else:
             width = self.width * architecture(self.encoder).head_width
@@ -123,12 +127,14 @@ def build_model(metadata: Metadata, dtype: str = "float32", *, plain: bool = Fal
     Raises:
       UserError: where there is no such network or dtype.
     """
-    if metadata.encoder != efficientnet.NAME:
-        architecture(metadata.encoder)
-    for name, value, choices in (("stem", metadata.stem, STEMS), ("dtype", dtype, DTYPES)):
+    for name, value, choices in (
+        ("encoder", metadata.encoder, ENCODERS),
+        ("stem", metadata.stem, STEMS),
+        ("dtype", dtype, DTYPES),
+    ):
         if value not in choices:
             raise UserError(f"{name} {value!r} is unknown: choose one of {', '.join(choices)}.")
-    if metadata.encoder == efficientnet.NAME and metadata.width != 1:
+    if metadata.encoder in efficientnet.SCALES and metadata.width != 1:
         raise UserError(f"width is {metadata.width}: {metadata.encoder} has the width 1 alone.")
     return DMLCSR(
         metadata.encoder,

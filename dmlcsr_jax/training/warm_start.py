@@ -50,10 +50,10 @@ def initial_weights(
     """
     if config.model.init_from:
         variables = _from_checkpoint(config.model.init_from, metadata, variables)
-    if config.model.pretrained and metadata.encoder == efficientnet.NAME:
+    if config.model.pretrained and metadata.encoder in efficientnet.SCALES:
         file = convert_efficientnet.find_file(config.model.pretrained)
         params, batch_stats = convert_efficientnet.load_encoder(
-            file, variables["params"], variables["batch_stats"]
+            file, variables["params"], variables["batch_stats"], metadata.encoder
         )
         log.info("encoder from %s", file)
         variables = {"params": params, "batch_stats": batch_stats}
