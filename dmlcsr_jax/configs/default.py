@@ -28,6 +28,7 @@ def get_config() -> ConfigDict:
     config.model.dilated = True  # EfficientNet's convolutions where a stride is left out
     config.model.dual_graph = True  # in the context head; False: for comparison
     config.model.edge_feedback = False  # the edge branch's logits into the parsing head: likewise
+    config.model.multi_scale_parsing = False  # the encoder's x3 and x4 into the parsing head too
     config.model.dtype = "float32"  # of activations; bfloat16 keeps float32 params and losses
     # ImageNet weights for the encoder: a file, or the name of an EfficientNet (extra efficientnet).
     config.model.pretrained = ""

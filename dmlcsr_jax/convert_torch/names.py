@@ -49,6 +49,8 @@ _PARSING = {
     "low/norm": "conv2.1",
     "middle/conv": "middle.0",
     "middle/norm": "middle.1",
+    "deep/conv": "deep.0",
+    "deep/norm": "deep.1",
     "fuse0/conv": "conv3.0",
     "fuse0/norm": "conv3.1",
     "fuse1/conv": "conv3.2",
@@ -97,6 +99,8 @@ LEAVES = {
 COUNTER = "num_batches_tracked"
 EDGE_PREFIX = "edge_layer."
 CLASSIFIER = "layer6.conv4.weight"
+# There where the parsing head reads all depths.
+DEEP = "layer6.deep.0.weight"
 
 
 class Tensor(NamedTuple):

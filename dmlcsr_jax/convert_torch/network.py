@@ -11,6 +11,7 @@ from dmlcsr_jax.checkpoints.values import require_possible_values
 from dmlcsr_jax.convert_torch.names import (
     CLASSIFIER,
     COUNTER,
+    DEEP,
     EDGE_PREFIX,
     EFFICIENTNET_PREFIX,
     from_torch_layout,
@@ -85,6 +86,7 @@ def infer_metadata(
         width=width,
         label_set=_label_set(num_classes, name, label_set),
         edge_branch=any(key.startswith(EDGE_PREFIX) for key in state_dict),
+        multi_scale_parsing=DEEP in state_dict,
         **_RELEASED,
     )
 
