@@ -1,6 +1,6 @@
 """What it saves that the edge branch is dropped after training.
 
-    python -m benchmarks.decoupling --config=configs/celebamask_hq_small.py --image_size=385
+    python -m benchmarks.decoupling --image_size=385
 
 from the repository's root. Three networks predict in turns: without edges, as they are deployed;
 with the edge branch run beside, which changes no label; and with its logits fed back into the
@@ -38,9 +38,7 @@ NETWORKS = {
 def main(argv: Sequence[str] | None = None) -> None:
     """Prints one table."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument(
-        "--config", default="dmlcsr_jax/configs/celebamask_hq_small.py", help="file"
-    )
+    parser.add_argument("--config", default="configs/celebamask_hq_small.py", help="file")
     parser.add_argument("--encoders", help="names, separated by commas")
     parser.add_argument("--image_size", type=int, help="side of the input (the config's)")
     parser.add_argument("--repeats", type=int, default=9, help="turns")

@@ -17,8 +17,7 @@ import numpy as np
 import tabulate
 
 from dmlcsr_jax.checkpoints.model import abstract_variables
-from dmlcsr_jax.evaluation import scores
-from dmlcsr_jax.models import build_model
+from dmlcsr_jax.models import build_model, scores
 from dmlcsr_jax.models.metadata import Metadata
 from dmlcsr_jax.training import optimizer as optimizer_lib
 from dmlcsr_jax.training.state import TrainState
@@ -30,9 +29,7 @@ PROGRAMS = ("prediction", "training_step", "self_regulated_step")
 def main(argv: Sequence[str] | None = None) -> None:
     """Prints one table."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument(
-        "--config", default="dmlcsr_jax/configs/celebamask_hq.py", help="file of a config"
-    )
+    parser.add_argument("--config", default="configs/celebamask_hq.py", help="file of a config")
     parser.add_argument("--image_size", type=int, help="side of the input (the config's)")
     parser.add_argument("--batch_size", type=int, default=1, help="images on the device")
     parser.add_argument("--dtype", default="float32", help="of the computation")

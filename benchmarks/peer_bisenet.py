@@ -32,7 +32,6 @@ class Peer:
     """Parses photographs by the recipe."""
 
     def __init__(self):
-        """Makes the network."""
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = len(os.sched_getaffinity(0))
         model = bisenet().SerializeToString()

@@ -60,7 +60,6 @@ class RuntimeClock:
     """
 
     def __init__(self):
-        """Puts itself around the runtimes."""
         self.seconds, self.used = 0.0, set()
         for module, owner, method in _RUNTIMES:
             if module in sys.modules:

@@ -49,7 +49,6 @@ class TorchFaces(torch.utils.data.Dataset):
     """The same examples as a PyTorch data set is usually written: files, OpenCV, float tensors."""
 
     def __init__(self, root, size, augmentation, label_set):
-        """Reads the list."""
         lines = (root / "train_list.txt").read_text().split()
         self.pairs = [(root / lines[i], root / lines[i + 1]) for i in range(0, len(lines), 2)]
         self.size = size
@@ -60,7 +59,6 @@ class TorchFaces(torch.utils.data.Dataset):
         self.rng = np.random.default_rng(0)
 
     def __len__(self):
-        """Returns the number of listed pairs."""
         return len(self.pairs)
 
     def __getitem__(self, index):

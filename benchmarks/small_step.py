@@ -17,10 +17,10 @@ import numpy as np
 import tabulate
 import torch
 import torch.nn.functional as F
+from dmlcsr_jax.configs import celebamask_hq_small
 from torch import nn
 
 from dmlcsr_jax import models
-from dmlcsr_jax.configs import celebamask_hq_small
 from dmlcsr_jax.models.metadata import Metadata
 from dmlcsr_jax.training.host_memory import keep_freed_memory
 from dmlcsr_jax.training.optimizer import optimizer as make_optimizer
@@ -61,7 +61,6 @@ class Block(nn.Module):
     """An inverted residual."""
 
     def __init__(self, features_in, features, size, stride, expansion, dilation):
-        """Makes the layers."""
         super().__init__()
         inner = features_in * expansion
         expand = [convolve(features_in, inner, activation=nn.ReLU6())] if expansion > 1 else []
@@ -81,7 +80,6 @@ class TorchNetwork(nn.Module):
     """The network with heads of the same widths; without the norms within the graphs."""
 
     def __init__(self, width, states, nodes, parsing, low):
-        """Makes the layers."""
         super().__init__()
         self.stem, stages, features = convolve(3, 32, 3, 2, activation=nn.ReLU6()), [], 32
         for out, repeats, size, stride, expansion, first, others in STAGES:

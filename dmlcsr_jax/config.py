@@ -90,6 +90,7 @@ _RULES = {
     "loss.weights.marginal": _NOT_NEGATIVE,
     "loss.weights.consistency": _NOT_NEGATIVE,
     "loss.confidence": _FRACTION,
+    "loss.lovasz": _one_of("exact", "binned"),
     "loss.resolution": (_number(lambda share: 0 < share <= 1), "above 0 and at most 1"),
     "loss.edge_width": (_number(lambda width: width >= 1), "1 or more"),
     "optim.name": _one_of("sgd", "adamw"),

@@ -21,6 +21,7 @@ from ml_collections import config_flags
 
 from dmlcsr_jax import configs
 from dmlcsr_jax.configs import default
+from dmlcsr_jax.distributed import compiled_programs
 from dmlcsr_jax.errors import UserError, exit_on_user_error
 
 _CONFIG = config_flags.DEFINE_config_file(
@@ -156,6 +157,8 @@ def _log_to_stderr() -> None:
 def main(_) -> int:
     """Starts the processes' runtime and does what --mode says; returns the exit status."""
     _log_to_stderr()
+    if not (_DISTRIBUTED.value or _NUM_PROCESSES.value):
+        compiled_programs.keep()
     # Imported here so that a wrong flag is said at once.
     from dmlcsr_jax.check_data import check
     from dmlcsr_jax.distributed import preemption, watchdog

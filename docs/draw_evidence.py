@@ -15,10 +15,10 @@ from collections.abc import Mapping, Sequence
 from types import ModuleType
 
 import numpy as np
+from dmlcsr_jax.configs.experiments import base
 from matplotlib.figure import Figure
 from tabulate import tabulate
 
-from dmlcsr_jax.configs.experiments import base
 from dmlcsr_jax.experiments.campaign import NAMES, open_experiment
 
 FOLDER = pathlib.Path(__file__).parent

@@ -18,7 +18,8 @@ from dmlcsr_jax import FaceParser
 from dmlcsr_jax.data import label_maps
 from dmlcsr_jax.data.decode import decode_image, decode_label, read_bytes
 from dmlcsr_jax.data.label_sets import FACE_SYNTHETICS
-from dmlcsr_jax.evaluation.metrics import confusion_matrix, summarize
+from dmlcsr_jax.evaluation.metrics import summarize
+from docs.confusion import confusion_matrix
 
 MARGINS = ((0.3, 0.0), (0.4, 0.0), (0.5, 0.0), (0.4, 0.8), (0.4, 1.0), (0.4, 1.5), (0.4, 2.0))
 SHOWN = ("skin", "hair", "neck", "cloth", "hat")

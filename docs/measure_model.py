@@ -20,7 +20,8 @@ from tqdm import tqdm
 from dmlcsr_jax import FaceParser
 from dmlcsr_jax.data.sources import FolderSource
 from dmlcsr_jax.evaluation.evaluate import image_score
-from dmlcsr_jax.evaluation.metrics import confusion_matrix, summarize
+from dmlcsr_jax.evaluation.metrics import summarize
+from docs.confusion import confusion_matrix
 
 IGNORE_LABEL = 255
 # What is shown of the classes that a change may touch most.
@@ -111,7 +112,6 @@ class Tally:
     """Confusion matrix and image scores of one row of the table."""
 
     def __init__(self, label_set):
-        """Starts with none."""
         self.label_set = label_set
         self.confusion = np.zeros((label_set.num_classes,) * 2, np.int64)
         self.scores: list[float] = []

@@ -22,9 +22,9 @@ from tqdm import tqdm
 from dmlcsr_jax.data import geometry, unwarp
 from dmlcsr_jax.data.decode import decode_image, decode_label, read_bytes
 from dmlcsr_jax.data.label_sets import CELEBAMASK_HQ
-from dmlcsr_jax.evaluation.metrics import confusion_matrix
 from dmlcsr_jax.predict import faces, quality, views
 from dmlcsr_jax.predict.networks import open_network
+from docs.confusion import confusion_matrix
 
 CHANGES = ("turned", "small", "blurred", "dark", "noisy", "compressed", "cut")
 LABELS = CELEBAMASK_HQ
@@ -72,7 +72,6 @@ class Looks:
     """From a photograph to its largest face and the scores of the face's close view."""
 
     def __init__(self, checkpoint: str):
-        """Loads the network and the detector."""
         self._network = open_network(checkpoint)
         self._detector = faces.default_detector()
 

@@ -23,9 +23,9 @@ from tabulate import tabulate
 from dmlcsr_jax import FaceParser
 from dmlcsr_jax.atomic_file import write_text
 from dmlcsr_jax.data.label_sets import CELEBAMASK_HQ
-from dmlcsr_jax.distributed.progress import progress_bar
 from dmlcsr_jax.errors import UserError, exit_on_user_error
 from dmlcsr_jax.evaluation.metrics import json_safe
+from dmlcsr_jax.progress import progress_bar
 from docs import wild_sets
 
 _BATCH_SIZE = 16

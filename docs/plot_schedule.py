@@ -11,9 +11,9 @@ import argparse
 import jax
 import jax.numpy as jnp
 import numpy as np
+from dmlcsr_jax.configs import default
 from matplotlib.figure import Figure
 
-from dmlcsr_jax.configs import default
 from dmlcsr_jax.training import optimizer
 
 STEPS_PER_EPOCH = 71  # Helen: 2000 images in batches of 28

@@ -108,7 +108,6 @@ class PointSet:
     person = staticmethod(before_number)
 
     def __init__(self):
-        """Starts with none."""
         self._tally = Tally(wild_labels.POINTS.label_set)
         self._areas = {"eyes": [], "mouth": []}
         self._scores = {"eyes": [], "mouth": []}
@@ -162,7 +161,6 @@ class UnlabelledFaces:
     person = staticmethod(str)
 
     def __init__(self):
-        """Starts with none."""
         groups = ("all parts", *ORIGINS, *AGES)
         self._complete = {name: [] for name in groups}
         self._seen = {f"{name}, {SEEN} pixels": [] for name in groups}
@@ -216,7 +214,6 @@ class SyntheticSet:
     person = staticmethod(str)
 
     def __init__(self):
-        """Starts with none."""
         self._label_set = label_maps.shared_label_set(FACE_SYNTHETICS, CELEBAMASK_HQ)
         self._truth = label_maps.label_map(FACE_SYNTHETICS, self._label_set).labels
         self._ours = label_maps.label_map(CELEBAMASK_HQ, self._label_set).predictions

@@ -1,6 +1,7 @@
 """Who imports whom, read from the code: knowledge points downwards, files are short."""
 
 import ast
+import configparser
 import functools
 import graphlib
 import pathlib
@@ -19,20 +20,34 @@ TIERS = (
     ("config",),
     ("models", "checkpoints", "self_regulation"),
     ("data", "distributed", "visualization"),
-    ("errors", "atomic_file", "configs"),
+    ("errors", "atomic_file", "progress", "configs"),
 )
 TIER_OF = {room: tier for tier, rooms in enumerate(TIERS) for room in rooms}
-ROOT_MODULES = {"__init__", "__main__", "main", "config", "errors", "atomic_file", "visualization"}
+ROOT_MODULES = {
+    "__init__",
+    "__main__",
+    "main",
+    "config",
+    "errors",
+    "atomic_file",
+    "progress",
+    "visualization",
+}
 MAX_LINES = 350
 JAX = {"jax", "jaxlib", "flax", "optax", "orbax", "chex"}
 
 
 def module_name(path: pathlib.Path) -> str:
     parts = path.relative_to(ROOT).with_suffix("").parts
+    parts = ("dmlcsr_jax", *parts) if parts[0] == "configs" else parts
     return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
 
 
-FILES = {module_name(path): path for path in sorted(PACKAGE.rglob("*.py"))}
+# The configs are a room of the package, beside it.
+FILES = {
+    module_name(path): path
+    for path in sorted({*PACKAGE.rglob("*.py"), *(ROOT / "configs").rglob("*.py")})
+}
 
 
 @functools.cache
@@ -76,6 +91,14 @@ def test_imports_point_downwards(room):
         if TIER_OF[room_of(name)] < TIER_OF[room]
     ]
     assert not upwards
+
+
+def test_the_wheel_has_every_package():
+    setup = configparser.ConfigParser()
+    setup.read(ROOT / "setup.cfg")
+    listed = setup["options"]["packages"].split()
+    packages = {name for name, path in FILES.items() if path.name == "__init__.py"}
+    assert sorted(listed) == sorted(packages)
 
 
 def test_no_two_files_import_each_other_in_a_circle():
@@ -129,7 +152,7 @@ def test_private_modules_of_libraries_are_imported_in_files_named_so():
 def test_files_are_short():
     lengths = {
         str(path.relative_to(ROOT)): len(path.read_text().splitlines())
-        for folder in ("dmlcsr_jax", "tests")
+        for folder in ("dmlcsr_jax", "configs", "tests")
         for path in (ROOT / folder).rglob("*.py")
     }
     assert {name: count for name, count in lengths.items() if count > MAX_LINES} == {}

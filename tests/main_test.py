@@ -12,9 +12,9 @@ import jax
 import numpy as np
 import orbax.checkpoint as ocp
 import pytest
+from dmlcsr_jax.configs import synthetic
 
 from dmlcsr_jax.checkpoints import model
-from dmlcsr_jax.configs import synthetic
 from dmlcsr_jax.data import augmentation, label_sets, sources
 from dmlcsr_jax.data import batches as batches_lib
 

@@ -60,7 +60,7 @@ def installed(tmp_path_factory):
     # Built from a copy: setuptools leaves files beside what it builds.
     checkout = folder / "checkout"
     checkout.mkdir()
-    for name in ("dmlcsr_jax", "LICENSE", "README.md", "pyproject.toml", "setup.cfg"):
+    for name in ("configs", "dmlcsr_jax", "LICENSE", "README.md", "pyproject.toml", "setup.cfg"):
         run("cp", "-a", ROOT / name, checkout, cwd=folder)
     run(sys.executable, "-c", build, folder, cwd=checkout)
     run("rm", "-r", checkout, cwd=folder)

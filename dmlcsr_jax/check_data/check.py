@@ -19,8 +19,8 @@ from dmlcsr_jax.data.label_sets import LabelSet
 from dmlcsr_jax.data.mixture import open_named, source_label_set
 from dmlcsr_jax.data.prepared import PreparedSource
 from dmlcsr_jax.data.sources import label_set_of, open_split
-from dmlcsr_jax.distributed.progress import progress_bar
 from dmlcsr_jax.errors import UserError
+from dmlcsr_jax.progress import progress_bar
 
 
 def check_config_data(config: ml_collections.ConfigDict, workdir: epath.PathLike) -> None:

@@ -10,11 +10,10 @@ it is. In a workdir:
     teachers/CYCLE     the teacher made at the end of each cycle
 """
 
-import contextlib
 import logging
 import os
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import jax
@@ -24,12 +23,13 @@ from etils import epath
 
 from dmlcsr_jax.atomic_file import make_folder
 from dmlcsr_jax.checkpoints import weights_file
+from dmlcsr_jax.checkpoints.damage import damage_as_user_error, storage_failure
 from dmlcsr_jax.checkpoints.digests import digests, require_same_digests, text_digest
 from dmlcsr_jax.checkpoints.orbax_private import quiet_background_threads, remove_unfinished
 from dmlcsr_jax.checkpoints.values import require_possible_values
 from dmlcsr_jax.data.addresses import as_path
 from dmlcsr_jax.distributed import sharding
-from dmlcsr_jax.errors import NO_ROOM, UserError, first_line
+from dmlcsr_jax.errors import UserError
 from dmlcsr_jax.models.dmlcsr import build_model
 from dmlcsr_jax.models.metadata import Metadata
 
@@ -163,23 +163,6 @@ def save_model(path: epath.PathLike, metadata: Metadata, params, batch_stats) ->
         if (failure := storage_failure(error)) is None:
             raise
         raise UserError(f"cannot write {path}: {failure[0]}; {failure[1]}.") from error
-
-
-def storage_failure(error: BaseException) -> tuple[str, str] | None:
-    """Returns what is wrong with the storage where a save has failed, and the remedy.
-
-    None where `error` says nothing of the storage.
-    """
-    # TensorStore tells a full disk in words alone.
-    if re.search("no space|quota|RESOURCE_EXHAUSTED", str(error), re.I):
-        return "No space left on device", "make room"
-    causes = (error, error.__cause__, error.__context__)
-    reason = next((cause for cause in causes if isinstance(cause, OSError)), None)
-    if reason is None:
-        return None
-    if reason.errno in NO_ROOM:
-        return reason.strerror, "make room"
-    return first_line(error), "fix that"
 
 
 def absolute(path: epath.PathLike) -> epath.Path:
@@ -322,30 +305,3 @@ def require_undamaged(restored: Mapping[str, Any]) -> None:
     for name in ("model", "train"):
         if name in restored:
             require_same_digests(named_leaves(restored[name]), sums.get(name))
-
-
-@contextlib.contextmanager
-def damage_as_user_error(path: epath.Path, remedy: str) -> Iterator[None]:
-    """Makes a sentence of what is raised in its body because the files of a checkpoint are damaged.
-
-    Args:
-      path: the checkpoint.
-      remedy: what to do about it, for the message.
-
-    Raises:
-      UserError: for what Orbax, TensorStore and JSON raise where files are missing, truncated or
-        garbled; all else passes.
-    """
-    try:
-        yield
-    except UserError:
-        raise
-    except Exception as error:
-        # Of an array that cannot be read Orbax raises a bare Exception; its cause says why.
-        cause = error.__cause__ if type(error) is Exception else error
-        # Python's JSON parser gives up at some depth of brackets.
-        if not isinstance(cause, (OSError, ValueError, RecursionError)):
-            raise
-        raise UserError(
-            f"the checkpoint {path} cannot be read ({first_line(cause)}); {remedy}."
-        ) from error

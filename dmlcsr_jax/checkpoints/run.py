@@ -9,15 +9,14 @@ import orbax.checkpoint as ocp
 from etils import epath
 
 from dmlcsr_jax.atomic_file import make_folder
+from dmlcsr_jax.checkpoints.damage import damage_as_user_error, storage_failure
 from dmlcsr_jax.checkpoints.model import (
     DIGESTS,
     absolute,
     checkpoint_items,
-    damage_as_user_error,
     digest_items,
     newest_in,
     require_undamaged,
-    storage_failure,
 )
 from dmlcsr_jax.checkpoints.orbax_private import Manager, quiet_background_threads, withdraw
 from dmlcsr_jax.distributed import watchdog

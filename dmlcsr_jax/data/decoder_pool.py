@@ -69,11 +69,9 @@ class DecoderPool:
             forkserver.ensure_running()
 
     def __enter__(self) -> "DecoderPool":
-        """Returns itself."""
         return self
 
     def __exit__(self, *exception):
-        """Closes."""
         self.close()
 
     def close(self) -> None:

@@ -31,7 +31,6 @@ class NoisyLabelSource:
         self._spoiled = frozenset(order[: round(share * len(source))].tolist())
 
     def __len__(self) -> int:
-        """Returns the number of examples."""
         return len(self._source)
 
     def __getitem__(self, index: int) -> dict:

@@ -19,13 +19,11 @@ class NeighbourSource:
     """
 
     def __init__(self, source, prob: float, seed: int):
-        """Keeps the arguments; nothing is read."""
         self._source = source
         self._prob = prob
         self._seed = seed
 
     def __len__(self) -> int:
-        """Returns the number of photographs."""
         return len(self._source)
 
     def __getitem__(self, index: int) -> dict:

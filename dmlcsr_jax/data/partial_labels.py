@@ -142,12 +142,10 @@ class RelabelledSource:
     """
 
     def __init__(self, source, table: np.ndarray):
-        """Keeps the arguments; nothing is read."""
         self._source = source
         self._table = table
 
     def __len__(self) -> int:
-        """Returns the number of examples."""
         return len(self._source)
 
     def __getitem__(self, index: int) -> dict:

@@ -61,7 +61,6 @@ class PointsSource:
             raise UserError(f"{root / split}_list.txt lists no example; write one line for each.")
 
     def __len__(self) -> int:
-        """Returns the number of listed photographs."""
         return len(self._files)
 
     def __getitem__(self, index: int) -> dict:

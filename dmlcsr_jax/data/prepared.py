@@ -44,7 +44,6 @@ class PreparedSource:
         self._length = self._check_split()
 
     def __len__(self) -> int:
-        """Returns the number of examples."""
         return self._length
 
     def __getitem__(self, index: int) -> dict[str, Any]:

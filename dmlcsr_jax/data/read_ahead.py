@@ -33,7 +33,6 @@ class Batches(Iterator[dict[str, Any]]):
     """
 
     def __init__(self, iterator: grain.DatasetIterator):
-        """Takes over Grain's iterator."""
         self._iterator: grain.DatasetIterator | None = iterator
         _open_batches.add(self)
 
@@ -60,11 +59,9 @@ class Batches(Iterator[dict[str, Any]]):
             gc.collect()
 
     def __enter__(self) -> "Batches":
-        """Returns itself."""
         return self
 
     def __exit__(self, *exception):
-        """Closes."""
         self.close()
 
 

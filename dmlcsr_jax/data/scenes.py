@@ -25,14 +25,12 @@ class SceneSource:
     """
 
     def __init__(self, num_examples: int, size: int, label_set: LabelSet, seed: int):
-        """Keeps the arguments; nothing is drawn."""
         self._num_examples = num_examples
         self._size = size
         self._seed = seed
         self._background = label_set.background
 
     def __len__(self) -> int:
-        """Returns the number of scenes."""
         return self._num_examples
 
     def __getitem__(self, index: int) -> dict:

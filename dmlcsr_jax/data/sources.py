@@ -164,12 +164,10 @@ class JoinedSource:
     """Several sources of the same label set, one after another."""
 
     def __init__(self, sources: list):
-        """Takes over the sources."""
         self._sources = sources
         self._ends = list(itertools.accumulate(len(source) for source in sources))
 
     def __len__(self) -> int:
-        """Returns the number of examples of all."""
         return self._ends[-1]
 
     def __getitem__(self, index: int) -> dict:
@@ -251,7 +249,6 @@ class FolderSource:
         self._pairs = read_pairs(self._root, split, check_files)
 
     def __len__(self) -> int:
-        """Returns the number of listed pairs."""
         return len(self._pairs)
 
     def __getitem__(self, index: int) -> dict:

@@ -16,12 +16,10 @@ class SubsetSource:
     """
 
     def __init__(self, source, indices: Sequence[int]):
-        """Keeps the arguments; nothing is read."""
         self._source = source
         self._indices = np.asarray(indices)
 
     def __len__(self) -> int:
-        """Returns the number of chosen examples."""
         return len(self._indices)
 
     def __getitem__(self, index: int) -> dict:

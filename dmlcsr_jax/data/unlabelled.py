@@ -49,7 +49,6 @@ class UnlabelledSource:
         self._ignore_label = label_set.ignore_label
 
     def __len__(self) -> int:
-        """Returns the number of photographs."""
         return len(self._files)
 
     def __getitem__(self, index: int) -> dict:

@@ -22,7 +22,6 @@ class OwnFilesAlone:
     """ASGI middleware: every answer tells browsers to ask no other host for anything."""
 
     def __init__(self, app: Any):
-        """Takes the application that answers."""
         self._app = app
 
     async def __call__(self, scope, receive, send) -> None:
@@ -47,7 +46,6 @@ class OwnRequestsAlone:
     """
 
     def __init__(self, app: Any, names: Collection[str], proxies: Collection[str], most_bytes: int):
-        """Takes what answers, the page's own names and its proxies', and the bytes of an upload."""
         self._app = app
         self._names = {*names, *proxies}
         self._proxies = proxies

@@ -16,7 +16,6 @@ class Results:
     """
 
     def __init__(self, num_bytes: int, seconds: float):
-        """Takes how much memory there is, and how long a result is remembered."""
         self._num_bytes = num_bytes
         self._seconds = seconds
         self._lock = threading.Lock()

@@ -103,7 +103,6 @@ class PreemptionWatch:
     """Counts the points at which a run may stop; the count is the same in every process."""
 
     def __init__(self):
-        """Starts at point 0."""
         self._point = 0
 
     def tick(self) -> None:

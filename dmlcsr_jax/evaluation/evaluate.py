@@ -18,10 +18,10 @@ from jax.experimental import multihost_utils
 from dmlcsr_jax.data import warp
 from dmlcsr_jax.data.label_sets import LabelSet
 from dmlcsr_jax.distributed import sharding
-from dmlcsr_jax.distributed.progress import progress_bar
 from dmlcsr_jax.evaluation import metrics
-from dmlcsr_jax.evaluation.label_tiles import counts_from_scores, label_from_scores
-from dmlcsr_jax.evaluation.scores import LookAhead, PredictFn
+from dmlcsr_jax.models.label_tiles import counts_from_scores, label_from_scores
+from dmlcsr_jax.models.scores import LookAhead, PredictFn
+from dmlcsr_jax.progress import progress_bar
 
 
 @dataclasses.dataclass(frozen=True)

@@ -18,9 +18,9 @@ from dmlcsr_jax.errors import UserError, differences
 from dmlcsr_jax.evaluation import report
 from dmlcsr_jax.evaluation.evaluate import EvaluationResult
 from dmlcsr_jax.evaluation.evaluate_source import evaluate_source
-from dmlcsr_jax.evaluation.scores import make_predict_fn
 from dmlcsr_jax.models.dmlcsr import build_model
 from dmlcsr_jax.models.metadata import Metadata
+from dmlcsr_jax.models.scores import make_predict_fn
 
 log = logging.getLogger(__name__)
 

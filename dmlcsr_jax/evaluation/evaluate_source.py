@@ -10,8 +10,8 @@ from dmlcsr_jax.data import label_maps
 from dmlcsr_jax.data.batches import eval_batches
 from dmlcsr_jax.data.label_sets import LabelSet
 from dmlcsr_jax.evaluation.evaluate import EvaluationResult, evaluate
-from dmlcsr_jax.evaluation.scores import PredictFn
 from dmlcsr_jax.models.metadata import Metadata
+from dmlcsr_jax.models.scores import PredictFn
 
 log = logging.getLogger(__name__)
 

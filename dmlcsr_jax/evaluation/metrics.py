@@ -8,48 +8,6 @@ import numpy as np
 from dmlcsr_jax.errors import UserError
 
 
-def confusion_matrix(label, prediction, num_classes, ignore_label=255):
-    """Counts pixels by true and predicted class.
-
-    Matrices of several images add up to the matrix of the set.
-
-    Args:
-      label: integers of any shape: 0 to `num_classes - 1`, and `ignore_label`.
-      prediction: integers of the same shape, 0 to `num_classes - 1` wherever the label is not
-        ignored.
-      num_classes: number of classes.
-      ignore_label: label of pixels that do not count.
-
-    Returns:
-      int64 `[num_classes, num_classes]`; row: true class, column: predicted class.
-
-    Raises:
-      UserError: where the shapes differ or a counted value is no class.
-    """
-    label, prediction = np.asarray(label), np.asarray(prediction)
-    if label.shape != prediction.shape:
-        raise UserError(
-            f"the label has the shape {label.shape} and the prediction {prediction.shape}; "
-            "predictions must be mapped to the label's size before they are counted."
-        )
-    counted = label != ignore_label
-    truth = label[counted].astype(np.int64)
-    predicted = prediction[counted].astype(np.int64)
-    _check_classes(truth, num_classes, "label", f" or the ignore label {ignore_label}")
-    _check_classes(predicted, num_classes, "prediction")
-    counts = np.bincount(num_classes * truth + predicted, minlength=num_classes**2)
-    return counts.reshape(num_classes, num_classes)
-
-
-def _check_classes(values, num_classes, name, others=""):
-    if values.size and not (values.min() >= 0 and values.max() < num_classes):
-        wrong = values.min() if values.min() < 0 else values.max()
-        raise UserError(
-            f"the {name} contains the value {wrong}; with {num_classes} classes values must be "
-            f"0 to {num_classes - 1}{others}."
-        )
-
-
 def kinds_of_pixels(label, num_classes, ignore_label=255):
     """Tells pixels apart by class and by whether they are near a boundary.
 
@@ -65,7 +23,11 @@ def kinds_of_pixels(label, num_classes, ignore_label=255):
       UserError: where a counted value is no class.
     """
     counted = label != ignore_label
-    _check_classes(label[counted], num_classes, "label", f" or the ignore label {ignore_label}")
+    if (wrong := label[counted & (label >= num_classes)]).size:
+        raise UserError(
+            f"the label contains the value {wrong[0]}; with {num_classes} classes values must be "
+            f"0 to {num_classes - 1} or the ignore label {ignore_label}."
+        )
     near = near_boundary(label, ignore_label=ignore_label)
     return np.where(counted, label + np.int16(num_classes) * near, np.int16(-1))
 
@@ -117,7 +79,7 @@ def summarize(matrix, label_set):
     without true ones. `json_safe` turns NaN into None for writing.
 
     Args:
-      matrix: integer `[C, C]` as `confusion_matrix` returns it, row: true class.
+      matrix: integer `[C, C]`, pixels by true (row) and predicted class.
       label_set: `LabelSet` of C classes.
 
     Returns:

@@ -1,14 +1,17 @@
 """The Lovász-softmax loss (arXiv 1705.08790)."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 from jax import lax
 from jax.sharding import PartitionSpec
 
+from dmlcsr_jax.losses.jaccard_bins import ONE, binned_steps
 from dmlcsr_jax.losses.reduction import widen
 
 
-def lovasz_softmax(logits, label, ignore_label=255, *, mesh=None):
+def lovasz_softmax(logits, label, ignore_label=255, *, form="exact", mesh=None):
     """Lovász-softmax loss (arXiv 1705.08790) over the global batch.
 
     The mean, over the classes present among the valid labels, of the Lovász extension of the
@@ -19,28 +22,48 @@ def lovasz_softmax(logits, label, ignore_label=255, *, mesh=None):
       logits: floating `[B, ..., C]`; at most 2**31 pixels.
       label: integer `[B, ...]`, 0 to C-1 and `ignore_label`.
       ignore_label: label of pixels that count for nothing.
+      form: `exact` ranks the errors; `binned` counts them in fine bins, without a sort:
+        loss and gradient differ by what the order inside a bin decides.
       mesh: the mesh over which the batch axis is split, of one axis. The devices then rank one
-        share of the classes each; without it each would rank them all.
+        share of the classes each, or count their own pixels; without it each would rank or count
+        them all.
     """
     num_classes = logits.shape[-1]
     probabilities = jax.nn.softmax(widen(logits)).reshape(-1, num_classes).T
     label = label.reshape(1, -1)
     is_class = label == jnp.arange(num_classes)[:, None]
     errors = jnp.where(is_class, 1 - probabilities, probabilities)
-    keys = rank_keys(lax.stop_gradient(errors), is_class, label != ignore_label)
-    if mesh is None:
-        steps = jaccard_steps(keys)
-    else:
-        by_class = PartitionSpec(mesh.axis_names)
-        sharded = jax.shard_map(jaccard_steps, mesh=mesh, in_specs=by_class, out_specs=by_class)
-        padded = jnp.pad(keys, ((0, -num_classes % mesh.size), (0, 0)))
-        steps = sharded(padded)[:num_classes]
+    steps_of = {"exact": ranked_steps, "binned": counted_steps}[form]
+    steps = steps_of(lax.stop_gradient(errors), is_class, label != ignore_label, mesh)
     present = is_class.any(1)
     # Absent classes and ignored pixels have steps of 0.
     return (errors * steps.astype(errors.dtype)).sum() / jnp.maximum(present.sum(), 1)
 
 
-ONE = 0x3F800000  # the bits of 1.0 in float32; those of smaller positive numbers order like them
+def ranked_steps(errors, is_class, valid, mesh):
+    """Returns the steps `[C, P]` by ranking, split over the mesh by class."""
+    keys = rank_keys(errors, is_class, valid)
+    if mesh is None:
+        return jaccard_steps(keys)
+    num_classes = len(keys)
+    by_class = PartitionSpec(mesh.axis_names)
+    sharded = jax.shard_map(jaccard_steps, mesh=mesh, in_specs=by_class, out_specs=by_class)
+    padded = jnp.pad(keys, ((0, -num_classes % mesh.size), (0, 0)))
+    return sharded(padded)[:num_classes]
+
+
+def counted_steps(errors, is_class, valid, mesh):
+    """Returns the steps `[C, P]` by counting, split over the mesh by pixel."""
+    if mesh is None:
+        return binned_steps(errors, is_class, valid)
+    by_pixel = PartitionSpec(None, mesh.axis_names)
+    sharded = jax.shard_map(
+        functools.partial(binned_steps, axes=mesh.axis_names),
+        mesh=mesh,
+        in_specs=by_pixel,
+        out_specs=by_pixel,
+    )
+    return sharded(errors, is_class, valid)
 
 
 def rank_keys(errors, is_class, valid):

@@ -37,6 +37,7 @@ def objective(
     *,
     weights,
     edge_width=1,
+    lovasz="exact",
     ignore_label=255,
     teacher_outputs=None,
     cycle=0,
@@ -55,6 +56,7 @@ def objective(
         `binary_edge`, `category_edge`, `attention_binary`, `attention_category`, with groups
         `marginal`, and with weak views `consistency` to its factor in the total.
       edge_width: dilation of the edge targets, as in `edge_targets.binary_edge`.
+      lovasz: form of the Lovász term, `exact` or `binned`.
       ignore_label: label of pixels without a known class.
       teacher_outputs: the teacher's logits, as `outputs`; None trains on the labels alone. With a
         teacher the three cross-entropies become `distillation` towards `soft_targets`. Its edges
@@ -98,7 +100,7 @@ def objective(
     per_pixel = pixel_cross_entropy(logits["parsing"], label, ignore_label)
     terms = {
         "cross_entropy": fit("parsing", cross_entropy),
-        "lovasz": lovasz_softmax(logits["parsing"], label, ignore_label, mesh=mesh),
+        "lovasz": lovasz_softmax(logits["parsing"], label, ignore_label, form=lovasz, mesh=mesh),
         "binary_edge": fit("binary_edge", edge_cross_entropy),
         "category_edge": fit("category_edge", edge_cross_entropy),
         "attention_binary": edge_attention(per_pixel, targets["binary_edge"], ignore_label),

@@ -9,6 +9,8 @@ and writes, in the folder `parsed` or `--out=DIR`,
     overlays/NAME.jpg      the photograph with its parts tinted
     labels/VIDEO.mp4/      a label map a frame; overlays/VIDEO.mp4 the tinted video, VP9, no sound
     overlays/legend.png    each class's colour, name and what it is
+    masks/PART/NAME.png    with --masks=PART,...: white where the part is, black elsewhere
+    cutouts/PART/NAME.png  with --cutout=PART,...: the photograph, transparent outside the part
     names.txt              the classes, label 0 first; label_set.json has colours and the rest
     failed.txt             what could not be read, where there is such; then the exit status is 1
 
@@ -36,6 +38,7 @@ import signal
 import sys
 from collections.abc import Sequence
 
+from dmlcsr_jax.distributed import compiled_programs
 from dmlcsr_jax.errors import exit_on_user_error
 from dmlcsr_jax.predict.arguments import parse_arguments
 
@@ -51,6 +54,8 @@ def main(argv: Sequence[str] | None = None) -> None:
       argv: the arguments; None: the process's.
     """
     options = parse_arguments(argv, __doc__)
+    if not options.distributed:
+        compiled_programs.keep()
     try:
         # Imported here so that a wrong argument is said at once.
         from dmlcsr_jax.predict.folder import label_folder

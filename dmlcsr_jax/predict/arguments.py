@@ -30,6 +30,14 @@ class Options:
     overlay_alpha: float
     no_overlay: bool
     no_steady: bool
+    masks: tuple[str, ...]
+    cutout: tuple[str, ...]
+    each_face: bool
+    grow: str
+    feather: str
+    clean: float
+    soft: bool
+    soft_bits: int
     boxes: str | None
     margin: float | None
     wide_margin: float | None
@@ -115,6 +123,49 @@ def parse_arguments(argv: Sequence[str] | None, description: str) -> Options:
     add("--no_overlay", action="store_true", help="label maps alone")
     add("--no_steady", action="store_true", help="label each frame of a video by itself")
     add(
+        "--masks",
+        type=_names,
+        default=(),
+        metavar="PART,PART,...",
+        help="write a mask a part, white on black, to masks/PART: names of classes, the groups "
+        "lips, eyes, brows, ears and face, or all",
+    )
+    add(
+        "--cutout",
+        type=_names,
+        default=(),
+        metavar="PART,PART,...",
+        help="write the photograph, transparent outside a part, to cutouts/PART; parts as --masks",
+    )
+    add("--each_face", action="store_true", help="a mask and a cutout a face, in face_0, face_1...")
+    add(
+        "--grow",
+        default="0",
+        metavar="PIXELS|SHARE%",
+        help="move the edge of masks and cutouts outwards, by pixels or a share of the "
+        "photograph's longer side such as 1%%; negative: inwards (--grow=-2)",
+    )
+    add(
+        "--feather",
+        default="0",
+        metavar="PIXELS|SHARE%",
+        help="over how much, across the edge, masks and cutouts rise from 0 to 255",
+    )
+    add(
+        "--clean",
+        type=float,
+        default=0.0,
+        metavar="SHARE",
+        help="remove islands and holes of fewer pixels than this share of the mask's, such as 0.01",
+    )
+    add(
+        "--soft",
+        action="store_true",
+        help="masks and cutouts whose edges are soft: probabilities, refined along the "
+        "photograph's edges by the package pymatting",
+    )
+    add("--soft_bits", type=int, choices=(8, 16), default=8, help="of soft masks (default: 8)")
+    add(
         "--boxes",
         metavar="CSV",
         help="face boxes, name,x0,y0,x1,y1 with a header, name as below the input folder; each "
@@ -183,6 +234,16 @@ def parse_arguments(argv: Sequence[str] | None, description: str) -> Options:
         raise UserError(
             f"--read_ahead_bytes is {arguments.read_ahead_bytes}; it must be 1 or more."
         )
+    if not (arguments.masks or arguments.cutout):
+        for name in ("each_face", "grow", "feather", "clean", "soft"):
+            if getattr(arguments, name) != parser.get_default(name):
+                raise UserError(f"--{name} is for --masks and --cutout; give one of them.")
+    if arguments.soft_bits != 8 and not arguments.soft:
+        raise UserError("--soft_bits is for --soft; give both.")
+    if arguments.soft and (arguments.grow, arguments.feather, arguments.clean) != ("0", "0", 0):
+        raise UserError("--grow, --feather and --clean are of masks without --soft; leave either.")
+    if arguments.each_face and arguments.face != "all":
+        raise UserError("--each_face writes all faces and --face chooses some; leave one of them.")
     _check_processes(arguments)
     given = vars(arguments)
     of_limits = ("file_bytes", "pixels", "frames", "seconds")
@@ -197,6 +258,13 @@ def _numbers(text: str) -> tuple[float, ...]:
     except ValueError as error:
         message = f"{text!r} is no list of numbers such as 0.75,1,1.25"
         raise argparse.ArgumentTypeError(message) from error
+
+
+def _names(text: str) -> tuple[str, ...]:
+    names = tuple(name.strip() for name in text.split(","))
+    if not all(names):
+        raise argparse.ArgumentTypeError(f"{text!r} is no list of parts such as hair,lips")
+    return names
 
 
 def _check_processes(arguments: argparse.Namespace) -> None:

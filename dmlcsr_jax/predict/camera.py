@@ -45,7 +45,6 @@ class Camera:
     """
 
     def __init__(self, max_frames: int):
-        """Opens nothing yet."""
         self._max_frames = max_frames
 
     @contextlib.contextmanager

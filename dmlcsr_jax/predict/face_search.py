@@ -76,7 +76,6 @@ class FaceSearch:
     """
 
     def __init__(self, detect: Callable[[np.ndarray], Iterable[Detection]]):
-        """Keeps the detector."""
         self._detect = detect
 
     def __call__(self, image: np.ndarray) -> list[Found]:

@@ -3,7 +3,7 @@
 import dataclasses
 import functools
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
 from etils import epath
@@ -12,6 +12,7 @@ from dmlcsr_jax.data.label_sets import LabelSet
 from dmlcsr_jax.errors import UserError, one_line
 from dmlcsr_jax.predict import camera
 from dmlcsr_jax.predict.face_parser import Photograph
+from dmlcsr_jax.predict.mask_files import MaskFiles
 from dmlcsr_jax.predict.origin import Origin, texts_in
 from dmlcsr_jax.predict.outputs import (
     ends_the_run,
@@ -34,9 +35,10 @@ def label_folder(run: Run) -> None:
     Raises:
       OutputError: where an output cannot be written.
     """
-    output = FileOutput(run.out, run.parser.label_set, run.alpha)
+    output = FileOutput(run.out, run.parser.label_set, run.alpha, run.mask_files)
     if run.alpha is not None:
         write_legend(run.out, run.parser.label_set)
+    needs_image = run.alpha is not None or run.mask_files.needs_image
     videos = []
     # Of the pictures on their way, by their index.
     places: dict[int, Place] = {}
@@ -57,19 +59,23 @@ def label_folder(run: Run) -> None:
 
         read = run.source.read(picture)
         image, _ = run.reader.photograph(read, check)
-        is_kept = run.alpha is not None and run.reader.may_wait(image)
+        is_kept = needs_image and run.reader.may_wait(image)
         return run.photograph(picture.name, image, is_kept)
 
     def finish(picture: Picture, result: Result) -> Labelled | UserError:
         place, record = places.pop(picture.index), json.dumps(result.to_json())
+
+        def write(image: np.ndarray) -> None:
+            run.mask_files.write(run.out, place.stem, image, result)
+            output.write(place, image, result.label, picture.name, record)
+
         try:
-            if run.alpha is None:
-                output.write(place, result.image, result.label, picture.name, record)
+            if not needs_image:
+                write(result.image)
             else:
-                with run.reader.kept_or_read_again(
-                    picture, result.image, place.origin.made_of
-                ) as image:
-                    output.write(place, image, result.label, picture.name, record)
+                made_of = place.origin.made_of
+                with run.reader.kept_or_read_again(picture, result.image, made_of) as image:
+                    write(image)
         except UserError as error:
             if ends_the_run(error):
                 raise
@@ -88,6 +94,7 @@ def label_folder(run: Run) -> None:
 def _label_video(run: Run, video: Picture, output: "FileOutput") -> Labelled | UserError:
     path = video.source
     try:
+        run.mask_files.require_photograph(video)
         reader, place = run.reader, output.plain_place(video)
         if camera.is_camera(path):
             reader = camera.Camera(run.options.limits.frames)
@@ -131,6 +138,8 @@ class Place:
       label: the PNG of its labels; of a video, the folder of its frames' PNGs, which keeps the
         suffix: a folder of photographs may have the name without it.
       overlay: the JPEG of its overlay; of a video, the mp4.
+      stem: what the names of its files begin with, folders and all.
+      others: files that are written beside them.
       origin: what is kept with the labels; None for a webcam's.
       before: what is kept with the labels that are there; empty where there are none.
       has_overlay: whether there are overlays.
@@ -138,6 +147,8 @@ class Place:
 
     label: epath.Path
     overlay: epath.Path
+    stem: str
+    others: Sequence[epath.Path] = ()
     origin: Origin | None = None
     before: Mapping[str, str] = dataclasses.field(default_factory=dict)
     has_overlay: bool = True
@@ -147,6 +158,8 @@ class Place:
         """Whether the outputs are there, and would be the same again."""
         if self.origin is None or not self.origin.made(self.before):
             return False
+        if not all(path.exists() for path in self.others):
+            return False
         is_same = self.before.get("overlay") == self.origin.overlay
         return not self.has_overlay or (is_same and self.overlay.exists())
 
@@ -154,17 +167,25 @@ class Place:
 class FileOutput:
     """A label map in `labels/` and an overlay in `overlays/` for each photograph and video."""
 
-    def __init__(self, out: epath.Path, label_set: LabelSet, overlay_alpha: float | None):
+    def __init__(
+        self,
+        out: epath.Path,
+        label_set: LabelSet,
+        overlay_alpha: float | None,
+        mask_files: MaskFiles | None = None,
+    ):
         """Writes nothing yet.
 
         Args:
           out: from `open_folder`.
           label_set: gives the palette.
           overlay_alpha: share of the tint, 0 to 1; None: no overlays.
+          mask_files: what else is there of a finished photograph; None: nothing.
         """
         self._out = epath.Path(out)
         self._label_set = label_set
         self._alpha = overlay_alpha
+        self._mask_files = mask_files
 
     def plain_place(self, picture: Picture, addition: str = "") -> Place:
         """Returns the place that a picture's name gives it, whatever is there."""
@@ -176,6 +197,8 @@ class FileOutput:
         return Place(
             self._out / "labels" / f"{stem}{label}",
             self._out / "overlays" / f"{stem}{overlay}",
+            stem,
+            self._mask_files.paths(self._out, stem) if self._mask_files else (),
             has_overlay=self._alpha is not None,
         )
 

@@ -11,8 +11,8 @@ from etils import epath
 
 from dmlcsr_jax.checkpoints import fingerprint, model
 from dmlcsr_jax.distributed.sharding import batch_sharding, replicated
-from dmlcsr_jax.evaluation.scores import at_input_size, make_predict_fn
 from dmlcsr_jax.models.dmlcsr import build_model
+from dmlcsr_jax.models.scores import at_input_size, make_predict_fn
 
 # Views of a photograph alone: of it as a whole, or of a face from close by and one or two around.
 _FEW = (1, 2, 4)

@@ -20,9 +20,9 @@ PHOTO_SUFFIXES = (
     *heic.SUFFIXES,
 )
 VIDEO_SUFFIXES = (".avi", ".m4v", ".mkv", ".mov", ".mp4", ".webm")
-# A folder with this file was written by prediction; its `labels` and `overlays` are no photographs.
+# A folder with this file was written by prediction; its `OUTPUT_FOLDERS` hold no photographs.
 MARKER = "predict.json"
-OUTPUT_FOLDERS = ("labels", "overlays")
+OUTPUT_FOLDERS = ("labels", "overlays", "masks", "cutouts")
 
 
 @dataclasses.dataclass(frozen=True)

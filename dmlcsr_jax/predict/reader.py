@@ -27,7 +27,6 @@ class Memory:
     """
 
     def __init__(self, num_bytes: int):
-        """Takes how many there are."""
         self._num_bytes = num_bytes
         self._taken = 0
         self._changed = threading.Condition()

@@ -22,7 +22,6 @@ class AlreadyLabelled(UserError):
     """The outputs of a picture are there, made of the same content with the same settings."""
 
     def __init__(self, name: str, line: str | None = None):
-        """Takes the picture's name and its line of --json; None for none."""
         super().__init__(name)
         self.line = line
 
@@ -50,7 +49,6 @@ class Report:
     """Counts what becomes of this process's pictures."""
 
     def __init__(self):
-        """Starts with none."""
         self._num_labelled = 0
         self._faceless: list[str] = []
         self._doubtful: list[str] = []

@@ -13,8 +13,10 @@ import numpy as np
 from dmlcsr_jax import visualization
 from dmlcsr_jax.data.label_sets import LabelSet
 from dmlcsr_jax.errors import UserError
-from dmlcsr_jax.predict import composite, outputs
+from dmlcsr_jax.predict import alpha as matting
+from dmlcsr_jax.predict import composite, masks, outputs
 from dmlcsr_jax.predict.faces import Face
+from dmlcsr_jax.predict.mask_shape import Shape
 from dmlcsr_jax.predict.views import View
 
 
@@ -46,19 +48,6 @@ class Result:
         layers: Sequence[View] = (),
         is_searched: bool = False,
     ):
-        """Takes what a network has made of a photograph.
-
-        Args:
-          image: as the attribute.
-          label: as the attribute.
-          owner: unsigned integers `[H, W]`, the number of the face whose view labelled the pixel,
-            from 1; the background's too.
-          faces: the faces; empty where none was looked for or found.
-          label_set: as the attribute.
-          name: as the attribute.
-          layers: what the label map was made of, for probabilities.
-          is_searched: as the attribute.
-        """
         self.image = image
         self.label = label
         self.instances = np.multiply(owner, label != 0) if faces else np.zeros_like(owner)
@@ -70,6 +59,7 @@ class Result:
         self.name = name
         self.is_searched = is_searched
         self._layers = layers
+        self._owner = owner
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -96,22 +86,62 @@ class Result:
         """The lowest quality of its faces, 0 to 1; None where there is none."""
         return min((face.quality for face in self.faces if face.quality is not None), default=None)
 
-    def mask(self, part: str, face: int | None = None) -> np.ndarray:
+    def mask(
+        self,
+        part: str,
+        face: int | None = None,
+        *,
+        grow: float | str = 0,
+        clean: float = 0.0,
+    ) -> np.ndarray:
         """Returns bool `[H, W]`: where a part is.
 
         Args:
-          part: one of `names`.
+          part: one of `names`, or a group of them such as "lips"; see `masks.GROUPS`.
           face: of this face only, from 0; None: of all of the photograph.
+          grow: how far its edge is moved, as in `mask_shape.Shape`.
+          clean: share below which islands and holes are removed, as there.
 
         Raises:
-          UserError: where there is no such part or face.
+          UserError: where there is no such part or face, or a value is impossible.
         """
-        mask = self.label == self._label_of(part)
+        shape = Shape(grow=grow, clean=clean)
+        return shape.applied(self._mask(part, face))
+
+    def _mask(self, part: str, face: int | None) -> np.ndarray:
+        mask = masks.mask_of(self.label, masks.labels_of(part, self.label_set))
         if face is None:
             return mask
+        return mask & (self.instances == self._number(face))
+
+    def _number(self, face: int) -> int:
         if not 0 <= face < len(self.faces):
             raise UserError(f"there is no face {face!r}; this photograph has {len(self.faces)}.")
-        return mask & (self.instances == face + 1)
+        return face + 1
+
+    def cutout(
+        self,
+        part: str,
+        face: int | None = None,
+        *,
+        grow: float | str = 0,
+        feather: float | str = 0,
+        clean: float = 0.0,
+    ) -> np.ndarray:
+        """Returns uint8 `[H, W, 4]` RGBA: the photograph, transparent outside a part.
+
+        Args:
+          part: as `mask` takes it.
+          face: as `mask` takes it.
+          grow: as `mask` takes it.
+          feather: over how much it fades across the edge, as in `mask_shape.Shape`.
+          clean: as `mask` takes it.
+
+        Raises:
+          UserError: where there is no such part or face, or a value is impossible.
+        """
+        shape = Shape(grow, feather, clean)
+        return masks.cut_out(self.image, shape.feathered(self._mask(part, face)))
 
     def probabilities(self, part: str) -> np.ndarray:
         """Returns float32 `[H, W]`, 0 to 1: how sure the network is that a pixel is of a part.
@@ -120,12 +150,39 @@ class Result:
         is background.
 
         Args:
-          part: one of `names`.
+          part: as `mask` takes it.
 
         Raises:
           UserError: where there is no such part.
         """
-        return composite.probability_map(self._layers, self.label.shape, self._label_of(part))
+        total = np.zeros(self.label.shape, np.float32)
+        for label in masks.labels_of(part, self.label_set):
+            total += composite.probability_map(self._layers, total.shape, label)
+        return np.minimum(total, 1, out=total)
+
+    def alpha(
+        self, part: str, face: int | None = None, *, image: np.ndarray | None = None
+    ) -> np.ndarray:
+        """Returns float32 `[H, W]`, 0 to 1: how much of each pixel is of a part.
+
+        It is the probability, refined along the photograph's edges.
+
+        Args:
+          part: as `mask` takes it.
+          face: as `mask` takes it.
+          image: uint8 `[H, W, 3]` RGB, the photograph where it was not kept; None: `self.image`.
+
+        Raises:
+          UserError: where there is no such part or face, or the package pymatting is missing.
+        """
+        probability = self.probabilities(part)
+        if self.faces:
+            # Of faces that were not chosen nothing is labelled.
+            labelled = np.unique(self.instances) if face is None else [self._number(face)]
+            probability[~np.isin(self._owner, labelled)] = 0
+        elif face is not None:
+            self._number(face)
+        return matting.refined(self.image if image is None else image, probability)
 
     def overlay(self, alpha: float = 0.5) -> np.ndarray:
         """Returns uint8 `[H, W, 3]` RGB: the photograph with its parts tinted.
@@ -184,11 +241,6 @@ class Result:
 
     def _repr_png_(self) -> bytes:
         return visualization.png_bytes(self.overlay())
-
-    def _label_of(self, part: str) -> int:
-        if part not in self.names:
-            raise UserError(f"there is no part {part!r}; there are {', '.join(self.names)}.")
-        return self.names.index(part)
 
     def area_of(self, face: int) -> dict[str, int]:
         """Returns the pixels a class of one face, from 0."""

@@ -13,13 +13,13 @@ from etils import epath
 from tqdm import tqdm
 
 from dmlcsr_jax.data.decoder_pool import DecoderPool
-from dmlcsr_jax.distributed.progress import progress_bar
 from dmlcsr_jax.errors import UserError, one_line
 from dmlcsr_jax.predict import origin
 from dmlcsr_jax.predict.arguments import Options
 from dmlcsr_jax.predict.boxes import read_boxes
 from dmlcsr_jax.predict.face_parser import FaceParser, Photograph
 from dmlcsr_jax.predict.faces import DETECTOR, INSTALL_DETECTOR
+from dmlcsr_jax.predict.mask_files import MaskFiles
 from dmlcsr_jax.predict.origin import Origin
 from dmlcsr_jax.predict.outputs import open_folder, remove_left
 from dmlcsr_jax.predict.photographs import PhotoFiles, Picture
@@ -27,6 +27,7 @@ from dmlcsr_jax.predict.reader import Reader
 from dmlcsr_jax.predict.report import AlreadyLabelled, Labelled, Report
 from dmlcsr_jax.predict.result import Result
 from dmlcsr_jax.predict.sources import open_source
+from dmlcsr_jax.progress import progress_bar
 
 
 class Run:
@@ -41,6 +42,7 @@ class Run:
       out: folder of the outputs.
       alpha: share of the overlays' tint, 0 to 1; None: no overlays.
       is_sharded: whether label maps go to shards instead of a file each.
+      mask_files: the masks and cutouts that are written.
       num_pictures: of all processes.
     """
 
@@ -84,6 +86,9 @@ class Run:
             names_checksum = zlib.crc32(os.fsencode(picture.name), names_checksum)
         if self.num_pictures == 0:
             raise UserError(f"{self.source.base} holds no photograph.")
+        self.mask_files = MaskFiles(options, self.parser.label_set)
+        if self.mask_files.settings and self.is_sharded:
+            raise UserError("--masks and --cutout write files; leave --shards and records.")
         self.out = self._open_out(names_checksum)
         if options.process_index == 0:
             remove_left(self.out)
@@ -186,6 +191,7 @@ class Run:
             "margin": parser.margin if has_faces else None,
             "wide_margin": parser.wide_margin if parser.finds_faces else None,
             "steady": not options.no_steady if picture and picture.is_video else None,
+            **self.mask_files.settings,
         }
 
     def _open_out(self, names_checksum: int) -> epath.Path:

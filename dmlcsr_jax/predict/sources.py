@@ -70,7 +70,6 @@ class RecordFiles:
             self._ends = list(itertools.accumulate(map(len, self._files)))
 
     def __len__(self) -> int:
-        """Returns the number of records."""
         return self._ends[-1]
 
     def __iter__(self) -> Iterator[Picture]:

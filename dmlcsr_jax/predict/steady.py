@@ -92,7 +92,6 @@ class Steady:
     """
 
     def __init__(self):
-        """Has seen nothing yet."""
         self._thumbnail: np.ndarray | None = None
         self._hw = (0, 0)
         self._tracks: list[_Track] = []

@@ -7,8 +7,8 @@ import jax
 
 from dmlcsr_jax.data.batches import Batches
 from dmlcsr_jax.distributed import sharding
-from dmlcsr_jax.distributed.progress import progress_bar
 from dmlcsr_jax.evaluation.evaluate import EvaluationResult
+from dmlcsr_jax.progress import progress_bar
 from dmlcsr_jax.training.outputs import RunOutputs
 from dmlcsr_jax.training.programs import Programs
 from dmlcsr_jax.training.state import TrainState

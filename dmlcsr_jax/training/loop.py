@@ -17,11 +17,11 @@ from dmlcsr_jax.data.mixture import Mixture, open_mixture
 from dmlcsr_jax.data.sources import open_source
 from dmlcsr_jax.distributed import sharding
 from dmlcsr_jax.distributed.preemption import Preempted, PreemptionWatch
-from dmlcsr_jax.distributed.progress import progress_bar
 from dmlcsr_jax.evaluation.evaluate_checkpoint import evaluate_checkpoint
 from dmlcsr_jax.evaluation.evaluate_source import evaluate_source
 from dmlcsr_jax.models.dmlcsr import build_model
 from dmlcsr_jax.models.metadata import Metadata
+from dmlcsr_jax.progress import progress_bar
 from dmlcsr_jax.training.cycle import end_cycle
 from dmlcsr_jax.training.header import log_header
 from dmlcsr_jax.training.host_memory import keep_freed_memory

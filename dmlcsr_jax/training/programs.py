@@ -10,8 +10,8 @@ import numpy as np
 import optax
 
 from dmlcsr_jax.distributed import sharding
-from dmlcsr_jax.evaluation.scores import PredictFn, make_predict_fn
 from dmlcsr_jax.models.metadata import Metadata
+from dmlcsr_jax.models.scores import PredictFn, make_predict_fn
 from dmlcsr_jax.self_regulation import teacher
 from dmlcsr_jax.training import step
 from dmlcsr_jax.training.state import TrainState
@@ -70,6 +70,7 @@ def make_programs(
         edge_width=edge_width,
         loss_resolution=config.loss.resolution,
         ema_decay=config.optim.ema_decay,
+        lovasz=config.loss.lovasz,
         mesh=mesh,
         groups=groups,
         confidence=config.loss.confidence,

@@ -14,8 +14,7 @@ from dmlcsr_jax.models.layers import resize
 from dmlcsr_jax.models.metadata import Metadata
 from dmlcsr_jax.models.normalize import normalize
 from dmlcsr_jax.self_regulation.teacher import accumulate_statistics
-from dmlcsr_jax.training.state import TrainState
-from dmlcsr_jax.training.weight_average import update_average
+from dmlcsr_jax.training.state import TrainState, update_average
 
 
 def train_step(
@@ -31,6 +30,7 @@ def train_step(
     self_regulated: bool,
     loss_resolution: float = 1.0,
     ema_decay: float = 0.0,
+    lovasz: str = "exact",
     mesh: jax.sharding.Mesh | None = None,
     groups: np.ndarray | None = None,
     confidence: float = 0.9,
@@ -50,6 +50,7 @@ def train_step(
       self_regulated: whether the teacher's soft targets replace part of the hard labels.
       loss_resolution: share of the input's resolution at which the losses are taken.
       ema_decay: of the state's average of weights, where it has one.
+      lovasz: form of the Lovász term, as `losses.objective` names it.
       mesh: the mesh over which the batch is split; None for one device.
       groups: bool `[G, C]`, the classes that labels from C on allow; None: there are none.
       confidence: of that teacher, as for `losses.consistency`. It is the cycles' teacher, and
@@ -84,6 +85,7 @@ def train_step(
             label,
             weights=loss_weights,
             edge_width=edge_width,
+            lovasz=lovasz,
             ignore_label=metadata.label_set.ignore_label,
             teacher_outputs=teacher_outputs,
             cycle=state.cycle,

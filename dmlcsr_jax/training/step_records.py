@@ -51,11 +51,9 @@ class StepRecords:
             bar.set_postfix_str("compiling")
 
     def __enter__(self) -> "StepRecords":
-        """Returns itself."""
         return self
 
     def __exit__(self, *exception) -> None:
-        """Records the last step."""
         self._record_pending()
 
     def add(self, step: int, scalars: dict[str, jax.Array]) -> None:

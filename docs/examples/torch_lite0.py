@@ -92,7 +92,6 @@ class Encoder(nn.Module):
     """EfficientNet-Lite0 up to its 320 channels."""
 
     def __init__(self, output_stride, dilated):
-        """Makes the blocks; those that would be coarser than `output_stride` keep their grid."""
         super().__init__()
         self._conv_stem = SameConv(3, 32, 3, 2, bias=False)
         self._bn0 = nn.BatchNorm2d(32, eps=1e-3)
@@ -127,7 +126,6 @@ class SpatialGraph(nn.Module):
     """Attention between channels."""
 
     def __init__(self):
-        """Makes the layers."""
         super().__init__()
         self.gamma = nn.Parameter(torch.zeros(1))
         self.node_k, self.node_v, self.node_q = (nn.Conv2d(FEATURES, STATES, 1) for _ in range(3))
@@ -148,7 +146,6 @@ class DualGraph(nn.Module):
     """The spatial graph, and the feature graph beside it."""
 
     def __init__(self):
-        """Makes the layers."""
         super().__init__()
         grouped = {"stride": 2, "padding": 1, "groups": FEATURES, "bias": False}
         reduce = [(nn.Conv2d(FEATURES, FEATURES, 3, **grouped), ABN(FEATURES)) for _ in range(3)]
@@ -179,7 +176,6 @@ class Context(nn.Module):
     """The context head."""
 
     def __init__(self, dual_graph):
-        """Makes the layers."""
         super().__init__()
         self.conva = conv_abn(320, FEATURES, 3)
         self.dualgcn = DualGraph() if dual_graph else nn.Identity()
@@ -195,7 +191,6 @@ class Parsing(nn.Module):
     """The parsing head."""
 
     def __init__(self, num_classes, has_middle):
-        """Makes the layers."""
         super().__init__()
         self.conv1, self.conv2 = conv_abn(FEATURES, HEAD), conv_abn(24, LOW)
         if has_middle:
@@ -216,7 +211,6 @@ class Lite0(nn.Module):
     """Maps normalised images `[B, 3, H, W]` to logits `[B, classes, ceil(H/4), ceil(W/4)]`."""
 
     def __init__(self, num_classes, output_stride=16, dilated=True, dual_graph=True):
-        """Makes the network that the file beside the weights describes."""
         super().__init__()
         self.encoder = Encoder(output_stride, dilated)
         self.context = Context(dual_graph)

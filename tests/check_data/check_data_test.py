@@ -6,11 +6,11 @@ import cv2
 import numpy as np
 import PIL.Image
 import pytest
+from dmlcsr_jax.configs import celebamask_hq_small, default
 from evil_paths import EvilSource
 
 from dmlcsr_jax.check_data import check
 from dmlcsr_jax.check_data.findings import findings
-from dmlcsr_jax.configs import celebamask_hq_small, default
 from dmlcsr_jax.data import label_sets, synthetic
 from dmlcsr_jax.data.sources import FolderSource
 from dmlcsr_jax.errors import UserError

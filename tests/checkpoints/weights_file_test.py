@@ -7,10 +7,10 @@ import sys
 
 import numpy as np
 import pytest
+from dmlcsr_jax.configs import celebamask_hq_small
 from small_checkpoints import METADATA, assert_same, random_variables
 
 from dmlcsr_jax.checkpoints import model, ship, weights_file
-from dmlcsr_jax.configs import celebamask_hq_small
 from dmlcsr_jax.errors import UserError
 from dmlcsr_jax.models.dmlcsr import build_model
 from dmlcsr_jax.models.initial import initial_variables

@@ -10,12 +10,12 @@ import PIL.Image
 import pytest
 import reference_efficientnet
 import torch
+from dmlcsr_jax.configs import celebamask_hq_small
 from safetensors.numpy import save_file
 from small_checkpoints import assert_same
 
 from dmlcsr_jax import FaceParser, models
 from dmlcsr_jax.checkpoints import model
-from dmlcsr_jax.configs import celebamask_hq_small
 from dmlcsr_jax.convert_torch import efficientnet, files, names
 from dmlcsr_jax.convert_torch.__main__ import export_weights, import_weights
 from dmlcsr_jax.errors import UserError

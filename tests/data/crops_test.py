@@ -1,9 +1,9 @@
 import cv2
 import numpy as np
 import pytest
+from dmlcsr_jax.configs import synthetic as synthetic_config
 
 from dmlcsr_jax.config import validate
-from dmlcsr_jax.configs import synthetic as synthetic_config
 from dmlcsr_jax.data.augmentation import Augmentation, augment, random_matrix
 from dmlcsr_jax.data.batches import eval_batches
 from dmlcsr_jax.data.geometry import box_matrix, photograph_box, shown_box
@@ -12,7 +12,7 @@ from dmlcsr_jax.data.synthetic import draw_face
 from dmlcsr_jax.data.unwarp import sample
 from dmlcsr_jax.data.warp import warp_image, warp_label
 from dmlcsr_jax.errors import UserError
-from dmlcsr_jax.evaluation.label_tiles import label_from_scores
+from dmlcsr_jax.models.label_tiles import label_from_scores
 
 
 def fit_alone(hw, size):

@@ -5,8 +5,8 @@ import dataclasses
 import cv2
 import numpy as np
 import pytest
-
 from dmlcsr_jax.configs import default
+
 from dmlcsr_jax.data import augmentation, synthetic
 from dmlcsr_jax.data.degradation import Degradation, degrade
 from dmlcsr_jax.data.label_sets import HELEN

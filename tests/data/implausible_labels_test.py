@@ -4,9 +4,9 @@ import cv2
 import numpy as np
 import preparing
 import pytest
+from dmlcsr_jax.configs import fine_tune
 
 from dmlcsr_jax.check_data import check
-from dmlcsr_jax.configs import fine_tune
 from dmlcsr_jax.data.implausible_labels import implausible
 from dmlcsr_jax.data.label_sets import HELEN
 from dmlcsr_jax.errors import UserError

@@ -4,8 +4,8 @@ import pickle
 
 import numpy as np
 import pytest
-
 from dmlcsr_jax.configs import synthetic as synthetic_config
+
 from dmlcsr_jax.data import label_noise, sources
 from dmlcsr_jax.data.label_noise import NoisyLabelSource, spoil
 from dmlcsr_jax.data.label_sets import HELEN

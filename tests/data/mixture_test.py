@@ -5,8 +5,8 @@ import dataclasses
 import cv2
 import numpy as np
 import pytest
-
 from dmlcsr_jax.configs import celebamask_hq_small, default
+
 from dmlcsr_jax.data import augmentation, label_sets, sources
 from dmlcsr_jax.data.batches import num_train_steps_per_epoch, train_batches
 from dmlcsr_jax.data.mixture import open_mixture

@@ -7,8 +7,8 @@ import cv2
 import numpy as np
 import PIL.Image
 import pytest
-
 from dmlcsr_jax.configs import default
+
 from dmlcsr_jax.data import label_sets, sources, synthetic
 from dmlcsr_jax.errors import UserError
 

@@ -5,9 +5,9 @@ import pickle
 
 import numpy as np
 import pytest
+from dmlcsr_jax.configs import synthetic as synthetic_config
 
 from dmlcsr_jax.config import validate
-from dmlcsr_jax.configs import synthetic as synthetic_config
 from dmlcsr_jax.data import label_sets, synthetic
 from dmlcsr_jax.errors import UserError
 

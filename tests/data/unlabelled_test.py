@@ -5,9 +5,9 @@ import dataclasses
 import cv2
 import numpy as np
 import pytest
+from dmlcsr_jax.configs import celebamask_hq_small, default
 
 from dmlcsr_jax import config as config_lib
-from dmlcsr_jax.configs import celebamask_hq_small, default
 from dmlcsr_jax.data import augmentation, label_sets, sources
 from dmlcsr_jax.data.batches import train_batches
 from dmlcsr_jax.data.degradation import Degradation

@@ -2,10 +2,10 @@
 
 import numpy as np
 import pytest
+from dmlcsr_jax.configs import synthetic as synthetic_config
 from scipy import ndimage
 
 from dmlcsr_jax.config import validate
-from dmlcsr_jax.configs import synthetic as synthetic_config
 from dmlcsr_jax.data import augmentation, geometry, label_sets, synthetic, unwarp, warp
 from dmlcsr_jax.errors import UserError
 

@@ -5,8 +5,8 @@ import shutil
 
 import numpy as np
 import pytest
-
 from dmlcsr_jax.configs.experiments import base
+
 from dmlcsr_jax.experiments.campaign import NAMES, open_experiment
 from dmlcsr_jax.experiments.record import read_record
 from docs import draw_evidence

@@ -1,12 +1,12 @@
 """README.md and the pages of docs/: what their links, commands and Python name exists."""
 
 import ast
+import importlib
 import importlib.util
 import pathlib
 import re
 
 import pytest
-
 from dmlcsr_jax.configs import default
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
@@ -68,3 +68,13 @@ def test_the_set_up_is_two_commands():
         "<!-- test command -->\n```sh\npython3 -m pip install -e '.[test]' && "
         in (ROOT / "README.md").read_text()
     )
+
+
+@pytest.mark.parametrize("name", sorted(path.stem for path in (ROOT / "docs").glob("*.py")))
+def test_scripts_find_what_they_import(name):
+    try:
+        importlib.import_module(f"docs.{name}")
+    except ModuleNotFoundError as error:
+        if error.name.split(".")[0] in ("dmlcsr_jax", "docs"):
+            raise
+        pytest.skip(str(error))

@@ -6,10 +6,10 @@ import cv2
 import jax
 import numpy as np
 import pytest
+from dmlcsr_jax.configs import synthetic
 from small_checkpoints import random_variables
 
 from dmlcsr_jax.checkpoints.model import save_model
-from dmlcsr_jax.configs import synthetic
 from dmlcsr_jax.data.synthetic import SyntheticSource
 from dmlcsr_jax.errors import UserError
 from dmlcsr_jax.evaluation.evaluate_checkpoint import evaluate_checkpoint, results_folder

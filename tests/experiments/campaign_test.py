@@ -11,9 +11,9 @@ import textwrap
 import time
 
 import pytest
+from dmlcsr_jax.configs.experiments import base
 
 from dmlcsr_jax import config as config_lib
-from dmlcsr_jax.configs.experiments import base
 from dmlcsr_jax.errors import UserError
 from dmlcsr_jax.experiments import __main__ as command_line
 from dmlcsr_jax.experiments import campaign, record

@@ -9,9 +9,9 @@ import small_checkpoints
 
 from dmlcsr_jax.checkpoints import model
 from dmlcsr_jax.data import geometry, synthetic, unwarp
-from dmlcsr_jax.evaluation.scores import at_input_size, make_predict_fn
 from dmlcsr_jax.export import program
 from dmlcsr_jax.models.dmlcsr import build_model
+from dmlcsr_jax.models.scores import at_input_size, make_predict_fn
 
 TINY = dataclasses.replace(
     small_checkpoints.METADATA, width=0.5, edge_branch=False, license="for tests"

@@ -7,13 +7,13 @@ import shutil
 import cv2
 import numpy as np
 import pytest
+from dmlcsr_jax.configs import synthetic
 from fuzz.mutation import holds
 from fuzz.weights_test import EXAMPLES, JSON
 from hypothesis import given
 from hypothesis import strategies as st
 
 from dmlcsr_jax import config as config_lib
-from dmlcsr_jax.configs import synthetic
 from dmlcsr_jax.data import label_sets, prepare
 from dmlcsr_jax.data.builders import Options
 from dmlcsr_jax.data.prepared import PreparedSource

@@ -4,9 +4,9 @@ import dataclasses
 import json
 
 import pytest
+from dmlcsr_jax.configs import synthetic
 from small_checkpoints import METADATA
 
-from dmlcsr_jax.configs import synthetic
 from dmlcsr_jax.data import label_sets
 from dmlcsr_jax.errors import UserError
 from dmlcsr_jax.models.metadata import Metadata

@@ -9,8 +9,8 @@ from colour_network import COLOURS, ColourNetwork, interior, picture, truth
 from dmlcsr_jax.checkpoints import model
 from dmlcsr_jax.data import batches, geometry, label_sets, synthetic, unwarp, warp
 from dmlcsr_jax.errors import UserError
-from dmlcsr_jax.evaluation import evaluate, scores
-from dmlcsr_jax.models import dmlcsr
+from dmlcsr_jax.evaluation import evaluate
+from dmlcsr_jax.models import dmlcsr, scores
 from dmlcsr_jax.models.metadata import Metadata
 from dmlcsr_jax.predict.face_parser import FaceParser, Photograph
 from dmlcsr_jax.predict.faces import Face

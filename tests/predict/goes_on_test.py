@@ -6,8 +6,7 @@ import numpy as np
 from colour_network import picture
 from prediction_files import files_below, read_label, save
 
-from dmlcsr_jax import atomic_file
-from dmlcsr_jax.distributed import progress
+from dmlcsr_jax import atomic_file, progress
 
 CELLS = [[1, 2, 3, 4], [5, 6, 7, 8], [9, 10, 1, 3]]
 

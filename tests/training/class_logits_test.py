@@ -4,10 +4,10 @@ import dataclasses
 
 import numpy as np
 import pytest
+from dmlcsr_jax.configs import synthetic
 from small_checkpoints import METADATA, random_variables
 
 from dmlcsr_jax.checkpoints import model
-from dmlcsr_jax.configs import synthetic
 from dmlcsr_jax.data import label_sets
 from dmlcsr_jax.training.class_logits import counterparts
 from dmlcsr_jax.training.warm_start import initial_weights

@@ -6,9 +6,9 @@ import numpy as np
 import optax
 import pytest
 import torch
+from dmlcsr_jax.configs import default
 
 from dmlcsr_jax import config
-from dmlcsr_jax.configs import default
 from dmlcsr_jax.data import batches
 from dmlcsr_jax.errors import UserError
 from dmlcsr_jax.training import optimizer as optimizer_lib

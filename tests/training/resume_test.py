@@ -1,13 +1,13 @@
 """What a run starts from: whose checkpoint is resumed, what of an earlier run is refused."""
 
 import pytest
+from dmlcsr_jax.configs import celebamask_hq_wild, default, synthetic
 from etils import epath
 from small_checkpoints import METADATA, make_state, random_variables, save_run
 
 from dmlcsr_jax import config as config_lib
 from dmlcsr_jax.checkpoints.model import newest_in
 from dmlcsr_jax.checkpoints.run import RunCheckpoints
-from dmlcsr_jax.configs import celebamask_hq_wild, default, synthetic
 from dmlcsr_jax.data import label_sets
 from dmlcsr_jax.data.label_sets import HELEN
 from dmlcsr_jax.errors import UserError

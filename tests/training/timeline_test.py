@@ -1,8 +1,8 @@
 """What is due at each step, against tables written out by hand."""
 
 import pytest
-
 from dmlcsr_jax.configs import default
+
 from dmlcsr_jax.training.timeline import Timeline
 
 # Epochs of 2 steps; 5 epochs, then two cycles of one epoch. Evaluation every 2 epochs, a save every

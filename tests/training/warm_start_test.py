@@ -5,10 +5,10 @@ import dataclasses
 import jax
 import numpy as np
 import pytest
+from dmlcsr_jax.configs import synthetic
 from small_checkpoints import METADATA, random_variables
 
 from dmlcsr_jax.checkpoints import model
-from dmlcsr_jax.configs import synthetic
 from dmlcsr_jax.data import label_sets
 from dmlcsr_jax.errors import UserError
 from dmlcsr_jax.models.dmlcsr import build_model

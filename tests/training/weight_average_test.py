@@ -6,15 +6,14 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
+from dmlcsr_jax.configs import default
 from small_checkpoints import METADATA, random_variables, restore_run, save_run
 
 from dmlcsr_jax.checkpoints.run import RunCheckpoints
-from dmlcsr_jax.configs import default
 from dmlcsr_jax.distributed import sharding
 from dmlcsr_jax.models import build_model
-from dmlcsr_jax.training.state import TrainState
+from dmlcsr_jax.training.state import TrainState, update_average
 from dmlcsr_jax.training.step import train_step
-from dmlcsr_jax.training.weight_average import update_average
 
 CREATE = functools.partial(TrainState.create, optimizer=optax.sgd(0.1), averaged=True)
 

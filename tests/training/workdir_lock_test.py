@@ -4,9 +4,9 @@ import subprocess
 import sys
 
 import pytest
+from dmlcsr_jax.configs import synthetic
 from etils import epath
 
-from dmlcsr_jax.configs import synthetic
 from dmlcsr_jax.errors import UserError
 from dmlcsr_jax.training import loop
 from dmlcsr_jax.training.workdir_lock import only_training

@@ -22,7 +22,6 @@ class FinishedShardsBuilder(tfds.core.ShardBasedBuilder, skip_registration=True)
     """Describes finished ArrayRecord shards and moves them to the set's place."""
 
     def __init__(self, *, data_dir: str | os.PathLike):
-        """Takes the folder to build `{name}/{version}` in."""
         super().__init__(data_dir=data_dir, file_format=FileFormat.ARRAY_RECORD)
 
     @abc.abstractmethod

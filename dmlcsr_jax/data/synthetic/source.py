@@ -13,13 +13,11 @@ class SyntheticSource:
     """
 
     def __init__(self, num_examples: int, size: int, seed: int = 0):
-        """Keeps the arguments; nothing is drawn yet."""
         self._num_examples = num_examples
         self._size = size
         self._seed = seed
 
     def __len__(self) -> int:
-        """Returns the number of faces."""
         return self._num_examples
 
     def __getitem__(self, index: int) -> dict:

@@ -96,6 +96,7 @@ def get_config() -> ConfigDict:
     config.loss.weights.marginal = 2.0  # of labels that mean one of several classes: data.sources
     config.loss.weights.consistency = 0.0  # of a teacher's view of what labels leave open; 0: none
     config.loss.confidence = 0.9  # least probability at which that teacher counts
+    config.loss.lovasz = "exact"  # or binned: without sorting, for accelerators
     config.loss.resolution = 1.0  # share of the input's resolution at which losses are taken
     config.loss.edge_width = 1  # dilation of the edge targets, pixels
 

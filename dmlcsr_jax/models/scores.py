@@ -87,7 +87,6 @@ class LookAhead:
     """Keeps the devices busy: the next batch is started before the scores of one are waited for."""
 
     def __init__(self, predict_fn: PredictFn, variables):
-        """Takes the function that `make_predict_fn` returns, and its first argument."""
         self._predict_fn = predict_fn
         self._variables = variables
         self._started: collections.deque = collections.deque()

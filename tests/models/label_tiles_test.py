@@ -6,8 +6,8 @@ import scipy.ndimage
 import sklearn.metrics
 
 from dmlcsr_jax.data import geometry
-from dmlcsr_jax.evaluation import label_tiles
-from dmlcsr_jax.evaluation import scores as scores_lib
+from dmlcsr_jax.models import label_tiles
+from dmlcsr_jax.models import scores as scores_lib
 
 SIZE = 24
 

@@ -9,7 +9,7 @@ import scipy.special
 from dmlcsr_jax.data import label_sets
 from dmlcsr_jax.distributed import sharding
 from dmlcsr_jax.errors import UserError
-from dmlcsr_jax.evaluation import scores as scores_lib
+from dmlcsr_jax.models import scores as scores_lib
 from dmlcsr_jax.models.metadata import Metadata
 
 SIZE = 24

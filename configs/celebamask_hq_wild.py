@@ -3,12 +3,12 @@
     python -m dmlcsr_jax.main --config=configs/celebamask_hq_wild.py --workdir=DIR \
         --config.data.root=FOLDER[,FOLDER...] --config.data.sources.lfw.root=LFW \
         --config.data.sources.figaro.root=FIGARO --config.data.sources.fasseg.root=FASSEG \
-        --config.data.sources.youtube.root=YOUTUBE
+        --config.data.sources.youtube.root=YOUTUBE --config.data.sources.utkface.root=UTKFACE
 
 `FOLDER` as for `celebamask_hq_small`; the others as `docs/split_by_person.py` lays them out. The
-run starts from the model that comes with the package. More than half of each batch is
-CelebAMask-HQ's; the others' labels are groups of its classes (`data/label_sets/partial.py`). Most
-views are degraded.
+run starts from the model that comes with the package. Two thirds of each batch are
+CelebAMask-HQ's; the others' labels are groups of its classes (`data/label_sets/partial.py`),
+points, or none. Half of the views are degraded.
 
 The package's model was made so from the one before it: 288 of 430 steps on CelebAMask-HQ alone
 (`data.sources = ConfigDict()`, `augmentation.scene_prob=0`, `augmentation.degradation.prob=0.85`,
@@ -25,8 +25,8 @@ Figures, before and after the mean: docs/model_card.md.
 from dmlcsr_jax.configs import celebamask_hq_small, default
 
 LICENSE = (
-    "CelebAMask-HQ, LFW Part Labels, Figaro1k, FASSEG, YouTube Faces and what is made from them: "
-    "for non-commercial research only."
+    "CelebAMask-HQ, LFW Part Labels, Figaro1k, FASSEG, YouTube Faces, UTKFace and what is "
+    "made from them: for non-commercial research only."
 )
 
 
@@ -37,17 +37,17 @@ def get_config():
     config.data.image_size = 385
     sources = config.data.sources
     for name, share, label_set in (
-        ("lfw", 0.14, "lfw_parts"),
-        ("figaro", 0.1, "figaro"),
+        ("lfw", 0.08, "lfw_parts"),
+        ("figaro", 0.05, "figaro"),
         ("fasseg", 0.05, "fasseg"),
     ):
         sources[name] = default.source(share)
         sources[name].label_set = label_set
-    sources.youtube = default.source(0.1)
+    sources.youtube = default.source(0.09)
     sources.youtube.kind = "points"
-    sources.scenes = default.source(0.06)
-    sources.scenes.kind = "scenes"
-    # A face of CelebAMask-HQ fills its photograph, those of the others a third of theirs.
+    sources.utkface = default.source(0.04)
+    sources.utkface.kind = "images"
+    # A face of CelebAMask-HQ or UTKFace fills its photograph, one of the others a third of it.
     config.augmentation.scale_std = 0.5
     config.augmentation.scale_min = 0.45
     config.augmentation.scale_max = 2.4
@@ -55,13 +55,18 @@ def get_config():
         sources[name].augmentation.scale_min = 0.8
         sources[name].augmentation.scale_max = 3.0
         sources[name].augmentation.scale_std = 0.8
+    sources.utkface.augmentation.scale_min = 0.4
+    sources.utkface.augmentation.scale_max = 1.2
     config.augmentation.rotation_std = 20.0
     config.augmentation.rotation_max = 60.0
-    config.augmentation.scene_prob = 0.7
-    config.augmentation.degradation.prob = 0.7
+    config.augmentation.occlusion_prob = 0.08
+    config.augmentation.degradation.prob = 0.5
+    config.augmentation.degradation.size = 28
     config.loss.weights.marginal = 5.0  # its mean is over all pixels, most of them easy
-    config.optim.learning_rate = 8e-4
-    config.optim.ema_decay = 0.99
+    config.loss.weights.consistency = 4.0
+    config.loss.confidence = 0.8
+    config.optim.learning_rate = 7e-4
+    config.optim.ema_decay = 0.985
     config.train.batch_size = 8
     config.train.num_epochs = 1
     config.csr.start_epoch = 1

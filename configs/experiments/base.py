@@ -8,9 +8,9 @@ photographs in the same order and start from the same weights, so that their dif
 from collections.abc import Mapping
 from typing import Any
 
+from dmlcsr_jax.configs import celebamask_hq_small
 from ml_collections import ConfigDict
 
-from dmlcsr_jax.configs import celebamask_hq_small
 from dmlcsr_jax.errors import UserError
 
 SEEDS = (0, 1, 2)

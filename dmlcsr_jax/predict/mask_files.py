@@ -1,0 +1,131 @@
+"""Masks and cutouts as a file a part of each photograph, or a file a face."""
+
+import dataclasses
+import itertools
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+from etils import epath
+
+from dmlcsr_jax.data.label_sets import LabelSet
+from dmlcsr_jax.errors import UserError
+from dmlcsr_jax.predict import masks
+from dmlcsr_jax.predict.alpha import require_matting
+from dmlcsr_jax.predict.arguments import Options
+from dmlcsr_jax.predict.mask_shape import Shape
+from dmlcsr_jax.predict.outputs import cannot_write, write
+from dmlcsr_jax.predict.photographs import Picture
+from dmlcsr_jax.predict.result import Result
+
+
+class MaskFiles:
+    """The masks and cutouts that the command line asks for.
+
+    `masks/PART/NAME.png` is white on black, `cutouts/PART/NAME.png` the photograph, transparent
+    outside the part; a file a face lies in `face_0/` and so on there, 0 for the result's first.
+
+    Attributes:
+      masks: parts of which there are masks.
+      cutouts: parts of which there are cutouts.
+      needs_image: whether writing needs the photograph.
+      settings: what decides what is written, JSON-serialisable; empty where nothing is.
+    """
+
+    def __init__(self, options: Options, label_set: LabelSet):
+        """Checks the parts.
+
+        Args:
+          options: of the command line.
+          label_set: meaning of the labels.
+
+        Raises:
+          UserError: where an option names a part that is not there, a value is impossible, or a
+            package is missing.
+        """
+        self.masks = _named("--masks", options.masks, label_set)
+        self.cutouts = _named("--cutout", options.cutout, label_set)
+        self._each_face = options.each_face
+        self._shape = Shape(options.grow, options.feather, options.clean)
+        self._bits = options.soft_bits if options.soft else None
+        self._white = (65535, np.uint16) if self._bits == 16 else (255, np.uint8)
+        if self._bits:
+            require_matting()
+        self.needs_image = bool(self.cutouts or self._bits)
+        self.settings: dict[str, Any] = {}
+        if self.masks or self.cutouts:
+            self.settings = {
+                "masks": self.masks,
+                "cutouts": self.cutouts,
+                "each_face": self._each_face,
+                "shape": dataclasses.asdict(self._shape),
+                "soft_bits": self._bits,
+            }
+
+    def require_photograph(self, video: Picture) -> None:
+        """Raises a `UserError` where masks are asked for, which videos do not have."""
+        if self.settings:
+            raise UserError(
+                f"{video.name} is a video; --masks and --cutout are of photographs alone."
+            )
+
+    def paths(self, out: epath.Path, stem: str) -> list[epath.Path]:
+        """Returns the files of a photograph whose names do not depend on its number of faces."""
+        return [] if self._each_face else [path for path, _, _ in self._files(out, stem, None)]
+
+    def write(self, out: epath.Path, stem: str, image: np.ndarray, result: Result) -> None:
+        """Writes a photograph's files, one after the other, and removes those of a face too many.
+
+        Args:
+          out: folder of the outputs.
+          stem: what the names of its files begin with.
+          image: uint8 `[H, W, 3]` RGB; any where it is not needed.
+          result: its labels.
+
+        Raises:
+          OutputError: as `outputs.write`.
+        """
+        faces = range(len(result.faces)) if self._each_face else (None,)
+        for face in faces:
+            for path, part, is_cutout in self._files(out, stem, face):
+                if self._bits:
+                    most, kind = (255, np.uint8) if is_cutout else self._white
+                    mask = np.rint(most * result.alpha(part, face, image=image)).astype(kind)
+                else:
+                    mask = self._shape.feathered(result.mask(part, face))
+                write(path, masks.png(masks.cut_out(image, mask) if is_cutout else mask))
+        if self._each_face:
+            self._remove_from(len(faces), out, stem)
+
+    def _remove_from(self, first: int, out: epath.Path, stem: str) -> None:
+        """Removes the files of faces that a photograph had when it was another."""
+        for face in itertools.count(first):
+            old = [path for path, _, _ in self._files(out, stem, face) if path.exists()]
+            if not old:
+                return
+            for path in old:
+                try:
+                    path.unlink()
+                except OSError as error:
+                    raise cannot_write(path, error) from error
+
+    def _files(
+        self, out: epath.Path, stem: str, face: int | None
+    ) -> Iterator[tuple[epath.Path, str, bool]]:
+        """Yields each file's path, its part, and whether it is a cutout."""
+        of_face = () if face is None else (f"face_{face}",)
+        for folder, parts in (("masks", self.masks), ("cutouts", self.cutouts)):
+            for part in parts:
+                place = out.joinpath(folder, *of_face, part, f"{stem}.png")
+                yield place, part, folder == "cutouts"
+
+
+def _named(option: str, names: tuple[str, ...], label_set: LabelSet) -> tuple[str, ...]:
+    try:
+        parts = masks.parts_of(names, label_set)
+    except UserError as error:
+        raise UserError(f"{option}: {error}") from error
+    for part in parts:
+        if "/" in part or "\\" in part or part in ("", ".", ".."):
+            raise UserError(f"{option}: a folder cannot be called {part!r}; rename the class.")
+    return parts

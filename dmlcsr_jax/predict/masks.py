@@ -1,0 +1,83 @@
+"""Masks of parts and of groups of parts, and photographs cut out by them."""
+
+from collections.abc import Iterable, Sequence
+
+import cv2
+import numpy as np
+
+from dmlcsr_jax.data.label_sets import LabelSet
+from dmlcsr_jax.errors import UserError
+
+_LIPS = ("u_lip", "l_lip", "upper_lip", "lower_lip", "top_lip", "bottom_lip")
+_EYES = ("l_eye", "r_eye", "left_eye", "right_eye")
+_BROWS = ("l_brow", "r_brow", "left_brow", "right_brow")
+_MOUTH = (*_LIPS, "mouth", "inner_mouth", "mouth_interior")
+# Under the names that the label sets give them; a set has a group where it has one of its classes.
+GROUPS = {
+    "lips": _LIPS,
+    "eyes": _EYES,
+    "brows": _BROWS,
+    "ears": ("l_ear", "r_ear", "left_ear", "right_ear"),
+    "face": ("skin", "face_skin", "nose", "beard", *_EYES, *_BROWS, *_MOUTH),
+}
+ALL = "all"
+
+
+def labels_of(part: str, label_set: LabelSet) -> tuple[int, ...]:
+    """Returns the labels of a class or a group.
+
+    Args:
+      part: a class of the set; or one of `GROUPS`, of which the set has a class.
+      label_set: meaning of the labels.
+
+    Raises:
+      UserError: where there is no such part.
+    """
+    classes = label_set.classes
+    if part in classes:
+        return (classes.index(part),)
+    labels = tuple(classes.index(name) for name in GROUPS.get(part, ()) if name in classes)
+    if not labels:
+        groups = [name for name, of in GROUPS.items() if name not in classes and {*of} & {*classes}]
+        raise UserError(f"there is no part {part!r}; there are {', '.join((*classes, *groups))}.")
+    return labels
+
+
+def parts_of(names: Sequence[str], label_set: LabelSet) -> tuple[str, ...]:
+    """Returns the parts that are named, each once and sorted; "all": every class but background.
+
+    Raises:
+      UserError: where there is no such part.
+    """
+    background = label_set.background
+    every = [name for label, name in enumerate(label_set.classes) if label != background]
+    parts = {part for name in names for part in (every if name == ALL else [name])}
+    for part in parts:
+        labels_of(part, label_set)
+    return tuple(sorted(parts))
+
+
+def mask_of(label: np.ndarray, labels: Iterable[int]) -> np.ndarray:
+    """Returns bool, of the shape of uint8 `label`: where it is one of some labels."""
+    table = np.zeros(256, bool)
+    table[list(labels)] = True
+    return table[label]
+
+
+def cut_out(image: np.ndarray, alpha: np.ndarray) -> np.ndarray:
+    """Returns uint8 `[H, W, 4]` RGBA: a photograph as opaque as a mask says.
+
+    Colours stay below what is transparent, so that an edge can be moved later.
+
+    Args:
+      image: uint8 `[H, W, 3]` RGB.
+      alpha: uint8 `[H, W]`.
+    """
+    return np.dstack([image, alpha])
+
+
+def png(pixels: np.ndarray) -> bytes:
+    """Returns a PNG of grey `[H, W]`, uint8 or uint16, or of uint8 RGBA `[H, W, 4]`."""
+    if pixels.ndim == 3:
+        pixels = cv2.cvtColor(pixels, cv2.COLOR_RGBA2BGRA)
+    return cv2.imencode(".png", pixels)[1].tobytes()

@@ -1,0 +1,48 @@
+"""Draws docs/masks.jpg: what the commands of docs/masks.md make of the portrait.
+
+    python -m docs.draw_masks
+
+from the repository's root, with the extras `faces` and `soft`.
+"""
+
+import pathlib
+import tempfile
+
+import numpy as np
+import PIL.Image
+
+from dmlcsr_jax import visualization
+from dmlcsr_jax.predict.__main__ import main as predict
+
+FOLDER = pathlib.Path(__file__).parent
+TILES = {
+    "--masks=hair": "masks/hair",
+    "--masks=face": "masks/face",
+    "--cutout=hair": "cutouts/hair",
+    "--masks=hair --grow=2%": "masks/hair",
+    "--masks=hair --feather=5%": "masks/hair",
+    "--masks=hair --soft": "masks/hair",
+}
+
+
+def main() -> None:
+    """Writes the picture beside this file."""
+    tiles = []
+    for options, folder in TILES.items():
+        with tempfile.TemporaryDirectory() as out:
+            predict([str(FOLDER / "astronaut.jpg"), *options.split(), f"--out={out}"])
+            with PIL.Image.open(pathlib.Path(out) / folder / "astronaut.png") as file:
+                # What is transparent is shown on white.
+                tile = file.convert("RGBA")
+        white = PIL.Image.new("RGBA", tile.size, "white")
+        tiles.append(np.asarray(PIL.Image.alpha_composite(white, tile).convert("RGB")))
+    titles = [*TILES]
+    rows = [
+        visualization.grid([tiles[at : at + 3]], column_titles=titles[at : at + 3], tile_size=220)
+        for at in (0, 3)
+    ]
+    PIL.Image.fromarray(np.concatenate(rows)).save(FOLDER / "masks.jpg", quality=85)
+
+
+if __name__ == "__main__":
+    main()
