@@ -6,6 +6,8 @@ from the repository's root. Three networks predict in turns: without edges, as t
 with the edge branch run beside, which changes no label; and with its logits fed back into the
 parsing head (`model.edge_feedback`). Parameters, FLOPs and memory are the compiled programs'; the
 time is the median of the ratios to the first in the same turn. `--repeats=0` leaves it out.
+`--encoders=efficientnet_lite1,efficientnet_lite2` compares the first with the same network with
+other encoders instead.
 """
 
 import argparse
@@ -21,7 +23,8 @@ import jax.numpy as jnp
 import numpy as np
 import tabulate
 
-from dmlcsr_jax.models import build_model
+from dmlcsr_jax.checkpoints.model import for_inference
+from dmlcsr_jax.models import build_model, initial_variables
 from dmlcsr_jax.models.metadata import Metadata
 
 # Whether the edge branch runs beside, and whether it is fed back.
@@ -36,6 +39,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     """Prints one table."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--config", default="configs/celebamask_hq_small.py", help="file")
+    parser.add_argument("--encoders", help="names, separated by commas")
     parser.add_argument("--image_size", type=int, help="side of the input (the config's)")
     parser.add_argument("--repeats", type=int, default=9, help="turns")
     args = parser.parse_args(argv)
@@ -43,11 +47,19 @@ def main(argv: Sequence[str] | None = None) -> None:
     config.data.image_size = args.image_size or config.data.image_size
     metadata = Metadata.from_config(config)
     images = jnp.zeros((1, metadata.image_size, metadata.image_size, 3))
+    networks = {
+        name: (dataclasses.replace(metadata, edge_feedback=feedback), edges)
+        for name, (edges, feedback) in NETWORKS.items()
+    }
+    if args.encoders:
+        names = [metadata.encoder, *args.encoders.split(",")]
+        networks = {name: (dataclasses.replace(metadata, encoder=name), False) for name in names}
     rows, runs = [], []
-    for edges, feedback in NETWORKS.values():
-        model = build_model(dataclasses.replace(metadata, edge_feedback=feedback))
-        init = functools.partial(model.init, train=False, edges=edges)
-        variables = jax.jit(init)(jax.random.key(0), images)
+    for described, edges in networks.values():
+        model = build_model(described)
+        variables = initial_variables(model, 0, metadata.image_size)
+        if not edges:
+            variables = for_inference(described, variables)
         predict = functools.partial(model.apply, train=False, edges=edges)
         compiled = jax.jit(predict).lower(variables, images).compile()
         count = sum(leaf.size for leaf in jax.tree.leaves(variables["params"]))
@@ -60,7 +72,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         times = np.median([turn / turn[0] for turn in ratios], axis=0)
         rows = [[*row, ratio] for row, ratio in zip(rows, times, strict=True)]
     headers = ["network", "M parameters", "GFLOP", "MiB between", "time, ratio"]
-    table = [[name, *row] for name, row in zip(NETWORKS, rows, strict=True)]
+    table = [[name, *row] for name, row in zip(networks, rows, strict=True)]
     print(f"{metadata.encoder}, {metadata.image_size} pixels, one image, float32, ", end="")
     print(f"JAX {jax.__version__}, {jax.devices()[0].device_kind}, {platform.machine()}")
     print(tabulate.tabulate(table, headers[: 1 + len(rows[0])], floatfmt=".3f"))

@@ -20,15 +20,18 @@ def get_config() -> ConfigDict:
     config.seed = 0
 
     config.model = ConfigDict()
-    config.model.encoder = "resnet101"  # resnet101, resnet50, resnet18, tiny or efficientnet_lite0
+    # resnet101, resnet50, resnet18, tiny; efficientnet_lite0, _lite1 or _lite2.
+    config.model.encoder = "resnet101"
     config.model.stem = "deep"  # deep (three 3x3 convolutions) or conv7 (torchvision's 7x7)
     config.model.width = 1.0  # factor on all widths of encoder and heads
-    config.model.output_stride = 8  # efficientnet_lite0's: 8, 16 or 32; the others have 8
-    config.model.dilated = True  # efficientnet_lite0's convolutions where a stride is left out
+    config.model.output_stride = 8  # EfficientNet's: 8, 16 or 32; the others have 8
+    config.model.dilated = True  # EfficientNet's convolutions where a stride is left out
     config.model.dual_graph = True  # in the context head; False: for comparison
     config.model.edge_feedback = False  # the edge branch's logits into the parsing head: likewise
+    config.model.multi_scale_parsing = False  # the encoder's x3 and x4 into the parsing head too
     config.model.dtype = "float32"  # of activations; bfloat16 keeps float32 params and losses
-    config.model.pretrained = ""  # ImageNet weights for the encoder: a file, or efficientnet_lite0
+    # ImageNet weights for the encoder: a file, or the name of an EfficientNet (extra efficientnet).
+    config.model.pretrained = ""
     config.model.init_from = ""  # a checkpoint, or default, to fine-tune: same network
     config.model.license = ""  # of the weights that result: one sentence, kept in checkpoints
 

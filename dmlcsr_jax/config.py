@@ -177,10 +177,15 @@ def _conflicts(config: ml_collections.ConfigDict, wrong: Set[str]) -> Iterator[s
         yield "config.model.dtype is 'float64' but JAX computes in 32 bits; set JAX_ENABLE_X64=1."
     if config.data.source != "synthetic" and not config.data.root:
         yield "config.data.root is empty; give the data's folder: --config.data.root=DIR."
-    if config.model.encoder != efficientnet.NAME and config.model.output_stride != 8:
+    if config.model.encoder not in efficientnet.SCALES and config.model.output_stride != 8:
         yield (
             f"config.model.output_stride is {config.model.output_stride}; the encoder "
             f"{config.model.encoder} has 8."
+        )
+    if config.model.pretrained in efficientnet.SCALES.keys() - {config.model.encoder}:
+        yield (
+            f"config.model.pretrained is {config.model.pretrained!r} and config.model.encoder is "
+            f"{config.model.encoder!r}: give the encoder's own weights."
         )
 
     if config.data.neighbour_prob and config.data.crop_margin is not None:

@@ -195,6 +195,15 @@ def test_data_root_is_asked_for():
         config_lib.validate(config)
 
 
+def test_weights_of_another_efficientnet_than_the_encoder_are_refused():
+    config = valid_config()
+    config.model.encoder = config.model.pretrained = "efficientnet_lite1"
+    config_lib.validate(config)
+    config.model.encoder = "efficientnet_lite2"
+    with pytest.raises(UserError, match=r"'efficientnet_lite1' and config\.model\.encoder is 'ef"):
+        config_lib.validate(config)
+
+
 def config_with_sources():
     config = importlib.import_module("dmlcsr_jax.configs.celebamask_hq_wild").get_config()
     config.data.root = "somewhere"

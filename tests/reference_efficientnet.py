@@ -1,18 +1,20 @@
-"""EfficientNet-Lite0's features in PyTorch, from a state_dict under the released names."""
+"""EfficientNet-Lite's features in PyTorch, from a state_dict under the released names."""
 
 import torch
 import torch.nn.functional as F
 
-# Channels, repeats, kernel, stride, expansion.
-STAGES = (
-    (16, 1, 3, 1, 1),
-    (24, 2, 3, 2, 6),
-    (40, 2, 5, 2, 6),
-    (80, 3, 3, 2, 6),
-    (112, 3, 5, 1, 6),
-    (192, 4, 5, 2, 6),
-    (320, 1, 3, 1, 6),
-)
+# As in the released files: channels and repeats of each stage.
+CHANNELS = {
+    "efficientnet_lite0": (16, 24, 40, 80, 112, 192, 320),
+    "efficientnet_lite1": (16, 24, 40, 80, 112, 192, 320),
+    "efficientnet_lite2": (16, 24, 48, 88, 120, 208, 352),
+}
+REPEATS = {
+    "efficientnet_lite0": (1, 2, 2, 3, 3, 4, 1),
+    "efficientnet_lite1": (1, 3, 3, 4, 4, 5, 1),
+    "efficientnet_lite2": (1, 3, 3, 4, 4, 5, 1),
+}
+STRIDES = (1, 2, 2, 2, 1, 2, 1)
 
 
 def convolve(x, weight, stride=1, dilation=1):
@@ -26,7 +28,7 @@ def convolve(x, weight, stride=1, dilation=1):
     return F.conv2d(F.pad(x, padding), weight, stride=stride, dilation=dilation, groups=groups)
 
 
-def features(tensors, images, output_stride=32):
+def features(tensors, images, output_stride=32, encoder="efficientnet_lite0"):
     """Returns x2, x3, x4 and x5, channels last."""
 
     def norm(x, name):
@@ -39,16 +41,16 @@ def features(tensors, images, output_stride=32):
         x = torch.tensor(images).permute(0, 3, 1, 2)
         x = F.relu6(norm(convolve(x, tensors["_conv_stem.weight"], 2), "_bn0"))
         grid, dilation, number, outputs = 2, 1, 0, []
-        for index, (_, repeats, _, stage_stride, expansion) in enumerate(STAGES):
+        for index, repeats in enumerate(REPEATS[encoder]):
             for repeat in range(repeats):
                 stride, used = 1, dilation
-                if repeat == 0 and stage_stride == 2:
+                if repeat == 0 and STRIDES[index] == 2:
                     if grid < output_stride:
                         stride, grid = 2, 2 * grid
                     else:
                         dilation *= 2
                 name, y = f"_blocks.{number}.", x
-                if expansion > 1:
+                if index > 0:
                     y = convolve(y, tensors[name + "_expand_conv.weight"])
                     y = F.relu6(norm(y, name + "_bn0"))
                 y = convolve(y, tensors[name + "_depthwise_conv.weight"], stride, used)

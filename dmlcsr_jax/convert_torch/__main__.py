@@ -3,8 +3,8 @@
     python -m dmlcsr_jax.convert_torch --from=dml_csr_celebA.pth --to=DIR
     python -m dmlcsr_jax.convert_torch --from=DIR --to=weights.safetensors
 
-Networks with the encoder EfficientNet-Lite0, such as the package's (`--from=default`), go there
-too; `docs/pytorch.md` describes theirs.
+Networks with an encoder EfficientNet-Lite, such as the package's (`--from=default`), go there too;
+`docs/pytorch.md` describes theirs.
 
 What a state_dict cannot say (class names, channel order, normalisation, input size) is written to
 `FILE.json` beside it, and read from there on the way back; without it the released weights'

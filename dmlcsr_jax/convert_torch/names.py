@@ -49,6 +49,8 @@ _PARSING = {
     "low/norm": "conv2.1",
     "middle/conv": "middle.0",
     "middle/norm": "middle.1",
+    "deep/conv": "deep.0",
+    "deep/norm": "deep.1",
     "fuse0/conv": "conv3.0",
     "fuse0/norm": "conv3.1",
     "fuse1/conv": "conv3.2",
@@ -71,7 +73,7 @@ _HEADS = {
     "parsing": ("layer6", _PARSING),
     "edge": ("edge_layer", _EDGE),
 }
-_LITE0 = {
+_EFFICIENTNET = {
     "stem_conv": "_conv_stem",
     "stem_bn": "_bn0",
     "expand_conv": "_expand_conv",
@@ -82,7 +84,7 @@ _LITE0 = {
     "project_bn": "_bn2",
 }
 # Released EfficientNets have no such prefix; theirs are an encoder alone.
-LITE0_PREFIX = "encoder."
+EFFICIENTNET_PREFIX = "encoder."
 _ENCODER = {"downsample_conv": "downsample.0", "downsample_bn": "downsample.1"}
 LEAVES = {
     "kernel": "weight",
@@ -97,6 +99,8 @@ LEAVES = {
 COUNTER = "num_batches_tracked"
 EDGE_PREFIX = "edge_layer."
 CLASSIFIER = "layer6.conv4.weight"
+# There where the parsing head reads all depths.
+DEEP = "layer6.deep.0.weight"
 
 
 class Tensor(NamedTuple):
@@ -116,8 +120,8 @@ class Tensor(NamedTuple):
 def torch_name(path: tuple[str, ...]) -> str:
     """Returns the state_dict name of the leaf at `path`, "params" or "batch_stats" first."""
     branch, *modules, leaf = path[1:]
-    if branch == "encoder" and modules[-1] in _LITE0:
-        return LITE0_PREFIX + lite0_name(path)
+    if branch == "encoder" and modules[-1] in _EFFICIENTNET:
+        return EFFICIENTNET_PREFIX + efficientnet_name(path)
     if branch == "encoder":
         names = [_ENCODER.get(name, name.replace("_", ".")) for name in modules]
         return ".".join([*names, LEAVES[leaf]])
@@ -126,10 +130,10 @@ def torch_name(path: tuple[str, ...]) -> str:
     return "context.dualgcn.gamma1" if name == "context.dualgcn.gamma" else name
 
 
-def lite0_name(path: tuple[str, ...]) -> str:
-    """Returns the name in the released EfficientNet-Lite0 of the encoder's leaf at `path`."""
+def efficientnet_name(path: tuple[str, ...]) -> str:
+    """Returns the name in a released EfficientNet-Lite of the encoder's leaf at `path`."""
     *modules, leaf = path[2:]
-    parts = [_LITE0[modules[-1]], LEAVES[leaf]]
+    parts = [_EFFICIENTNET[modules[-1]], LEAVES[leaf]]
     if len(modules) == 2:
         parts = ["_blocks", modules[0].removeprefix("block"), *parts]
     return ".".join(parts)
@@ -157,9 +161,9 @@ def _position(path):
             list(_HEADS[branch][1]).index("/".join(modules)),
             leaf,
         )
-    if modules[-1] in _LITE0:
+    if modules[-1] in _EFFICIENTNET:
         block = int(modules[0].removeprefix("block")) if len(modules) == 2 else -1
-        return (0, (block, list(_LITE0).index(modules[-1])), leaf)
+        return (0, (block, list(_EFFICIENTNET).index(modules[-1])), leaf)
     # "layer3_10/bn2" is stage 3, block 10, second convolution, its norm; the stem is stage 0.
     stage, block = map(int, re.findall(r"\d+", modules[0])) if len(modules) == 2 else (0, 0)
     number = re.search(r"\d$", modules[-1])

@@ -11,8 +11,9 @@ from dmlcsr_jax.checkpoints.values import require_possible_values
 from dmlcsr_jax.convert_torch.names import (
     CLASSIFIER,
     COUNTER,
+    DEEP,
     EDGE_PREFIX,
-    LITE0_PREFIX,
+    EFFICIENTNET_PREFIX,
     from_torch_layout,
     insert,
     tensors,
@@ -58,9 +59,9 @@ def infer_metadata(
             f"1, 1), found {found}; it is not a DML-CSR network (for an ImageNet encoder use "
             "--config.model.pretrained)."
         )
-    if any(key.startswith(LITE0_PREFIX) for key in state_dict):
+    if any(key.startswith(EFFICIENTNET_PREFIX) for key in state_dict):
         raise UserError(
-            f"{name} has the encoder EfficientNet-Lite0, of which tensors do not tell all; get "
+            f"{name} has an encoder EfficientNet-Lite, of which tensors do not tell all; get "
             f"{name}.json too, which was written beside it."
         )
     num_classes = classifier.shape[0]
@@ -85,6 +86,7 @@ def infer_metadata(
         width=width,
         label_set=_label_set(num_classes, name, label_set),
         edge_branch=any(key.startswith(EDGE_PREFIX) for key in state_dict),
+        multi_scale_parsing=DEEP in state_dict,
         **_RELEASED,
     )
 

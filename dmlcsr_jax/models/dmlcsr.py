@@ -12,7 +12,7 @@ from dmlcsr_jax.models.layers import ABN, conv, max_pool, storage_dtype, window_
 from dmlcsr_jax.models.metadata import Metadata
 from dmlcsr_jax.models.resnet import ARCHITECTURES, STEMS, ResNet, architecture
 
-ENCODERS = (*ARCHITECTURES, efficientnet.NAME)
+ENCODERS = (*ARCHITECTURES, *efficientnet.SCALES)
 DTYPES = ("float32", "bfloat16", "float64")
 
 
@@ -34,6 +34,8 @@ class DMLCSR(nn.Module):
       dual_graph: whether the context head has the dual graph.
       edge_feedback: whether the parsing head reads the edge branch's logits, which the method
         avoids (section 3.1); the edge branch then always runs.
+      multi_scale_parsing: whether the parsing head reads all depths of the encoder, x3 and x4
+        beside x2, as the edge branch does.
       plain: whether convolutions and pooling are the library's own operations, which exporters
         know, instead of those that XLA is fast at; the numbers are the same.
     """
@@ -48,6 +50,7 @@ class DMLCSR(nn.Module):
     dilated: bool = True
     dual_graph: bool = True
     edge_feedback: bool = False
+    multi_scale_parsing: bool = False
     plain: bool = False
 
     @nn.compact
@@ -78,10 +81,14 @@ class DMLCSR(nn.Module):
         # A drawn network flips a sixth of its labels where all is rounded to bfloat16; rounding in
         # the context head's large convolutions and the edge branch alone flips one in a hundred.
         rounded, accurate = layers(self.dtype), layers(self.dtype if train else stored)
-        if self.encoder == efficientnet.NAME:
+        if self.encoder in efficientnet.SCALES:
             width = self.width * efficientnet.HEAD_WIDTH
-            encoder = efficientnet.EfficientNetLite0(
-                **accurate, output_stride=self.output_stride, dilated=self.dilated, name="encoder"
+            encoder = efficientnet.EfficientNetLite(
+                self.encoder,
+                **accurate,
+                output_stride=self.output_stride,
+                dilated=self.dilated,
+                name="encoder",
             )
         else:
             width = self.width * architecture(self.encoder).head_width
@@ -99,14 +106,18 @@ class DMLCSR(nn.Module):
         )
         heads = {"num_classes": self.num_classes, "width": width}
         parsing = ParsingHead(**accurate, **heads, name="parsing")
+        deeper = {}
         # The paper's context has x3's grid; from a coarser one details need a step between.
-        is_coarser = context.shape[1:3] != x3.shape[1:3]
+        if self.multi_scale_parsing or context.shape[1:3] != x3.shape[1:3]:
+            deeper["middle"] = x3
+        if self.multi_scale_parsing:
+            deeper["deep"] = x4
         has_edges = train if edges is None else edges
         edge_logits = ()
         if has_edges or self.edge_feedback:
             edge_logits = EdgeBranch(**rounded, **heads, name="edge")(x2, x3, x4)
         fed_back = edge_logits if self.edge_feedback else ()
-        outputs = {"parsing": parsing(context, x2, x3 if is_coarser else None, fed_back)}
+        outputs = {"parsing": parsing(context, x2, deeper, fed_back)}
         if has_edges:
             outputs |= dict(zip(("binary_edge", "category_edge"), edge_logits, strict=True))
         return outputs
@@ -123,12 +134,14 @@ def build_model(metadata: Metadata, dtype: str = "float32", *, plain: bool = Fal
     Raises:
       UserError: where there is no such network or dtype.
     """
-    if metadata.encoder != efficientnet.NAME:
-        architecture(metadata.encoder)
-    for name, value, choices in (("stem", metadata.stem, STEMS), ("dtype", dtype, DTYPES)):
+    for name, value, choices in (
+        ("encoder", metadata.encoder, ENCODERS),
+        ("stem", metadata.stem, STEMS),
+        ("dtype", dtype, DTYPES),
+    ):
         if value not in choices:
             raise UserError(f"{name} {value!r} is unknown: choose one of {', '.join(choices)}.")
-    if metadata.encoder == efficientnet.NAME and metadata.width != 1:
+    if metadata.encoder in efficientnet.SCALES and metadata.width != 1:
         raise UserError(f"width is {metadata.width}: {metadata.encoder} has the width 1 alone.")
     return DMLCSR(
         metadata.encoder,
@@ -140,5 +153,6 @@ def build_model(metadata: Metadata, dtype: str = "float32", *, plain: bool = Fal
         dilated=metadata.dilated,
         dual_graph=metadata.dual_graph,
         edge_feedback=metadata.edge_feedback,
+        multi_scale_parsing=metadata.multi_scale_parsing,
         plain=plain,
     )

@@ -59,20 +59,21 @@ class ParsingHead(nn.Module):
     width: float
 
     @nn.compact
-    def __call__(self, context, x2, x3=None, edges=()):
+    def __call__(self, context, x2, deeper, edges=()):
         """Maps the context `[B, h, w, C]` and x2 `[B, H, W, C']` to logits `[B, H, W, classes]`.
 
-        x3 `[B, h', w', C'']` comes in where its grid lies between those two. `edges`, each
-        `[B, H, W, .]`, come in where the edge branch's logits are fed back.
+        `deeper` are further features `[B, ., ., .]` of the encoder by the names of their
+        convolutions. `edges`, each `[B, H, W, .]`, come in where the edge branch's logits are fed
+        back.
         """
         features = scaled(256, self.width)
         conv_abn = functools.partial(ConvABN, self.conv, self.norm)
         context = conv_abn(features, name="context")(context)
         low = conv_abn(scaled(48, self.width), name="low")(x2)
         parts = [resize(context, x2.shape[1:3]), low]
-        if x3 is not None:
-            middle = conv_abn(scaled(48, self.width), name="middle")(x3)
-            parts.append(resize(middle, x2.shape[1:3]))
+        for name, x in deeper.items():
+            x = conv_abn(scaled(48, self.width), name=name)(x)
+            parts.append(resize(x, x2.shape[1:3]))
         parts += [edge.astype(low.dtype) for edge in edges]
         x = jnp.concatenate(parts, axis=-1)
         x = conv_abn(features, name="fuse0")(x)

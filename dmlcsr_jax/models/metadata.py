@@ -65,6 +65,7 @@ class Metadata:
       dilated: whether EfficientNet's convolutions are dilated where a stride is left out.
       dual_graph: whether the context head has the dual graph.
       edge_feedback: whether the parsing head reads the edge branch's logits.
+      multi_scale_parsing: whether the parsing head reads the encoder's x3 and x4 too.
       license: what the weights may be used for, one sentence; empty: nothing is known.
 
     Raises:
@@ -85,6 +86,7 @@ class Metadata:
     dilated: bool = True
     dual_graph: bool = True
     edge_feedback: bool = False
+    multi_scale_parsing: bool = False
     license: str = ""
 
     def __post_init__(self):
@@ -114,6 +116,7 @@ class Metadata:
             dilated=config.model.dilated,
             dual_graph=config.model.dual_graph,
             edge_feedback=config.model.edge_feedback,
+            multi_scale_parsing=config.model.multi_scale_parsing,
             license=config.model.license,
         )
 
@@ -183,4 +186,5 @@ _RULES: dict[str, tuple[Callable[[Any], bool], str]] = {
     "dilated": (lambda value: isinstance(value, bool), "true or false"),
     "dual_graph": (lambda value: isinstance(value, bool), "true or false"),
     "edge_feedback": (lambda value: isinstance(value, bool), "true or false"),
+    "multi_scale_parsing": (lambda value: isinstance(value, bool), "true or false"),
 }

@@ -25,10 +25,13 @@ _MUST_AGREE = {
     "dilated": "model",
     "dual_graph": "model",
     "edge_feedback": "model",
+    "multi_scale_parsing": "model",
     "channel_order": "data",
     "mean": "data",
     "std": "data",
 }
+# The kernel that joins the features that the parsing head reads.
+_FUSION = "params/parsing/fuse0/conv/kernel"
 
 
 def initial_weights(
@@ -50,10 +53,10 @@ def initial_weights(
     """
     if config.model.init_from:
         variables = _from_checkpoint(config.model.init_from, metadata, variables)
-    if config.model.pretrained and metadata.encoder == efficientnet.NAME:
+    if config.model.pretrained and metadata.encoder in efficientnet.SCALES:
         file = convert_efficientnet.find_file(config.model.pretrained)
         params, batch_stats = convert_efficientnet.load_encoder(
-            file, variables["params"], variables["batch_stats"]
+            file, variables["params"], variables["batch_stats"], metadata.encoder
         )
         log.info("encoder from %s", file)
         variables = {"params": params, "batch_stats": batch_stats}
@@ -99,6 +102,9 @@ def _from_checkpoint(
         {f"config.{section}.{name}": getattr(which, name) for name, section in _MUST_AGREE.items()}
         for which in (theirs, metadata)
     )
+    # A checkpoint without these features can start a network with them.
+    is_new = metadata.multi_scale_parsing and not theirs.multi_scale_parsing
+    there["config.model.multi_scale_parsing"] |= is_new
     if differing := differences(there, here):
         raise UserError(
             f"the checkpoint {checkpoint} is of another network than config.model.init_from needs: "
@@ -114,6 +120,11 @@ def _from_checkpoint(
                 return taken
         elif name in tensors and tensors[name].shape == leaf.shape:
             return np.asarray(tensors[name])
+        elif is_new and name == _FUSION and not metadata.edge_feedback:
+            # Of the new features, which are its last channels, it takes nothing yet.
+            taken = np.zeros_like(leaf)
+            taken[:, :, : tensors[name].shape[2]] = tensors[name]
+            return taken
         fresh.append(name)
         return leaf
 

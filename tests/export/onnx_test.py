@@ -239,6 +239,16 @@ def test_a_missing_extra_is_named_with_its_command(
     assert not list(tmp_path.iterdir())
 
 
+def test_a_parsing_head_of_all_depths_is_exported(random_checkpoint, truth_of, tmp_path):
+    checkpoint = random_checkpoint(multi_scale_parsing=True)
+    export.main([f"--checkpoint={checkpoint}", f"--to={tmp_path}/model.onnx"])
+    images = np.random.default_rng(0).integers(0, 256, (1, 32, 32, 3), np.uint8)
+    network = OnnxNetwork(tmp_path / "model.onnx", backend="onnx")
+    assert network.metadata.multi_scale_parsing
+    expected = truth_of(checkpoint).input_scores(images)
+    np.testing.assert_allclose(network.logits(images), expected, atol=1e-5 * np.abs(expected).max())
+
+
 def test_weights_in_float16_halve_the_file_and_keep_the_labels(
     tiny_checkpoint, tiny_truth, exported, faces, tmp_path
 ):

@@ -149,6 +149,38 @@ def test_edges_that_are_fed_back_decide_the_labels_and_stay_for_inference():
     assert _count(plain["params"]) < _count(variables["params"])
 
 
+@pytest.mark.parametrize(
+    ("encoder", "new"),
+    [("tiny", {"middle", "deep"}), ("efficientnet_lite0", {"deep"})],
+)
+def test_a_parsing_head_of_all_depths_has_one_convolution_for_each_more(encoder, new):
+    options = {"output_stride": 16} if encoder == "efficientnet_lite0" else {}
+    _, without = _abstract(models.DMLCSR(encoder, 7, **options))
+    _, complete = _abstract(models.DMLCSR(encoder, 7, multi_scale_parsing=True, **options))
+    head, plain = complete["params"].pop("parsing"), without["params"].pop("parsing")
+    assert jax.tree.map(jnp.shape, complete["params"]) == jax.tree.map(jnp.shape, without["params"])
+    assert head.keys() - plain.keys() == new
+    channels = head["deep"]["conv"]["kernel"].shape[-1]
+    inputs = [tree["fuse0"]["conv"]["kernel"].shape[2] for tree in (head, plain)]
+    assert inputs[0] - inputs[1] == channels * len(new)
+
+
+def test_all_depths_decide_the_labels_and_no_edge_does():
+    model = models.build_model(dataclasses.replace(METADATA, multi_scale_parsing=True))
+    images = jax.random.normal(jax.random.key(1), (1, 64, 64, 3))
+    variables = models.initial_variables(model, 0, 64)
+    apply = jax.jit(model.apply, static_argnames=("train", "edges"))
+    labels = apply(variables, images, train=False, edges=True)["parsing"]
+    kept = for_inference(METADATA, variables)
+    assert "edge" not in kept["params"]
+    np.testing.assert_allclose(apply(kept, images, train=False)["parsing"], labels, atol=1e-5)
+    for name in ("middle", "deep"):
+        head = kept["params"]["parsing"]
+        changed = head | {name: jax.tree.map(lambda leaf: leaf + 1, head[name])}
+        other = kept | {"params": kept["params"] | {"parsing": changed}}
+        assert jnp.abs(apply(other, images, train=False)["parsing"] - labels).max() > 1e-3
+
+
 def test_bfloat16_trains_with_float32_state_and_logits(tiny):
     model, variables, images = tiny
     model = model.clone(dtype="bfloat16")

@@ -12,22 +12,23 @@ import torch
 
 from dmlcsr_jax import models
 from dmlcsr_jax.checkpoints.model import named_leaves
-from dmlcsr_jax.convert_torch import efficientnet as convert
 from dmlcsr_jax.convert_torch import names
 from dmlcsr_jax.models import layers
-from dmlcsr_jax.models.efficientnet import EfficientNetLite0
+from dmlcsr_jax.models.efficientnet import EfficientNetLite
 
 NORM = functools.partial(layers.ABN, use_running_average=True)
 
 
-def encode(variables, images, **options):
-    return EfficientNetLite0(layers.conv, NORM, **options).apply(variables, images)
+def encode(variables, images, encoder="efficientnet_lite0", **options):
+    network = EfficientNetLite(encoder, layers.conv, NORM, **options)
+    # Compiled as one program: the depthwise convolutions' slices are hundreds of small ones.
+    return jax.jit(network.apply)(variables, images)
 
 
 @functools.cache
-def drawn():
+def drawn(encoder="efficientnet_lite0"):
     """Variables of the encoder under both names; statistics as far from 0 and 1 as real ones."""
-    network = models.DMLCSR("efficientnet_lite0", 3, output_stride=32)
+    network = models.DMLCSR(encoder, 3, output_stride=32)
     variables = models.initial_variables(network, 0, 64)
     rng = np.random.default_rng(0)
     state_dict, variables_of_encoder = {}, {}
@@ -40,7 +41,7 @@ def drawn():
         elif path[-1] in ("bias", "mean"):
             leaf = rng.standard_normal(leaf.shape).astype(np.float32)
         names.insert(variables_of_encoder, (path[0], *path[2:]), leaf)
-        state_dict[convert.torch_name(path)] = names.to_torch_layout(path, leaf)
+        state_dict[names.efficientnet_name(path)] = names.to_torch_layout(path, leaf)
     return variables_of_encoder, state_dict
 
 
@@ -48,14 +49,22 @@ SIZES = [(64, 96), (65, 33), (47, 70)]
 
 
 @pytest.mark.parametrize(
-    ("hw", "output_stride"), [(SIZES[0], 32), *itertools.product(SIZES, (16, 8))]
+    ("encoder", "hw", "output_stride"),
+    [
+        ("efficientnet_lite0", SIZES[0], 32),
+        *itertools.product(["efficientnet_lite0"], SIZES, (16, 8)),
+        ("efficientnet_lite1", SIZES[2], 16),
+        ("efficientnet_lite2", SIZES[2], 16),
+    ],
 )
-def test_features_are_those_of_pytorch_layers(hw, output_stride):
-    variables, state_dict = drawn()
+def test_features_are_those_of_pytorch_layers(encoder, hw, output_stride):
+    variables, state_dict = drawn(encoder)
     images = np.random.default_rng(1).standard_normal((2, *hw, 3)).astype(np.float32)
-    ours = encode(variables, images, output_stride=output_stride)
+    ours = encode(variables, images, encoder, output_stride=output_stride)
     tensors = {name: torch.tensor(value) for name, value in state_dict.items()}
-    theirs = reference_efficientnet.features(tensors, images, output_stride=output_stride)
+    theirs = reference_efficientnet.features(tensors, images, output_stride, encoder)
+    channels = reference_efficientnet.CHANNELS[encoder]
+    assert [x.shape[-1] for x in ours] == [channels[index] for index in (1, 2, 4, 6)]
     for x, y in zip(ours, theirs, strict=True):
         assert x.shape == y.shape
         np.testing.assert_allclose(x, y, atol=1e-4 * np.abs(y).max())
@@ -66,7 +75,7 @@ def test_features_are_those_of_pytorch_layers(hw, output_stride):
 )
 def test_grids_and_channels(output_stride, grids):
     images = jax.ShapeDtypeStruct((1, 97, 65, 3), jnp.float32)
-    encoder = EfficientNetLite0(layers.conv, NORM, output_stride=output_stride)
+    encoder = EfficientNetLite("efficientnet_lite0", layers.conv, NORM, output_stride=output_stride)
     features, _ = jax.eval_shape(
         lambda images: encoder.init_with_output(jax.random.key(0), images), images
     )
@@ -120,10 +129,17 @@ def test_the_heads_take_every_output_stride(output_stride):
     assert ("middle" in variables["params"]["parsing"]) == (output_stride > 8)
 
 
-def test_its_parameters_are_those_of_the_released_network():
-    variables, _ = drawn()
-    count = sum(leaf.size for leaf in jax.tree.leaves(variables["params"]))
-    assert count == 2_958_848
+@pytest.mark.parametrize(
+    ("encoder", "released"),
+    [
+        ("efficientnet_lite0", 2_958_848),
+        ("efficientnet_lite1", 3_723_520),
+        ("efficientnet_lite2", 4_357_952),
+    ],
+)
+def test_its_parameters_are_those_of_the_released_network(encoder, released):
+    variables, _ = drawn(encoder)
+    assert sum(leaf.size for leaf in jax.tree.leaves(variables["params"])) == released
 
 
 @pytest.mark.slow
@@ -131,7 +147,7 @@ def test_bfloat16_features_are_near():
     variables, _ = drawn()
     images = np.random.default_rng(1).standard_normal((2, 33, 33, 3)).astype(np.float32)
     partials = (functools.partial(layer, dtype=jnp.bfloat16) for layer in (layers.conv, NORM))
-    rounded = EfficientNetLite0(*partials).apply(variables, images)
+    rounded = EfficientNetLite("efficientnet_lite0", *partials).apply(variables, images)
     for x, y in zip(encode(variables, images), rounded, strict=True):
         assert y.dtype == jnp.bfloat16
         x, y = np.asarray(x), np.asarray(y, np.float32)

@@ -51,7 +51,7 @@ def test_metadata_of_the_wrong_types_is_refused(change):
 
 def test_metadata_older_than_a_field_gets_its_default():
     data = METADATA.to_json()
-    del data["output_stride"], data["dilated"]
+    del data["output_stride"], data["dilated"], data["multi_scale_parsing"]
     assert Metadata.from_json(data) == METADATA
 
 

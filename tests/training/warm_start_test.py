@@ -11,6 +11,7 @@ from small_checkpoints import METADATA, random_variables
 from dmlcsr_jax.checkpoints import model
 from dmlcsr_jax.data import label_sets
 from dmlcsr_jax.errors import UserError
+from dmlcsr_jax.models.dmlcsr import build_model
 from dmlcsr_jax.training.warm_start import initial_weights, untaught_edges
 
 
@@ -43,6 +44,26 @@ def test_every_field_of_another_network_is_named(tmp_path):
         initial_weights(config_from(tmp_path / "model"), other, random_variables(other))
     assert "config.model.width (0.25 there, 1.0 here)" in str(error.value)
     assert "encoder" not in str(error.value)
+
+
+def test_a_network_that_gets_more_depths_starts_as_the_one_without(tmp_path):
+    theirs = random_variables(METADATA)
+    model.save_model(tmp_path / "model", METADATA, **theirs)
+    other = dataclasses.replace(METADATA, multi_scale_parsing=True)
+    fresh = random_variables(other, seed=1)
+    started = initial_weights(config_from(tmp_path / "model"), other, fresh)
+    for name in ("middle", "deep"):
+        trees = [tree["params"]["parsing"][name] for tree in (started, fresh)]
+        jax.tree.map(np.testing.assert_array_equal, *trees)
+    images = np.random.default_rng(0).standard_normal((1, 32, 32, 3)).astype(np.float32)
+    before, after = (
+        build_model(metadata).apply(variables, images, train=False)["parsing"]
+        for metadata, variables in ((METADATA, theirs), (other, started))
+    )
+    np.testing.assert_allclose(after, before, rtol=1e-4, atol=1e-4 * np.abs(before).max())
+    model.save_model(tmp_path / "back", other, **started)
+    with pytest.raises(UserError, match=r"model\.multi_scale_parsing \(True there, False here\)"):
+        initial_weights(config_from(tmp_path / "back"), METADATA, theirs)
 
 
 def test_another_class_count_keeps_all_but_the_logits(tmp_path):
