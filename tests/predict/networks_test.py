@@ -64,7 +64,7 @@ def test_a_missing_file_is_said_before_a_missing_runtime(monkeypatch, tmp_path):
     with pytest.raises(UserError, match=r"gone\.onnx is not a file"):
         networks.open_network(str(tmp_path / "gone.onnx"))
     (tmp_path / "there.onnx").write_bytes(b"")
-    with pytest.raises(UserError, match=r"there\.onnx needs onnxruntime"):
+    with pytest.raises(UserError, match=r"there\.onnx needs the extra onnx"):
         networks.open_network(str(tmp_path / "there.onnx"))
 
 
