@@ -23,7 +23,7 @@ from dmlcsr_jax.predict.views import View
 __all__ = ["Steady"]
 
 # Play of a box's middle, in its longer side; of the logarithms of its sides; of its roll.
-_MIDDLE_PLAY = 0.04
+_MIDDLE_PLAY = 0.045
 _SIDES_PLAY = 0.08
 # More than the least roll that counts, so that a face near that one does not go to and fro.
 _ROLL_PLAY = math.radians(18)
