@@ -160,7 +160,7 @@ def legend(label_set: LabelSet, width: int) -> np.ndarray:
 
 
 def png_bytes(picture: np.ndarray) -> bytes:
-    """Returns the PNG file of a picture, uint8 `[H, W, 3]` RGB."""
+    """Returns the PNG file of a picture: grey `[H, W]`, uint8 or uint16; or uint8 RGB or RGBA."""
     data = io.BytesIO()
     PIL.Image.fromarray(picture).save(data, format="PNG")
     return data.getvalue()

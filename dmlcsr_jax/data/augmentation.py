@@ -128,7 +128,8 @@ def augment(
       example: "image" uint8 `[H, W, 3]` RGB; "label" uint8 `[h, w]`, of the same aspect but
         perhaps another resolution; "name"; "box" where crops are shown.
       rng: source of the draws of a shift, of `random_matrix`, of `colour.jitter` where colours
-        change, of a scene where there may be one, and of `degradation.degrade`.
+        change, of a scene and of what hides the view where there may be such, and of
+        `degradation.degrade`.
       size: side of the input, pixels.
       augmentation: ranges of the random view.
       label_set: names the pairs to exchange and the ignore label; with groups where labels are

@@ -9,6 +9,7 @@ import logging
 import os
 import pathlib
 import re
+from collections.abc import Iterator
 
 from etils import epath
 
@@ -19,7 +20,7 @@ log = logging.getLogger(__name__)
 
 _LIST = "_list.txt"
 _LABEL = ".png"
-_IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".JPG", ".JPEG", ".PNG")
+IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".JPG", ".JPEG", ".PNG")
 _HELD_OUT = ("val", "test")
 _HELD_OUT_SHARE = 0.1
 
@@ -63,7 +64,7 @@ def _lists(root: Root) -> list[str]:
 def _by_names(root: Root, split: str) -> Pairs:
     """Returns the pairs of equal names; a photograph's split depends on its own name alone."""
     files = _Listing(root)
-    images = _by_stem(root, "images", files, {suffix.lower() for suffix in _IMAGE_SUFFIXES})
+    images = _by_stem(root, "images", files, {suffix.lower() for suffix in IMAGE_SUFFIXES})
     labels = _by_stem(root, "labels", files, {_LABEL})
     stems = sorted(images.keys() & labels.keys())
     if len(stems) < 2:
@@ -117,16 +118,9 @@ def _draw(stem: str) -> float:
 
 def _listed(root: Root, split: str, check_files: bool) -> Pairs:
     path = root / f"{split}{_LIST}"
-    try:
-        lines = read_bytes(path).decode("utf-8-sig").splitlines()
-    except UnicodeDecodeError as error:
-        raise UserError(f"{path} is not a text file in UTF-8; write it again.") from error
     files = _Listing(root)
     pairs, missing = [], []
-    for number, line in enumerate(lines, 1):
-        line = line.strip()
-        if not line or line.startswith("#"):
-            continue
+    for number, line in list_lines(path):
         pair = files.pair(line)
         if pair is None:
             raise UserError(
@@ -145,6 +139,22 @@ def _listed(root: Root, split: str, check_files: bool) -> Pairs:
     if not pairs:
         raise UserError(f"{path} lists no example; write one line for each image.")
     return pairs
+
+
+def list_lines(path: Root) -> Iterator[tuple[int, str]]:
+    """Yields number and text of a list's lines, but for empty ones and those starting with `#`.
+
+    Raises:
+      UserError: where the file cannot be read or is no text.
+    """
+    try:
+        lines = read_bytes(path).decode("utf-8-sig").splitlines()
+    except UnicodeDecodeError as error:
+        raise UserError(f"{path} is not a text file in UTF-8; write it again.") from error
+    for number, line in enumerate(lines, 1):
+        line = line.strip()
+        if line and not line.startswith("#"):
+            yield number, line
 
 
 class _Listing:
@@ -185,8 +195,8 @@ class _Listing:
     def _named(self, line: str) -> tuple[str, str]:
         image = line if line.startswith("images/") else f"images/{line}"
         stem, suffix = os.path.splitext(image)
-        if suffix not in _IMAGE_SUFFIXES:
+        if suffix not in IMAGE_SUFFIXES:
             stem = image
-            found = (stem + suffix for suffix in _IMAGE_SUFFIXES if self.has(stem + suffix))
-            image = next(found, stem + _IMAGE_SUFFIXES[0])
+            found = (stem + suffix for suffix in IMAGE_SUFFIXES if self.has(stem + suffix))
+            image = next(found, stem + IMAGE_SUFFIXES[0])
         return image, f"labels/{stem.removeprefix('images/')}{_LABEL}"

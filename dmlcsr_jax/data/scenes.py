@@ -54,18 +54,18 @@ def draw_scene(rng: np.random.Generator, size: int) -> np.ndarray:
     return np.clip(np.rint(scene), 0, 255).astype(np.uint8)
 
 
-def draw_colour(rng: np.random.Generator) -> np.ndarray:
+def _colour(rng: np.random.Generator) -> np.ndarray:
     """Returns a colour, float32 `[3]`: as often grey or pale as strong, by saturation."""
     grey, saturation = rng.uniform(0, 255), rng.random()
     return (grey + saturation * (rng.uniform(0, 255, 3) - grey)).astype(np.float32)
 
 
 def _flat(rng: np.random.Generator, size: int) -> np.ndarray:
-    return np.broadcast_to(draw_colour(rng), (size, size, 3)).copy()
+    return np.broadcast_to(_colour(rng), (size, size, 3)).copy()
 
 
 def _gradient(rng: np.random.Generator, size: int) -> np.ndarray:
-    corners = np.stack([draw_colour(rng) for _ in range(4)]).reshape(2, 2, 3)
+    corners = np.stack([_colour(rng) for _ in range(4)]).reshape(2, 2, 3)
     return cv2.resize(corners, (size, size), interpolation=cv2.INTER_LINEAR)
 
 
@@ -93,7 +93,7 @@ def _stripes(rng: np.random.Generator, scene: np.ndarray) -> np.ndarray:
     on = np.sin((x * np.cos(angle) + y * np.sin(angle)) * (2 * np.pi / period)) > rng.uniform(-1, 1)
     if rng.random() < 0.4:
         on ^= np.sin((y * np.cos(angle) - x * np.sin(angle)) * (2 * np.pi / period)) > 0
-    return np.where(on[..., None], draw_colour(rng) + 0.5 * (scene - scene.mean((0, 1))), scene)
+    return np.where(on[..., None], _colour(rng) + 0.5 * (scene - scene.mean((0, 1))), scene)
 
 
 def _blobs(rng: np.random.Generator, scene: np.ndarray) -> np.ndarray:
@@ -102,7 +102,7 @@ def _blobs(rng: np.random.Generator, scene: np.ndarray) -> np.ndarray:
     for _ in range(rng.integers(1, 40)):
         centre = rng.integers(0, size, 2).tolist()
         axes = (size * rng.uniform(0.01, 0.25, 2)).astype(int).tolist()
-        colour, angle = draw_colour(rng).tolist(), float(rng.uniform(0, 360))
+        colour, angle = _colour(rng).tolist(), float(rng.uniform(0, 360))
         if rng.random() < 0.6:
             cv2.ellipse(scene, centre, axes, angle, 0, 360, colour, -1, cv2.LINE_AA)
         else:
@@ -114,7 +114,7 @@ def _blobs(rng: np.random.Generator, scene: np.ndarray) -> np.ndarray:
 def _strokes(rng: np.random.Generator, scene: np.ndarray) -> np.ndarray:
     """Returns the scene under many thin strokes of like colours: grass, straw, needles."""
     scene, size = scene.astype(np.float32), len(scene)
-    colour, spread = draw_colour(rng), rng.uniform(10, 60)
+    colour, spread = _colour(rng), rng.uniform(10, 60)
     angle, turn = rng.uniform(0, 2 * np.pi), rng.uniform(0.05, 1.2)
     length, count = size * rng.uniform(0.02, 0.2), int(rng.integers(300, 2500))
     starts = rng.uniform(-0.1, 1.1, (count, 2)) * size
@@ -131,7 +131,7 @@ def _strokes(rng: np.random.Generator, scene: np.ndarray) -> np.ndarray:
 def _stones(rng: np.random.Generator, scene: np.ndarray) -> np.ndarray:
     """Returns the scene under stones, each lit from one side: gravel, beans, leaves."""
     scene, size = scene.astype(np.float32), len(scene)
-    colour, spread = draw_colour(rng), rng.uniform(10, 50)
+    colour, spread = _colour(rng), rng.uniform(10, 50)
     radius, count = size * rng.uniform(0.01, 0.06), int(rng.integers(100, 900))
     light = radius * rng.uniform(0.1, 0.4) * np.array([1, -1])
     for centre in rng.uniform(0, size, (count, 2)):
@@ -155,4 +155,4 @@ def _text(rng: np.random.Generator, scene: np.ndarray) -> np.ndarray:
         place = (int(rng.uniform(-0.2, 0.2) * size), int(y))
         thickness = max(1, round(height / rng.uniform(6, 14)))
         cv2.putText(ink, text, place, font, height / 22, 255, thickness, cv2.LINE_AA)
-    return scene + (ink[..., None] / np.float32(255)) * (draw_colour(rng) - scene)
+    return scene + (ink[..., None] / np.float32(255)) * (_colour(rng) - scene)

@@ -35,8 +35,8 @@ def open_source(
 ):
     """Opens the data of a config as a run reads it.
 
-    For "train" these are so many of the examples, with label noise, neighbours, and those of rare
-    classes repeated, as the config asks.
+    For "train" these are so many of the examples, with label noise, those of rare classes
+    repeated, and neighbours, as the config asks.
 
     Args:
       config: its `data` and `seed`.
@@ -57,10 +57,10 @@ def open_source(
         source = draw_subset(source, data.num_train_examples, seed)
     if data.label_noise:
         source = NoisyLabelSource(source, label_set, data.label_noise, seed)
-    if data.neighbour_prob:
-        source = NeighbourSource(source, data.neighbour_prob, seed)
     if data.repeat_threshold:
         source = BalancedSource(source, label_set, data.repeat_threshold, seed)
+    if data.neighbour_prob:  # Last: what counts classes reads label maps alone.
+        source = NeighbourSource(source, data.neighbour_prob, seed)
     return source
 
 

@@ -6,10 +6,11 @@ import pathlib
 import numpy as np
 
 from dmlcsr_jax.data.decode import decode_image, read_bytes
+from dmlcsr_jax.data.folder_pairs import IMAGE_SUFFIXES, list_lines
 from dmlcsr_jax.data.label_sets import LabelSet
 from dmlcsr_jax.errors import UserError
 
-_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp")
+_SUFFIXES = tuple(dict.fromkeys(suffix.lower() for suffix in IMAGE_SUFFIXES))
 
 
 class UnlabelledSource:
@@ -35,8 +36,7 @@ class UnlabelledSource:
         files = sorted(path for path in folder.iterdir() if path.suffix.lower() in _SUFFIXES)
         if listing.is_file():
             named = {path.stem: path for path in files} | {path.name: path for path in files}
-            lines = read_bytes(listing).decode("utf-8-sig").splitlines()
-            names = [line.strip().removeprefix("images/") for line in lines if line.strip()]
+            names = [line.removeprefix("images/") for _, line in list_lines(listing)]
             if missing := [name for name in names if name not in named]:
                 raise UserError(
                     f"{listing} names {missing[0]}, which is not in {folder}; take it off the list."

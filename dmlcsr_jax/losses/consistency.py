@@ -12,7 +12,7 @@ import jax.numpy as jnp
 from jax import lax
 
 from dmlcsr_jax.losses.marginal import allowed_classes
-from dmlcsr_jax.losses.reduction import weighted_mean, widen
+from dmlcsr_jax.losses.reduction import divergence, weighted_mean, widen
 
 
 def consistency_loss(logits, label, teacher_logits, *, groups, ignore_label, confidence):
@@ -38,7 +38,5 @@ def consistency_loss(logits, label, teacher_logits, *, groups, ignore_label, con
     teacher = jnp.where(allowed, jax.nn.softmax(lax.stop_gradient(widen(teacher_logits))), 0)
     is_sure = teacher.max(axis=-1) >= confidence
     teacher /= jnp.maximum(teacher.sum(axis=-1, keepdims=True), jnp.finfo(teacher.dtype).tiny)
-    log_probabilities = jax.nn.log_softmax(widen(logits))
-    divergence = -(teacher * log_probabilities + jax.scipy.special.entr(teacher)).sum(axis=-1)
-    per_pixel = jnp.where(is_sure, divergence, 0)
+    per_pixel = jnp.where(is_sure, divergence(teacher, widen(logits)), 0)
     return jax.vmap(weighted_mean)(per_pixel, is_open).mean()

@@ -1,10 +1,9 @@
 """Divergence from the teacher's soft targets (arXiv 2203.14448, section 3.4)."""
 
-import jax
 import jax.numpy as jnp
 from jax import lax
 
-from dmlcsr_jax.losses.reduction import pick, weighted_mean, widen
+from dmlcsr_jax.losses.reduction import divergence, pick, weighted_mean, widen
 
 
 def distillation(logits, targets, label, ignore_label=255, class_weights=None):
@@ -20,7 +19,6 @@ def distillation(logits, targets, label, ignore_label=255, class_weights=None):
     """
     logits = widen(logits)
     targets = lax.stop_gradient(targets).astype(logits.dtype)
-    divergence = -(targets * jax.nn.log_softmax(logits) + jax.scipy.special.entr(targets)).sum(-1)
     valid = label != ignore_label
     pixel_weights = valid if class_weights is None else pick(class_weights, label)
-    return weighted_mean(jnp.where(valid, divergence, 0), pixel_weights)
+    return weighted_mean(jnp.where(valid, divergence(targets, logits), 0), pixel_weights)

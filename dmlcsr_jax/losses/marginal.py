@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from dmlcsr_jax.losses.reduction import weighted_mean, widen
+from dmlcsr_jax.losses.reduction import divergence, weighted_mean, widen
 
 
 def pixel_marginal(logits, label, groups):
@@ -65,10 +65,8 @@ def marginal_loss(logits, label, groups, *, teacher_logits=None, cycle=0):
     per_pixel = pixel_marginal(logits, label, groups)
     if teacher_logits is not None:
         teacher = jax.nn.softmax(lax.stop_gradient(widen(teacher_logits)))
-        log_probabilities = jax.nn.log_softmax(widen(logits))
-        divergence = -(teacher * log_probabilities + jax.scipy.special.entr(teacher)).sum(-1)
-        count = jnp.asarray(cycle, divergence.dtype)
-        per_pixel = (count * divergence + per_pixel) / (count + 1)
+        count = jnp.asarray(cycle, teacher.dtype)
+        per_pixel = (count * divergence(teacher, widen(logits)) + per_pixel) / (count + 1)
     num_classes = logits.shape[-1]
     is_group = (label >= num_classes) & (label < num_classes + len(groups))
     return jax.vmap(weighted_mean)(per_pixel, is_group).mean()

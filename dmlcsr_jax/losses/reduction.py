@@ -1,11 +1,17 @@
-"""What the terms share: their precision, a class's weight at each pixel, the weighted mean."""
+"""What the terms share: precision, divergence, a class's weight at each pixel, weighted mean."""
 
+import jax
 import jax.numpy as jnp
 
 
 def widen(logits):
     """Returns the logits in float32 at least, the precision of every loss."""
     return logits.astype(jnp.promote_types(logits.dtype, jnp.float32))
+
+
+def divergence(targets, logits):
+    """Returns `KL(targets || softmax(logits))`, `[...]`, of `[..., C]` as `widen` returns them."""
+    return -(targets * jax.nn.log_softmax(logits) + jax.scipy.special.entr(targets)).sum(-1)
 
 
 def is_class(label, num_classes):

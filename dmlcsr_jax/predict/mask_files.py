@@ -8,15 +8,19 @@ from typing import Any
 import numpy as np
 from etils import epath
 
+from dmlcsr_jax import visualization
 from dmlcsr_jax.data.label_sets import LabelSet
 from dmlcsr_jax.errors import UserError
 from dmlcsr_jax.predict import masks
 from dmlcsr_jax.predict.alpha import require_matting
 from dmlcsr_jax.predict.arguments import Options
 from dmlcsr_jax.predict.mask_shape import Shape
-from dmlcsr_jax.predict.outputs import cannot_write, write
+from dmlcsr_jax.predict.outputs import remove, write
 from dmlcsr_jax.predict.photographs import Picture
 from dmlcsr_jax.predict.result import Result
+
+# White of a cutout's transparency, and its dtype.
+_CUTOUT = (255, np.uint8)
 
 
 class MaskFiles:
@@ -48,7 +52,7 @@ class MaskFiles:
         self._each_face = options.each_face
         self._shape = Shape(options.grow, options.feather, options.clean)
         self._bits = options.soft_bits if options.soft else None
-        self._white = (65535, np.uint16) if self._bits == 16 else (255, np.uint8)
+        self._white = (65535, np.uint16) if self._bits == 16 else _CUTOUT
         if self._bits:
             require_matting()
         self.needs_image = bool(self.cutouts or self._bits)
@@ -71,7 +75,7 @@ class MaskFiles:
 
     def paths(self, out: epath.Path, stem: str) -> list[epath.Path]:
         """Returns the files of a photograph whose names do not depend on its number of faces."""
-        return [] if self._each_face else [path for path, _, _ in self._files(out, stem, None)]
+        return [] if self._each_face else [path for _, path, _ in self._files(out, stem, None)]
 
     def write(self, out: epath.Path, stem: str, image: np.ndarray, result: Result) -> None:
         """Writes a photograph's files, one after the other, and removes those of a face too many.
@@ -87,37 +91,42 @@ class MaskFiles:
         """
         faces = range(len(result.faces)) if self._each_face else (None,)
         for face in faces:
-            for path, part, is_cutout in self._files(out, stem, face):
-                if self._bits:
-                    most, kind = (255, np.uint8) if is_cutout else self._white
-                    mask = np.rint(most * result.alpha(part, face, image=image)).astype(kind)
-                else:
-                    mask = self._shape.feathered(result.mask(part, face))
-                write(path, masks.png(masks.cut_out(image, mask) if is_cutout else mask))
+            by_part = itertools.groupby(self._files(out, stem, face), key=lambda file: file[0])
+            for part, files in by_part:
+                alpha = self._alpha(result, image, part, face)
+                for _, path, is_cutout in files:
+                    most, kind = _CUTOUT if is_cutout else self._white
+                    mask = np.rint(most * alpha).astype(kind) if self._bits else alpha
+                    pixels = masks.cut_out(image, mask) if is_cutout else mask
+                    write(path, visualization.png_bytes(pixels))
         if self._each_face:
             self._remove_from(len(faces), out, stem)
+
+    def _alpha(self, result: Result, image: np.ndarray, part: str, face: int | None) -> np.ndarray:
+        """Returns `[H, W]`: of soft masks float32, 0 to 1, else uint8, 0 to 255."""
+        if self._bits:
+            return result.alpha(part, face, image=image)
+        return self._shape.feathered(result.mask(part, face))
 
     def _remove_from(self, first: int, out: epath.Path, stem: str) -> None:
         """Removes the files of faces that a photograph had when it was another."""
         for face in itertools.count(first):
-            old = [path for path, _, _ in self._files(out, stem, face) if path.exists()]
+            old = [path for _, path, _ in self._files(out, stem, face) if path.exists()]
             if not old:
                 return
             for path in old:
-                try:
-                    path.unlink()
-                except OSError as error:
-                    raise cannot_write(path, error) from error
+                remove(path)
 
     def _files(
         self, out: epath.Path, stem: str, face: int | None
-    ) -> Iterator[tuple[epath.Path, str, bool]]:
-        """Yields each file's path, its part, and whether it is a cutout."""
+    ) -> Iterator[tuple[str, epath.Path, bool]]:
+        """Yields each file's part, its path, and whether it is a cutout, part after part."""
         of_face = () if face is None else (f"face_{face}",)
-        for folder, parts in (("masks", self.masks), ("cutouts", self.cutouts)):
-            for part in parts:
-                place = out.joinpath(folder, *of_face, part, f"{stem}.png")
-                yield place, part, folder == "cutouts"
+        for part in sorted({*self.masks, *self.cutouts}):
+            for folder, parts in (("masks", self.masks), ("cutouts", self.cutouts)):
+                if part in parts:
+                    place = out.joinpath(folder, *of_face, part, f"{stem}.png")
+                    yield part, place, folder == "cutouts"
 
 
 def _named(option: str, names: tuple[str, ...], label_set: LabelSet) -> tuple[str, ...]:

@@ -2,7 +2,6 @@
 
 from collections.abc import Iterable, Sequence
 
-import cv2
 import numpy as np
 
 from dmlcsr_jax.data.label_sets import LabelSet
@@ -74,10 +73,3 @@ def cut_out(image: np.ndarray, alpha: np.ndarray) -> np.ndarray:
       alpha: uint8 `[H, W]`.
     """
     return np.dstack([image, alpha])
-
-
-def png(pixels: np.ndarray) -> bytes:
-    """Returns a PNG of grey `[H, W]`, uint8 or uint16, or of uint8 RGBA `[H, W, 4]`."""
-    if pixels.ndim == 3:
-        pixels = cv2.cvtColor(pixels, cv2.COLOR_RGBA2BGRA)
-    return cv2.imencode(".png", pixels)[1].tobytes()

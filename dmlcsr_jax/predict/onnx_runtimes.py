@@ -2,7 +2,6 @@
 
 import contextlib
 import importlib.util
-import os
 import sys
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
@@ -105,8 +104,6 @@ def choose(name: str, backend: str | None = None, dtype: str = "float32") -> str
     """
     if backend is not None and backend not in BACKENDS:
         raise UserError(f"backend {backend!r} is unknown: choose one of {', '.join(BACKENDS)}.")
-    if not os.path.isfile(name):
-        raise UserError(f"{name} is not a file; name one that `dmlcsr-export` wrote.")
     wanted = BACKENDS if backend is None else (backend,)
     found = [each for each in installed() if each in wanted]
     if not found:
