@@ -22,6 +22,9 @@ TILES = {
     "--masks=hair --grow=2%": "masks/hair",
     "--masks=hair --feather=5%": "masks/hair",
     "--masks=hair --soft": "masks/hair",
+    "--masks=forehead": "masks/forehead",
+    "--masks=left_cheek": "masks/left_cheek",
+    "--masks=head": "masks/head",
 }
 
 
@@ -39,7 +42,7 @@ def main() -> None:
     titles = [*TILES]
     rows = [
         visualization.grid([tiles[at : at + 3]], column_titles=titles[at : at + 3], tile_size=220)
-        for at in (0, 3)
+        for at in range(0, len(tiles), 3)
     ]
     PIL.Image.fromarray(np.concatenate(rows)).save(FOLDER / "masks.jpg", quality=85)
 

@@ -127,8 +127,9 @@ def parse_arguments(argv: Sequence[str] | None, description: str) -> Options:
         type=_names,
         default=(),
         metavar="PART,PART,...",
-        help="write a mask a part, white on black, to masks/PART: names of classes, the groups "
-        "lips, eyes, brows, ears and face, or all",
+        help="write a mask a part, white on black, to masks/PART: names of classes; the groups "
+        "lips, eyes, brows, ears, face, face_and_ears, face_and_glasses and head; regions such as "
+        "forehead, chin, left_cheek, under_left_eye (the subject's left); or all, every class",
     )
     add(
         "--cutout",

@@ -55,6 +55,9 @@ class MaskFiles:
         self._white = (65535, np.uint16) if self._bits == 16 else _CUTOUT
         if self._bits:
             require_matting()
+            for part in (*self.masks, *self.cutouts):
+                if masks.is_region(part, label_set):
+                    raise UserError(f"--soft has no edge to refine of the region {part}; leave it.")
         self.needs_image = bool(self.cutouts or self._bits)
         self.settings: dict[str, Any] = {}
         if self.masks or self.cutouts:

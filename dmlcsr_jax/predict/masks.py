@@ -6,18 +6,25 @@ import numpy as np
 
 from dmlcsr_jax.data.label_sets import LabelSet
 from dmlcsr_jax.errors import UserError
+from dmlcsr_jax.predict.regions import regions_of
 
 _LIPS = ("u_lip", "l_lip", "upper_lip", "lower_lip", "top_lip", "bottom_lip")
 _EYES = ("l_eye", "r_eye", "left_eye", "right_eye")
 _BROWS = ("l_brow", "r_brow", "left_brow", "right_brow")
 _MOUTH = (*_LIPS, "mouth", "inner_mouth", "mouth_interior")
+_EARS = ("l_ear", "r_ear", "left_ear", "right_ear")
+_GLASSES = ("eye_g", "glasses")
+_FACE = ("skin", "face_skin", "nose", "beard", *_EYES, *_BROWS, *_MOUTH)
 # Under the names that the label sets give them; a set has a group where it has one of its classes.
 GROUPS = {
     "lips": _LIPS,
     "eyes": _EYES,
     "brows": _BROWS,
-    "ears": ("l_ear", "r_ear", "left_ear", "right_ear"),
-    "face": ("skin", "face_skin", "nose", "beard", *_EYES, *_BROWS, *_MOUTH),
+    "ears": _EARS,
+    "face": _FACE,
+    "face_and_ears": (*_FACE, *_EARS),
+    "face_and_glasses": (*_FACE, *_GLASSES),
+    "head": (*_FACE, *_EARS, "ear_r", *_GLASSES, "hair", "hat", "headwear", "facewear"),
 }
 ALL = "all"
 
@@ -38,12 +45,15 @@ def labels_of(part: str, label_set: LabelSet) -> tuple[int, ...]:
     labels = tuple(classes.index(name) for name in GROUPS.get(part, ()) if name in classes)
     if not labels:
         groups = [name for name, of in GROUPS.items() if name not in classes and {*of} & {*classes}]
-        raise UserError(f"there is no part {part!r}; there are {', '.join((*classes, *groups))}.")
+        names = (*classes, *groups, *regions_of(label_set))
+        raise UserError(f"there is no part {part!r}; there are {', '.join(names)}.")
     return labels
 
 
 def parts_of(names: Sequence[str], label_set: LabelSet) -> tuple[str, ...]:
     """Returns the parts that are named, each once and sorted; "all": every class but background.
+
+    Regions of the skin are parts too, if they are named; see `regions`.
 
     Raises:
       UserError: where there is no such part.
@@ -52,8 +62,14 @@ def parts_of(names: Sequence[str], label_set: LabelSet) -> tuple[str, ...]:
     every = [name for label, name in enumerate(label_set.classes) if label != background]
     parts = {part for name in names for part in (every if name == ALL else [name])}
     for part in parts:
-        labels_of(part, label_set)
+        if not is_region(part, label_set):
+            labels_of(part, label_set)
     return tuple(sorted(parts))
+
+
+def is_region(part: str, label_set: LabelSet) -> bool:
+    """Returns whether a part is a region of the skin, and no class or group of the set."""
+    return part in regions_of(label_set) and part not in label_set.classes
 
 
 def mask_of(label: np.ndarray, labels: Iterable[int]) -> np.ndarray:

@@ -78,7 +78,7 @@ def open_network(
     if backend not in (None, "jax"):
         raise UserError(
             f"{backend} runs no checkpoint; `python -m dmlcsr_jax.export --checkpoint={name} "
-            "--to=model.onnx` makes a file that it runs."
+            "--out=model.onnx` makes a file that it runs."
         )
     with _process_as_it_was():
         # Imported here: an exported network is run without JAX.

@@ -13,7 +13,7 @@ from dmlcsr_jax.predict.as_image import check_image
 
 
 class OnnxNetwork:
-    """A file that `python -m dmlcsr_jax.export --to=model.onnx` wrote; see `networks.Network`.
+    """A file that `python -m dmlcsr_jax.export --out=model.onnx` wrote; see `networks.Network`.
 
     Attributes:
       metadata: what the file says of its network.

@@ -14,7 +14,7 @@ from dmlcsr_jax import visualization
 from dmlcsr_jax.data.label_sets import LabelSet
 from dmlcsr_jax.errors import UserError
 from dmlcsr_jax.predict import alpha as matting
-from dmlcsr_jax.predict import composite, masks, outputs
+from dmlcsr_jax.predict import composite, masks, outputs, regions
 from dmlcsr_jax.predict.faces import Face
 from dmlcsr_jax.predict.mask_shape import Shape
 from dmlcsr_jax.predict.views import View
@@ -97,7 +97,8 @@ class Result:
         """Returns bool `[H, W]`: where a part is.
 
         Args:
-          part: one of `names`, or a group of them such as "lips"; see `masks.GROUPS`.
+          part: one of `names`; or a group of them such as "lips", see `masks.GROUPS`; or a region,
+            as `region` takes it.
           face: of this face only, from 0; None: of all of the photograph.
           grow: how far its edge is moved, as in `mask_shape.Shape`.
           clean: share below which islands and holes are removed, as there.
@@ -108,7 +109,30 @@ class Result:
         shape = Shape(grow=grow, clean=clean)
         return shape.applied(self._mask(part, face))
 
+    def region(self, name: str, face: int | None = None) -> np.ndarray:
+        """Returns bool `[H, W]`: a region of the skin, such as the forehead or a cheek.
+
+        It follows the face however it lies, and is empty where its eyes or mouth are not seen.
+        Where no face was looked for or found, the photograph is taken to show one.
+
+        Args:
+          name: one of `regions.REGIONS`; left and right are the subject's.
+          face: of this face only, from 0; None: of all of the photograph.
+
+        Raises:
+          UserError: where there is no such region or face.
+        """
+        if not self.faces and face is None:
+            return regions.region_of(name, self.label, self.label_set)
+        chosen = self.faces if face is None else [self.faces[self._number(face) - 1]]
+        found = np.zeros(self.label.shape, bool)
+        for each in chosen:
+            found |= regions.region_of(name, each.label, self.label_set, each.landmarks)
+        return found
+
     def _mask(self, part: str, face: int | None) -> np.ndarray:
+        if masks.is_region(part, self.label_set):
+            return self.region(part, face)
         mask = masks.mask_of(self.label, masks.labels_of(part, self.label_set))
         if face is None:
             return mask
@@ -150,7 +174,7 @@ class Result:
         is background.
 
         Args:
-          part: as `mask` takes it.
+          part: as `mask` takes it, but no region: its edges are lines on the skin.
 
         Raises:
           UserError: where there is no such part.
@@ -168,7 +192,7 @@ class Result:
         It is the probability, refined along the photograph's edges.
 
         Args:
-          part: as `mask` takes it.
+          part: as `probabilities` takes it.
           face: as `mask` takes it.
           image: uint8 `[H, W, 3]` RGB, the photograph where it was not kept; None: `self.image`.
 
