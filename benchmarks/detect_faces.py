@@ -1,6 +1,6 @@
 """How many faces a detector finds, by their size and turn, and how long that takes.
 
-    python -m benchmarks.detect_faces --source=FOLDER [--source=FOLDER ...]
+    python -m benchmarks.detect_faces --root=FOLDER [--root=FOLDER ...]
 
 takes the photographs of `FOLDER/val_list.txt` (a photograph and its label map a line), whose true
 boxes are those of the parts of the face in the label maps, and mosaics of them with faces of one
@@ -112,7 +112,7 @@ def row(name: str, detector: Detector, pictures) -> list:
 def main(argv: Sequence[str] | None = None) -> None:
     """Prints a row for each folder's photographs, and for mosaics of every size and turn."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    parser.add_argument("--source", action="append", required=True, type=pathlib.Path)
+    parser.add_argument("--root", "--source", action="append", required=True, type=pathlib.Path)
     parser.add_argument("--label_set", default="celebamask_hq")
     parser.add_argument("--detector", metavar="MODULE:FUNCTION")
     parser.add_argument("--limit", type=int, default=100, help="photographs of each folder")
@@ -131,7 +131,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     cv2.setNumThreads(1)
     label_set = label_sets.get(arguments.label_set)
     rows, faces = [], []
-    for folder in arguments.source:
+    for folder in arguments.root:
         found = list(examples(folder, label_set, arguments.limit))
         rows.append(row(folder.name, detector, [(image, [box]) for image, box in found]))
         faces += found

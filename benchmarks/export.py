@@ -58,7 +58,7 @@ def main():
     with tempfile.TemporaryDirectory() as folder:
         path = pathlib.Path(folder) / "model.onnx"
         for numbers, option in options.items():
-            export.main([f"--checkpoint={flags.checkpoint}", f"--to={path}", *option])
+            export.main([f"--checkpoint={flags.checkpoint}", f"--out={path}", *option])
             for backend in BACKENDS:
                 exported[f"{backend}, {numbers}"] = OnnxNetwork(path, backend=backend)
     image, _ = synthetic.draw_face(0, flags.side)

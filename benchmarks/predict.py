@@ -1,6 +1,6 @@
 """What a photograph costs, as ratios in one run, beside its bars and the usual open recipe.
 
-    python -m benchmarks.predict [--source=FOLDER] [--rounds=7]
+    python -m benchmarks.predict [--root=FOLDER] [--rounds=7]
 
 Photographs of one to twelve megapixels made of the astronaut, and those of a folder of your own,
 are parsed by `FaceParser()`, complete by `faces="whole"`, and by `benchmarks/peer_bisenet`, in
@@ -170,13 +170,13 @@ def _has(name: str) -> bool:
 def main(argv: Sequence[str] | None = None) -> None:
     """Prints three tables."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    parser.add_argument("--source", type=pathlib.Path, help="folder of more photographs")
+    parser.add_argument("--root", "--source", type=pathlib.Path, help="folder of more photographs")
     parser.add_argument("--rounds", type=int, default=7, help="turns that are measured")
     parser.add_argument("--only", help="photographs whose name has this in it")
     parser.add_argument("--stream", type=int, default=24, help="photographs in a list; 0: no list")
     arguments = parser.parse_args(argv)
     images, load = photographs(), os.getloadavg()[0]
-    for path in sorted(arguments.source.iterdir()) if arguments.source else ():
+    for path in sorted(arguments.root.iterdir()) if arguments.root else ():
         if path.is_file():
             images[path.name] = decode_image(path.read_bytes(), path.name)
     images = {name: image for name, image in images.items() if (arguments.only or "") in name}

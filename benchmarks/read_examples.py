@@ -1,6 +1,6 @@
 """Training examples a second: the Grain pipeline from a prepared set beside a PyTorch loader.
 
-    python -m benchmarks.read_examples --source=FOLDER --label_set=celebamask_hq
+    python -m benchmarks.read_examples --root=FOLDER --label_set=celebamask_hq
 
 prepares `FOLDER`, which holds images, labels and `train_list.txt` (an image and its label a line),
 in a temporary place, then reads augmented 473x473 examples from it with worker processes, and, for
@@ -168,7 +168,13 @@ def parse_arguments(argv):
     """Returns the command line's values."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     add = parser.add_argument
-    add("--source", type=pathlib.Path, required=True, help="folder of images/, labels/ and lists")
+    add(
+        "--root",
+        "--source",
+        type=pathlib.Path,
+        required=True,
+        help="folder of images/, labels/ and lists",
+    )
     add("--label_set", help="a label set's name or file (FOLDER/label_names.txt unless given)")
     add("--num_workers", type=int, default=len(os.sched_getaffinity(0)), help="worker processes")
     add("--image_size", type=int, default=473, help="side of the input, pixels")
@@ -187,7 +193,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         label_set = label_sets.get(arguments.label_set) if arguments.label_set else None
         options = Options(label_set=label_set)
         with contextlib.redirect_stdout(io.StringIO()):
-            prepare.prepare("folder", arguments.source, place, options=options)
+            prepare.prepare("folder", arguments.root, place, options=options)
         source = PreparedSource(place, "train")
         grain_runs, torch_runs = [], []
         torch.set_num_threads(1)
@@ -195,7 +201,7 @@ def main(argv: Sequence[str] | None = None) -> None:
             grain_runs.append(time_grain(source, arguments))
             # One process means one core, as for each of the pipeline's workers.
             cv2.setNumThreads(0)
-            torch_runs.append(time_torch(arguments.source, arguments, source.label_set))
+            torch_runs.append(time_torch(arguments.root, arguments, source.label_set))
     rate, cpu = max(run[0] for run in grain_runs), min(run[1] for run in grain_runs)
     torch_rate, torch_cpu = max(r[0] for r in torch_runs), min(r[1] for r in torch_runs)
     name = f"Grain, {arguments.num_workers} workers, prepared set"

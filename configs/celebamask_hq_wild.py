@@ -19,7 +19,7 @@ other sources (LFW 0.13, Figaro1k 0.08, FASSEG 0.06, YouTube Faces 0.1, UTKFace 
 had taught clothes and hats to be background; so 483 steps as this config has it followed, from
 
     python -m dmlcsr_jax.checkpoints.ship --checkpoint=DIR --average_with=default --share=0.35 \
-        --to=FILE
+        --out=FILE
 
 with `data.num_train_examples=2180` and `seed=44`. What is shipped is a quarter of that, a quarter
 of the run before it (whose scenes keep textures from being hair) and half of the model before, by

@@ -36,7 +36,7 @@ def test_each_command_explains_itself(name, monkeypatch, capsys):
 
 def test_a_command_gets_its_arguments(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(sys, "argv", ["pytest"])
-    arguments = [f"--to={tmp_path}/model.pt"]
+    arguments = [f"--out={tmp_path}/model.pt"]
     said = []
     for run in (lambda: command.main(["export", *arguments]), lambda: export.main(arguments)):
         with pytest.raises(SystemExit) as caught:
@@ -59,3 +59,30 @@ def test_those_of_training_hand_over_to_its_flags(name, sentence, tmp_path):
     assert result.returncode == 1
     assert sentence in result.stderr
     assert "Traceback" not in result.stderr
+
+
+@pytest.mark.parametrize(
+    ("name", "old", "new"),
+    [
+        ("export", ["--to=model.pt"], ["--out=model.pt"]),
+        ("ship", ["--checkpoint=nowhere", "--to=a/b"], ["--checkpoint=nowhere", "--out=a/b"]),
+        ("convert", ["--from=a", "--to=b"], ["--checkpoint=a", "--out=b"]),
+        (
+            "prepare",
+            ["--dataset=helen", "--source=nowhere", "--to=b"],
+            ["--dataset=helen", "--root=nowhere", "--out=b"],
+        ),
+    ],
+)
+def test_names_of_arguments_from_before_mean_the_same(
+    name, old, new, tmp_path, monkeypatch, capsys
+):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "argv", ["pytest"])
+    said = []
+    for arguments in (old, new):
+        with pytest.raises(SystemExit) as caught:
+            command.main([name, *arguments])
+        said.append((caught.value.code, capsys.readouterr().err))
+    assert said[0] == said[1]
+    assert said[0][0] == 1

@@ -105,7 +105,7 @@ def test_a_wheel_trains_predicts_and_prepares(installed, tmp_path):
         cv2.imwrite(str(faces / f"labels/{split}.png"), rng.integers(0, 3, (60, 50), np.uint8))
         (faces / f"{split}_list.txt").write_text(f"images/{split}.jpg labels/{split}.png\n")
     (faces / "label_names.txt").write_text("background\nskin\nhair\n")
-    prepare = ("--dataset=folder", "--source=faces", "--to=prepared", "--num_workers=1")
+    prepare = ("--dataset=folder", "--root=faces", "--out=prepared", "--num_workers=1")
     run(installed / "dmlcsr-prepare", *prepare, cwd=tmp_path)
     assert list((tmp_path / "prepared").rglob("*.array_record*"))
 

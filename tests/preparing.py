@@ -13,7 +13,7 @@ from dmlcsr_jax.data.synthetic import draw_face
 def run(dataset, source, to, *options):
     """Runs the command and returns the prepared set's folder."""
     prepare.main(
-        [f"--dataset={dataset}", f"--source={source}", f"--to={to}", "--num_workers=1", *options]
+        [f"--dataset={dataset}", f"--root={source}", f"--out={to}", "--num_workers=1", *options]
     )
     return to
 

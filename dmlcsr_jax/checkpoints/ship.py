@@ -1,6 +1,6 @@
 """Makes the two small files of a model from its checkpoint.
 
-    python -m dmlcsr_jax.checkpoints.ship --checkpoint=DIR --to=mine.safetensors
+    python -m dmlcsr_jax.checkpoints.ship --checkpoint=DIR --out=mine.safetensors
 
 writes `mine.safetensors` (params in float16) and `mine.json` (metadata). `--average_with=START`
 ships the mean of the values and those of the model that training started from (`--share=0.3`: 0.3
@@ -35,7 +35,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         allow_abbrev=False,
     )
     parser.add_argument("--checkpoint", required=True, help="a checkpoint's folder, or a workdir")
-    parser.add_argument("--to", required=True, help="the .safetensors file to write")
+    parser.add_argument("--out", "--to", required=True, help="the .safetensors file to write")
     parser.add_argument("--license", help="what the weights may be used for, in a sentence")
     parser.add_argument("--average_with", help="another checkpoint of the network, or default")
     parser.add_argument(
@@ -44,7 +44,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     arguments = parser.parse_args(argv)
     if not 0 <= arguments.share <= 1:
         raise UserError(f"--share is {arguments.share:g}; it must be from 0 to 1.")
-    atomic_file.require_place(arguments.to)
+    atomic_file.require_place(arguments.out)
     metadata, variables = model.load_model(arguments.checkpoint)
     if arguments.license is not None:
         metadata = dataclasses.replace(metadata, license=arguments.license)
@@ -52,9 +52,9 @@ def main(argv: Sequence[str] | None = None) -> None:
     if arguments.average_with:
         other, share = arguments.average_with, arguments.share
         tensors = _averaged(tensors, arguments.checkpoint, other, share)
-    weights_file.write(arguments.to, metadata, tensors)
+    weights_file.write(arguments.out, metadata, tensors)
     count = sum(tensor.size for tensor in tensors.values())
-    print(f"{arguments.to}: {len(tensors)} tensors, {count / 1e6:.2f} million values")
+    print(f"{arguments.out}: {len(tensors)} tensors, {count / 1e6:.2f} million values")
 
 
 def _averaged(

@@ -1,10 +1,10 @@
 """Converts weights between the released PyTorch network and the checkpoints of this project.
 
-    python -m dmlcsr_jax.convert_torch --from=dml_csr_celebA.pth --to=DIR
-    python -m dmlcsr_jax.convert_torch --from=DIR --to=weights.safetensors
+    python -m dmlcsr_jax.convert_torch --checkpoint=dml_csr_celebA.pth --out=DIR
+    python -m dmlcsr_jax.convert_torch --checkpoint=DIR --out=weights.safetensors
 
-Networks with an encoder EfficientNet-Lite, such as the package's (`--from=default`), go there too;
-`docs/pytorch.md` describes theirs.
+Networks with an encoder EfficientNet-Lite, such as the package's (`--checkpoint=default`), go
+there too; `docs/pytorch.md` describes theirs.
 
 What a state_dict cannot say (class names, channel order, normalisation, input size) is written to
 `FILE.json` beside it, and read from there on the way back; without it the released weights'
@@ -123,10 +123,10 @@ def _parse(arguments: list[str]) -> argparse.Namespace:
         description="Converts released or own PyTorch weights into a checkpoint, and back.",
     )
     parser.add_argument(
-        "--from", dest="source", required=True, help="state_dict file, or checkpoint folder"
+        "--checkpoint", "--from", required=True, help="state_dict file, or checkpoint folder"
     )
     parser.add_argument(
-        "--to", dest="target", required=True, help="checkpoint folder, or state_dict file"
+        "--out", "--to", required=True, help="checkpoint folder, or state_dict file"
     )
     weights = parser.add_argument_group(
         "for a state_dict file",
@@ -153,22 +153,22 @@ def main(arguments: list[str] | None = None) -> None:
     names = ("label_set", "channel_order", "mean", "std", "image_size")
     options = {name: getattr(flags, name) for name in names if getattr(flags, name) is not None}
     options |= {name: tuple(options[name]) for name in ("mean", "std") if name in options}
-    imports = files.is_state_dict_file(flags.source)
-    if imports == files.is_state_dict_file(flags.target):
+    imports = files.is_state_dict_file(flags.checkpoint)
+    if imports == files.is_state_dict_file(flags.out):
         raise UserError(
-            f"one of --from={flags.source} and --to={flags.target} must be a .pth, .pt or "
+            f"one of --checkpoint={flags.checkpoint} and --out={flags.out} must be a .pth, .pt or "
             ".safetensors file and the other a checkpoint folder."
         )
     if imports:
-        description = import_weights(flags.source, flags.target, **options)
+        description = import_weights(flags.checkpoint, flags.out, **options)
     elif options:
         raise UserError(
-            f"--{min(options)} is for state_dict files; the checkpoint {flags.source} knows its "
-            "own."
+            f"--{min(options)} is for state_dict files; the checkpoint {flags.checkpoint} knows "
+            "its own."
         )
     else:
-        description = export_weights(flags.source, flags.target)
-    print(f"wrote {epath.Path(flags.target)}: {description}")
+        description = export_weights(flags.checkpoint, flags.out)
+    print(f"wrote {epath.Path(flags.out)}: {description}")
 
 
 if __name__ == "__main__":

@@ -1,8 +1,8 @@
 """Prepares a data set as its authors ship it for training and evaluation.
 
-    python -m dmlcsr_jax.data.prepare --dataset=celebamask_hq --source=DIR --to=DIR
+    python -m dmlcsr_jax.data.prepare --dataset=celebamask_hq --root=DIR --out=DIR
 
-reads every image and label once, checks them, and writes ArrayRecord files below `--to`, which is
+reads every image and label once, checks them, and writes ArrayRecord files below `--out`, which is
 then the data's root. An interrupted run goes on from its finished files when it is started again.
 """
 
@@ -63,8 +63,10 @@ def _parser() -> argparse.ArgumentParser:
     defaults = Options()
     add = parser.add_argument
     add("--dataset", required=True, choices=tuple(BUILDERS), help="which set")
-    add("--source", required=True, help="folder that the authors' archive was unpacked in")
-    add("--to", required=True, help="folder to write to, the data's root from then on")
+    add(
+        "--root", "--source", required=True, help="folder that the authors' archive was unpacked in"
+    )
+    add("--out", "--to", required=True, help="folder to write to, the data's root from then on")
     add(
         "--max_side",
         type=int,
@@ -149,8 +151,8 @@ def main(argv: Sequence[str] | None = None):
     try:
         prepare(
             arguments.dataset,
-            arguments.source,
-            arguments.to,
+            arguments.root,
+            arguments.out,
             options=options,
             num_workers=arguments.num_workers,
             limits=limits,

@@ -26,7 +26,7 @@ class PreparedSource:
     at whole numbers; see `geometry.box_matrix`.
 
     Args:
-      root: the folder that was given to `prepare` as `--to`, or the set's own folder in it; local
+      root: the folder that was given to `prepare` as `--out`, or the set's own folder in it; local
         or remote (`gs://`).
       split: name of a split, or a part of one as tensorflow-datasets writes it: "train[:90%]".
       label_set: what the labels are expected to mean; None for what the set itself says.
@@ -173,7 +173,7 @@ def _find(root: epath.Path) -> epath.Path:
     if not root.is_dir():
         raise UserError(
             f"the data folder {str(root)!r} does not exist; set the data's root to what was given "
-            "to `python -m dmlcsr_jax.data.prepare` as --to."
+            "to `python -m dmlcsr_jax.data.prepare` as --out."
         )
     found = prepared_sets(root)
     if len(found) == 1:

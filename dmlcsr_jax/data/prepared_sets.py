@@ -15,7 +15,7 @@ def prepared_sets(root: epath.PathLike) -> list[epath.Path]:
 
     Args:
       root: a set's own folder (`DATASET/VERSION`), the one above it (`DATASET`), or the one that
-        was given to `prepare` as `--to`; local or remote (`gs://`).
+        was given to `prepare` as `--out`; local or remote (`gs://`).
 
     Returns:
       Folders that tensorflow-datasets opens, sorted; none for a folder without any.

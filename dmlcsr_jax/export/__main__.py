@@ -1,11 +1,11 @@
 """Writes a network as one file that runs without this project.
 
-    python -m dmlcsr_jax.export --checkpoint=DIR --to=model.onnx
-    python -m dmlcsr_jax.export --checkpoint=DIR --to=model.onnx --dtype=float16
-    python -m dmlcsr_jax.export --checkpoint=DIR --to=model.onnx --quantize=int8 --calibrate=FOLDER
-    python -m dmlcsr_jax.export --checkpoint=DIR --to=model.tflite --size=512,512
-    python -m dmlcsr_jax.export --checkpoint=DIR --to=model.stablehlo
-    python -m dmlcsr_jax.export --checkpoint=DIR --to=web/
+    python -m dmlcsr_jax.export --checkpoint=DIR --out=model.onnx
+    python -m dmlcsr_jax.export --checkpoint=DIR --out=model.onnx --dtype=float16
+    python -m dmlcsr_jax.export --checkpoint=DIR --out=model.onnx --quantize=int8 --calibrate=FOLDER
+    python -m dmlcsr_jax.export --checkpoint=DIR --out=model.tflite --size=512,512
+    python -m dmlcsr_jax.export --checkpoint=DIR --out=model.stablehlo
+    python -m dmlcsr_jax.export --checkpoint=DIR --out=web/
 
 The file takes photographs, uint8 RGB [B, H, W, 3] of any size, and gives label maps, uint8
 [B, H, W]; normalisation and resizing are within. Class names, colours, left and right, the licence
@@ -43,16 +43,16 @@ def main(argv: Sequence[str] | None = None) -> None:
     if arguments.is_web:
         _web(arguments)
         return
-    atomic_file.require_place(arguments.to)
-    if arguments.to.endswith(".onnx"):
+    atomic_file.require_place(arguments.out)
+    if arguments.out.endswith(".onnx"):
         data, description = _onnx(arguments)
-    elif arguments.to.endswith(".tflite"):
+    elif arguments.out.endswith(".tflite"):
         data, description = _litert(arguments)
     else:
         data, description = _stablehlo(arguments)
-        atomic_file.write_text(f"{arguments.to}.json", json.dumps(description, indent=1) + "\n")
-    atomic_file.write_bytes(arguments.to, data)
-    print(f"{arguments.to}: {len(data) / 1e6:.1f} MB, {description['convention']}")
+        atomic_file.write_text(f"{arguments.out}.json", json.dumps(description, indent=1) + "\n")
+    atomic_file.write_bytes(arguments.out, data)
+    print(f"{arguments.out}: {len(data) / 1e6:.1f} MB, {description['convention']}")
 
 
 def _load(arguments, *, plain: bool):
@@ -82,7 +82,7 @@ def _needs_extra(extra: str, path: str) -> Iterator[None]:
 
 
 def _onnx(arguments):
-    with _needs_extra("export", arguments.to):
+    with _needs_extra("export", arguments.out):
         from dmlcsr_jax.export.onnx_graph import make_onnx
     core, size, description = _load(arguments, plain=True)
     inputs = None
@@ -106,7 +106,7 @@ def _onnx(arguments):
 
 
 def _litert(arguments):
-    with _needs_extra("litert", arguments.to):
+    with _needs_extra("litert", arguments.out):
         from dmlcsr_jax.export import litert, litert_numbers
     from dmlcsr_jax.export.program import make_fixed_program, make_program
 
@@ -135,7 +135,7 @@ def _shared(arguments) -> pathlib.Path:
     from dmlcsr_jax.checkpoints.model import resolve
 
     weights = pathlib.Path(resolve(arguments.checkpoint))
-    folders = {path.resolve().parent for path in (weights, pathlib.Path(arguments.to))}
+    folders = {path.resolve().parent for path in (weights, pathlib.Path(arguments.out))}
     if weights.suffix != ".safetensors" or len(folders) > 1:
         raise UserError(f"--shared exports a .safetensors file into its folder, not {weights}.")
     return weights
@@ -163,8 +163,8 @@ def _web(arguments):
     else:
         data, description = _onnx(arguments)
         metadata = Metadata.from_json(description[COMPLETE])
-    write_web_folder(arguments.to, data, metadata, weights)
-    print(f"{arguments.to}: python -m http.server --directory={arguments.to} shows the page")
+    write_web_folder(arguments.out, data, metadata, weights)
+    print(f"{arguments.out}: python -m http.server --directory={arguments.out} shows the page")
 
 
 def _stablehlo(arguments):

@@ -17,14 +17,14 @@ def _size(text: str) -> tuple[int, int]:
 
 
 def parse_arguments(argv: Sequence[str] | None, description: str) -> argparse.Namespace:
-    """Returns `checkpoint`, `to`, `is_web`, `scores`, `size` and so on.
+    """Returns `checkpoint`, `out`, `is_web`, `scores`, `size` and so on.
 
     Args:
       argv: the arguments; None: the process's.
       description: shown by `--help`.
 
     Raises:
-      UserError: where `--to` is no kind of file that can be made, or options do not go together.
+      UserError: where `--out` is no kind of file that can be made, or options do not go together.
     """
     parser = argparse.ArgumentParser(
         prog="python -m dmlcsr_jax.export",
@@ -36,6 +36,7 @@ def parse_arguments(argv: Sequence[str] | None, description: str) -> argparse.Na
         "--checkpoint", default="default", help="a checkpoint's folder, a workdir, or weights"
     )
     parser.add_argument(
+        "--out",
         "--to",
         required=True,
         help="the .onnx, .tflite or .stablehlo file to write, or a page's folder web/",
@@ -66,10 +67,10 @@ def parse_arguments(argv: Sequence[str] | None, description: str) -> argparse.Na
         "--calibrate", metavar="FOLDER", help="of photographs as they will come, for --quantize"
     )
     arguments = parser.parse_args(argv)
-    arguments.is_web = arguments.to.endswith("/")
-    if not arguments.is_web and pathlib.PurePath(arguments.to).suffix not in SUFFIXES:
+    arguments.is_web = arguments.out.endswith("/")
+    if not arguments.is_web and pathlib.PurePath(arguments.out).suffix not in SUFFIXES:
         raise UserError(
-            f"{arguments.to} must end in {', '.join(SUFFIXES[:-1])} or {SUFFIXES[-1]}, "
+            f"{arguments.out} must end in {', '.join(SUFFIXES[:-1])} or {SUFFIXES[-1]}, "
             "or / for a page."
         )
     if arguments.is_web and (arguments.scores or arguments.size):
@@ -77,13 +78,13 @@ def parse_arguments(argv: Sequence[str] | None, description: str) -> argparse.Na
     if bool(arguments.quantize) != bool(arguments.calibrate):
         raise UserError("--quantize=int8 and --calibrate=FOLDER go together; give both.")
     given = {"--quantize": arguments.quantize, "--dtype": arguments.dtype != "float32"}
-    if any(given.values()) and arguments.to.endswith(".stablehlo"):
+    if any(given.values()) and arguments.out.endswith(".stablehlo"):
         option = next(name for name, is_given in given.items() if is_given)
         raise UserError(
-            f"{option} is for .onnx and .tflite files, not {arguments.to}; leave it or rename."
+            f"{option} is for .onnx and .tflite files, not {arguments.out}; leave it or rename."
         )
     if arguments.quantize and arguments.dtype != "float32":
         raise UserError("--quantize=int8 leaves no weights for --dtype=float16; give one of them.")
-    if arguments.shared and (any(given.values()) or not arguments.to.endswith(".onnx")):
+    if arguments.shared and (any(given.values()) or not arguments.out.endswith(".onnx")):
         raise UserError("--shared makes an .onnx file without --dtype and --quantize; leave these.")
     return arguments

@@ -1,6 +1,6 @@
 """The network with the encoder EfficientNet-Lite0 in PyTorch, without dmlcsr_jax: copy this file.
 
-    python -m dmlcsr_jax.convert_torch --from=default --to=weights.safetensors
+    python -m dmlcsr_jax.convert_torch --checkpoint=default --out=weights.safetensors
     python docs/examples/torch_lite0.py weights.safetensors photo.jpg labels.png
 
 `docs/pytorch.md` describes the names of the tensors. Lite1 and Lite2 have other stages.

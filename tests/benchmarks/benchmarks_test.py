@@ -109,7 +109,7 @@ def folder(tmp_path):
 
 def read_examples(folder, *options):
     small = ("--image_size=32", "--batch_size=2", "--num_examples=4", "--turns=1")
-    return run("read_examples", f"--source={folder}", "--num_workers=0", *small, *options)
+    return run("read_examples", f"--root={folder}", "--num_workers=0", *small, *options)
 
 
 def test_read_examples(folder):
@@ -136,7 +136,7 @@ def test_detect_faces(folder):
         "    height, width = image.shape[:2]\n"
         "    return [(0.2 * width, 0.2 * height, 0.8 * width, 0.8 * height)]\n"
     )
-    finished = run("detect_faces", f"--source={folder}", detector, *small, path=folder)
+    finished = run("detect_faces", f"--root={folder}", detector, *small, path=folder)
     rows = table(finished)
     assert list(rows) == [folder.name, "16 pixels, turned 0", "24 pixels, turned 0"]
     assert rows[folder.name][:3] == [4, 100, 0]
@@ -156,7 +156,7 @@ def peer():
 def test_predict(peer, folder):
     source = folder / "images"
     (source / "0.jpg").rename(source / "portrait 512.jpg")
-    small = ("--only=portrait 512", "--rounds=1", "--stream=2", f"--source={source}")
+    small = ("--only=portrait 512", "--rounds=1", "--stream=2", f"--root={source}")
     rows = cells(run("predict", *small))
     assert list(rows) == ["portrait 512x512", "portrait 512.jpg"]
     compared, stages, streamed = rows["portrait 512x512"]

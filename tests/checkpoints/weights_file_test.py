@@ -46,7 +46,7 @@ def test_params_come_back_as_float16_has_them_and_batch_stats_exactly(path, vari
 def test_a_checkpoint_is_shipped_by_the_command(tmp_path, path, variables, capsys):
     model.save_model(tmp_path / "model", METADATA, **variables)
     shipped = tmp_path / "shipped.safetensors"
-    ship.main([f"--checkpoint={tmp_path / 'model'}", f"--to={shipped}", "--license=Mine."])
+    ship.main([f"--checkpoint={tmp_path / 'model'}", f"--out={shipped}", "--license=Mine."])
     assert shipped.read_bytes() == path.read_bytes()
     assert weights_file.read(shipped)[0].license == "Mine."
     assert "million values" in capsys.readouterr().out
@@ -61,7 +61,7 @@ def test_the_mean_with_another_checkpoint_is_shipped(tmp_path, variables, option
     ship.main(
         [
             f"--checkpoint={tmp_path / 'model'}",
-            f"--to={shipped}",
+            f"--out={shipped}",
             f"--average_with={tmp_path / 'other'}",
             *options,
         ]
@@ -75,7 +75,7 @@ def test_the_mean_with_another_checkpoint_is_shipped(tmp_path, variables, option
 
 def test_a_share_is_a_share(tmp_path, capsys):
     with pytest.raises(SystemExit):
-        ship.main(["--checkpoint=default", f"--to={tmp_path / 'a'}", "--share=1.5"])
+        ship.main(["--checkpoint=default", f"--out={tmp_path / 'a'}", "--share=1.5"])
     assert "--share is 1.5; it must be from 0 to 1" in capsys.readouterr().err
 
 
@@ -88,7 +88,7 @@ def test_models_of_different_networks_have_no_mean(tmp_path, variables, capsys):
         ship.main(
             [
                 f"--checkpoint={tmp_path / 'model'}",
-                f"--to={shipped}",
+                f"--out={shipped}",
                 f"--average_with={tmp_path / 'wider'}",
             ]
         )

@@ -124,9 +124,9 @@ def test_safetensors_need_no_torch(network, tmp_path):
     code = (
         "import sys; sys.modules['torch'] = None\n"
         "from dmlcsr_jax.convert_torch import __main__ as convert_torch\n"
-        f"convert_torch.main(['--from={tmp_path}/w.safetensors', '--to={tmp_path}/a'])\n"
-        f"convert_torch.main(['--from={tmp_path}/a', '--to={tmp_path}/b.safetensors'])\n"
-        f"convert_torch.main(['--from={tmp_path}/a', '--to={tmp_path}/b.pth'])\n"
+        f"convert_torch.main(['--checkpoint={tmp_path}/w.safetensors', '--out={tmp_path}/a'])\n"
+        f"convert_torch.main(['--checkpoint={tmp_path}/a', '--out={tmp_path}/b.safetensors'])\n"
+        f"convert_torch.main(['--checkpoint={tmp_path}/a', '--out={tmp_path}/b.pth'])\n"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert (tmp_path / "b.safetensors").exists(), done.stderr
@@ -299,7 +299,9 @@ def test_impossible_values_are_refused_by_tensor(network, tmp_path, capsys, tens
 )
 def test_pixels_that_are_no_numbers_are_refused(weights, tmp_path, capsys, option, values):
     with pytest.raises(SystemExit) as stopped:
-        convert_torch.main([f"--from={weights}", f"--to={tmp_path / 'a'}", f"--{option}", *values])
+        convert_torch.main(
+            [f"--checkpoint={weights}", f"--out={tmp_path / 'a'}", f"--{option}", *values]
+        )
     assert stopped.value.code == 1
     assert f"the network's {option} is (" in capsys.readouterr().err
     assert not (tmp_path / "a").exists()

@@ -48,7 +48,7 @@ def source(tmp_path_factory):
 
 def arguments(source, to, workers=1):
     common = ["--dataset=folder", "--label_set=helen", f"--num_workers={workers}"]
-    return [*common, f"--source={source}", f"--to={to}"]
+    return [*common, f"--root={source}", f"--out={to}"]
 
 
 def start(source, to, workers=1, file_limit=0, **options):
@@ -226,7 +226,7 @@ def test_two_at_once(source, tmp_path, capsys):
         (["--val_fraction=0.6", "--test_fraction=0.6"], "at most 1 together"),
         (["--split_seed=-1"], "--split_seed is -1"),
         (["--label_set=unknown"], "no label set"),
-        (["--source=/nowhere/at/all"], "/nowhere/at/all does not exist"),
+        (["--root=/nowhere/at/all"], "/nowhere/at/all does not exist"),
     ],
 )
 def test_impossible_choices(source, tmp_path, options, message, capsys):

@@ -52,7 +52,7 @@ def encode(*arguments):
 shards.encode = encode
 if __name__ == "__main__":
     prepare.main(["--dataset=folder", "--label_set=helen", "--num_workers=2",
-                  f"--source={sys.argv[1]}", f"--to={sys.argv[1]}/to"])
+                  f"--root={sys.argv[1]}", f"--out={sys.argv[1]}/to"])
 """
 
 

@@ -29,7 +29,7 @@ def test_it_labels_a_photograph(
     model, photograph, target = (tmp_path / name for name in (f"m{suffix}", "p.png", "l.png"))
     image = faces[1]
     size = [f"--size={image.shape[0]},{image.shape[1]}"] if suffix == ".tflite" else []
-    export.main([f"--checkpoint={tiny_checkpoint}", f"--to={model}", *size])
+    export.main([f"--checkpoint={tiny_checkpoint}", f"--out={model}", *size])
     PIL.Image.fromarray(image).save(photograph)
     capsys.readouterr()
     monkeypatch.setattr(sys, "argv", [example, str(model), str(photograph), str(target)])

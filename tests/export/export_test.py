@@ -14,7 +14,7 @@ def test_a_stablehlo_artifact_has_the_labels_for_any_size(
     tiny_checkpoint, tiny_truth, faces, tmp_path
 ):
     path = tmp_path / "model.stablehlo"
-    export.main([f"--checkpoint={tiny_checkpoint}", f"--to={path}"])
+    export.main([f"--checkpoint={tiny_checkpoint}", f"--out={path}"])
     program = jax_export.deserialize(bytearray(path.read_bytes()))
     assert program.platforms == ("cpu", "cuda", "rocm", "tpu")
     for face in faces[1:3]:
@@ -29,9 +29,9 @@ def test_a_stablehlo_artifact_has_the_labels_for_any_size(
 @pytest.mark.parametrize(
     ("arguments", "sentence"),
     [
-        (["--to=model.pt"], "model.pt must end in .onnx, .tflite or .stablehlo"),
-        (["--to=m.stablehlo", "--size=0,9"], "'0,9' is not H,W in pixels"),
-        (["--to=m.stablehlo", "--checkpoint=nowhere"], "nowhere is not a folder"),
+        (["--out=model.pt"], "model.pt must end in .onnx, .tflite or .stablehlo"),
+        (["--out=m.stablehlo", "--size=0,9"], "'0,9' is not H,W in pixels"),
+        (["--out=m.stablehlo", "--checkpoint=nowhere"], "nowhere is not a folder"),
     ],
 )
 def test_bad_arguments_are_said_in_a_sentence(arguments, sentence, tmp_path, monkeypatch, capsys):
@@ -51,7 +51,7 @@ def test_a_network_of_an_unknown_encoder_is_refused(tiny_checkpoint, tmp_path, m
         text = file.read_text().replace('"encoder": "tiny"', '"encoder": "vgg"')
         (path / "metadata" / file.name).write_text(text)
     with pytest.raises(SystemExit):
-        export.main([f"--checkpoint={path}", f"--to={tmp_path / 'm.stablehlo'}"])
+        export.main([f"--checkpoint={path}", f"--out={tmp_path / 'm.stablehlo'}"])
     assert "encoder 'vgg' is unknown" in capsys.readouterr().err
     assert [file.name for file in tmp_path.iterdir()] == ["copy"]
 
@@ -59,7 +59,7 @@ def test_a_network_of_an_unknown_encoder_is_refused(tiny_checkpoint, tmp_path, m
 def test_a_disk_that_is_full_leaves_nothing(tiny_checkpoint, tmp_path, monkeypatch, capsys):
     (tmp_path / "file").write_text("")
     with pytest.raises(SystemExit):
-        export.main([f"--checkpoint={tiny_checkpoint}", f"--to={tmp_path}/file/m.stablehlo"])
+        export.main([f"--checkpoint={tiny_checkpoint}", f"--out={tmp_path}/file/m.stablehlo"])
     assert "cannot make the folder" in capsys.readouterr().err
     assert [file.name for file in tmp_path.iterdir()] == ["file"]
 
@@ -78,7 +78,7 @@ def test_a_place_that_takes_no_file_is_said_before_the_work(name, tmp_path, monk
     for sentence, place in places.items():
         slash = "/" if name.endswith("/") else ""
         with pytest.raises(SystemExit) as caught:
-            export.main([f"--to={place}{slash}"])
+            export.main([f"--out={place}{slash}"])
         assert caught.value.code == 1
         said = capsys.readouterr().err
         assert re.search(sentence, said)

@@ -46,7 +46,7 @@ def photographs(tmp_path_factory):
 def test_labels_are_those_of_the_network_in_jax(face, tiny_checkpoint, tiny_truth, faces, tmp_path):
     image, path = faces[face], tmp_path / "model.tflite"
     size = f"--size={image.shape[0]},{image.shape[1]}"
-    export.main([f"--checkpoint={tiny_checkpoint}", f"--to={path}", size])
+    export.main([f"--checkpoint={tiny_checkpoint}", f"--out={path}", size])
     assert [file.name for file in tmp_path.iterdir()] == ["model.tflite"]
     tiny_truth.assert_agrees(image, run(path, image))
 
@@ -55,14 +55,14 @@ def test_without_a_size_it_is_the_networks_and_scores_come_by_option(
     tiny_checkpoint, tiny_truth, faces, tmp_path
 ):
     path = tmp_path / "model.tflite"
-    export.main([f"--checkpoint={tiny_checkpoint}", f"--to={path}", "--scores"])
+    export.main([f"--checkpoint={tiny_checkpoint}", f"--out={path}", "--scores"])
     assert faces[0].shape == (32, 32, 3)
     np.testing.assert_allclose(run(path, faces[0]), tiny_truth.scores(faces[0]), atol=2e-4)
 
 
 def test_the_file_says_what_it_is(tiny_checkpoint, tiny_truth, tmp_path):
     path = tmp_path / "model.tflite"
-    export.main([f"--checkpoint={tiny_checkpoint}", f"--to={path}"])
+    export.main([f"--checkpoint={tiny_checkpoint}", f"--out={path}"])
     properties = said(path)
     assert json.loads(properties["classes"]) == list(tiny_truth.metadata.label_set.classes)
     assert properties["license"] == "for tests"
@@ -73,8 +73,8 @@ def test_the_file_says_what_it_is(tiny_checkpoint, tiny_truth, tmp_path):
 def test_weights_in_16_bits_halve_the_file_and_keep_the_scores(tiny_checkpoint, faces, tmp_path):
     plain, half = tmp_path / "plain.tflite", tmp_path / "half.tflite"
     options = [f"--checkpoint={tiny_checkpoint}", "--scores"]
-    export.main([*options, f"--to={plain}"])
-    export.main([*options, f"--to={half}", "--dtype=float16"])
+    export.main([*options, f"--out={plain}"])
+    export.main([*options, f"--out={half}", "--dtype=float16"])
     assert half.stat().st_size < 0.6 * plain.stat().st_size
     scores = run(plain, faces[0])
     error = np.abs(run(half, faces[0]) - scores)
@@ -84,8 +84,8 @@ def test_weights_in_16_bits_halve_the_file_and_keep_the_scores(tiny_checkpoint, 
 def test_convolutions_in_8_bits_keep_the_scores(tiny_checkpoint, photographs, faces, tmp_path):
     plain, small = tmp_path / "plain.tflite", tmp_path / "small.tflite"
     options = [f"--checkpoint={tiny_checkpoint}", "--scores"]
-    export.main([*options, f"--to={plain}"])
-    export.main([*options, f"--to={small}", "--quantize=int8", f"--calibrate={photographs}"])
+    export.main([*options, f"--out={plain}"])
+    export.main([*options, f"--out={small}", "--quantize=int8", f"--calibrate={photographs}"])
     assert small.stat().st_size < 0.5 * plain.stat().st_size
     assert said(small)["quantized"] == "int8"
     tensors = interpreter.Interpreter(model_path=str(small)).get_tensor_details()

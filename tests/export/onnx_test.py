@@ -22,7 +22,7 @@ onnxruntime = pytest.importorskip("onnxruntime", reason="needs pip install 'dmlc
 @pytest.fixture(scope="module")
 def exported(tiny_checkpoint, tmp_path_factory):
     path = tmp_path_factory.mktemp("exported") / "model.onnx"
-    export.main([f"--checkpoint={tiny_checkpoint}", f"--to={path}"])
+    export.main([f"--checkpoint={tiny_checkpoint}", f"--out={path}"])
     assert [file.name for file in path.parent.iterdir()] == ["model.onnx"]
     return path
 
@@ -61,7 +61,7 @@ def test_logits_are_those_of_the_network_in_jax(parser, tiny_truth):
 
 def test_scores_by_option_and_one_size_by_option(tiny_checkpoint, tiny_truth, faces, tmp_path):
     path = tmp_path / "scores.onnx"
-    export.main([f"--checkpoint={tiny_checkpoint}", f"--to={path}", "--scores", "--size=75,50"])
+    export.main([f"--checkpoint={tiny_checkpoint}", f"--out={path}", "--scores", "--size=75,50"])
     session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
     assert session.get_inputs()[0].shape == ["B", 75, 50, 3]
     scores = session.run(["scores"], {"images": faces[1][None]})[0][0]
@@ -69,7 +69,7 @@ def test_scores_by_option_and_one_size_by_option(tiny_checkpoint, tiny_truth, fa
     with pytest.raises(UserError, match="gives scores; export it without --scores"):
         OnnxNetwork(path)
     path = tmp_path / "labels.onnx"
-    export.main([f"--checkpoint={tiny_checkpoint}", f"--to={path}", "--size=75,50"])
+    export.main([f"--checkpoint={tiny_checkpoint}", f"--out={path}", "--size=75,50"])
     parser = OnnxNetwork(path)
     tiny_truth.assert_agrees(faces[1], parser.labels(faces[1]))
     with pytest.raises(UserError, match="photographs of 75x50 pixels, not of 21x29"):
@@ -234,14 +234,14 @@ def test_a_missing_extra_is_named_with_its_command(
     monkeypatch.delitem(sys.modules, "dmlcsr_jax.export.onnx_graph")
     path = tmp_path / "model.onnx"
     with pytest.raises(SystemExit):
-        export.main([f"--checkpoint={tiny_checkpoint}", f"--to={path}"])
+        export.main([f"--checkpoint={tiny_checkpoint}", f"--out={path}"])
     assert "pip install 'dmlcsr_jax[export]'" in capsys.readouterr().err
     assert not list(tmp_path.iterdir())
 
 
 def test_a_parsing_head_of_all_depths_is_exported(random_checkpoint, truth_of, tmp_path):
     checkpoint = random_checkpoint(multi_scale_parsing=True)
-    export.main([f"--checkpoint={checkpoint}", f"--to={tmp_path}/model.onnx"])
+    export.main([f"--checkpoint={checkpoint}", f"--out={tmp_path}/model.onnx"])
     images = np.random.default_rng(0).integers(0, 256, (1, 32, 32, 3), np.uint8)
     network = OnnxNetwork(tmp_path / "model.onnx", backend="onnx")
     assert network.metadata.multi_scale_parsing
@@ -253,7 +253,7 @@ def test_weights_in_float16_halve_the_file_and_keep_the_labels(
     tiny_checkpoint, tiny_truth, exported, faces, tmp_path
 ):
     path = tmp_path / "half.onnx"
-    export.main([f"--checkpoint={tiny_checkpoint}", f"--to={path}", "--dtype=float16"])
+    export.main([f"--checkpoint={tiny_checkpoint}", f"--out={path}", "--dtype=float16"])
     assert path.stat().st_size < 0.6 * exported.stat().st_size
     onnx.checker.check_model(onnx.load(path), full_check=True)
     images = np.random.default_rng(0).integers(0, 256, (3, 32, 32, 3), np.uint8)
@@ -266,9 +266,9 @@ def test_weights_in_float16_halve_the_file_and_keep_the_labels(
 
 def test_kernels_may_stay_in_the_weights_file(tiny_checkpoint, truth_of, tmp_path, capsys):
     weights = tmp_path / "tiny.safetensors"
-    ship.main([f"--checkpoint={tiny_checkpoint}", f"--to={weights}", "--license=for tests"])
+    ship.main([f"--checkpoint={tiny_checkpoint}", f"--out={weights}", "--license=for tests"])
     path = tmp_path / "tiny.onnx"
-    export.main([f"--checkpoint={weights}", f"--to={path}", "--shared"])
+    export.main([f"--checkpoint={weights}", f"--out={path}", "--shared"])
     assert path.stat().st_size < 0.5 * weights.stat().st_size
     onnx.checker.check_model(path, full_check=True)
     images = np.random.default_rng(0).integers(0, 256, (3, 32, 32, 3), np.uint8)
@@ -281,9 +281,9 @@ def test_kernels_may_stay_in_the_weights_file(tiny_checkpoint, truth_of, tmp_pat
     with pytest.raises(UserError, match=r"tiny\.onnx cannot .*tiny\.safetensors is not there"):
         OnnxNetwork(path, backend="onnx")
     for arguments, sentence in (
-        ([f"--checkpoint={tiny_checkpoint}", f"--to={path}"], "into its folder, not"),
-        ([f"--to={tmp_path}/default.onnx"], "into its folder, not"),
-        ([f"--to={path}", "--dtype=float16"], "without --dtype and --quantize"),
+        ([f"--checkpoint={tiny_checkpoint}", f"--out={path}"], "into its folder, not"),
+        ([f"--out={tmp_path}/default.onnx"], "into its folder, not"),
+        ([f"--out={path}", "--dtype=float16"], "without --dtype and --quantize"),
     ):
         with pytest.raises(SystemExit):
             export.main([*arguments, "--shared"])
@@ -294,7 +294,7 @@ def test_a_page_takes_an_exported_model_as_it_is(exported, tmp_path, monkeypatch
     runtime = {"ort.wasm.min.mjs": b"runtime"}
     monkeypatch.setattr(web_folder, "_runtime", lambda: runtime)
     folder = tmp_path / "web"
-    export.main([f"--checkpoint={exported}", f"--to={folder}/"])
+    export.main([f"--checkpoint={exported}", f"--out={folder}/"])
     assert (folder / "model.onnx").read_bytes() == exported.read_bytes()
     assert (folder / "ort.wasm.min.mjs").read_bytes() == b"runtime"
     about = json.loads((folder / "model.json").read_text())
@@ -304,9 +304,9 @@ def test_a_page_takes_an_exported_model_as_it_is(exported, tmp_path, monkeypatch
     copy = tmp_path / "copy.onnx"
     copy.write_bytes(exported.read_bytes())
     copy.with_suffix(".safetensors").write_bytes(b"kernels")
-    export.main([f"--checkpoint={copy}", f"--to={folder}/"])
+    export.main([f"--checkpoint={copy}", f"--out={folder}/"])
     assert json.loads((folder / "model.json").read_text())["weights"] == "copy.safetensors"
     assert (folder / "copy.safetensors").read_bytes() == b"kernels"
     with pytest.raises(SystemExit):
-        export.main([f"--checkpoint={exported}", f"--to={folder}/", "--dtype=float16"])
+        export.main([f"--checkpoint={exported}", f"--out={folder}/", "--dtype=float16"])
     assert "stays as it is; leave --quantize and --dtype" in capsys.readouterr().err

@@ -35,7 +35,7 @@ def checkpoint(request, random_checkpoint):
 def test_labels_are_those_of_the_network_in_jax(checkpoint, truth_of, photographs, tmp_path):
     pytest.importorskip("jax2onnx", reason="needs pip install 'dmlcsr_jax[export]'")
     path = tmp_path / "model.onnx"
-    export.main([f"--checkpoint={checkpoint}", f"--to={path}"])
+    export.main([f"--checkpoint={checkpoint}", f"--out={path}"])
     parser, truth = OnnxNetwork(path, backend="onnx"), truth_of(checkpoint)
     for image in photographs:
         truth.assert_agrees(image, parser.labels(image))
@@ -51,6 +51,6 @@ def test_labels_on_litert_are_those_of_the_network_in_jax(
     path, truth = tmp_path / "model.tflite", truth_of(checkpoint)
     for image in photographs:
         size = f"--size={image.shape[0]},{image.shape[1]}"
-        export.main([f"--checkpoint={checkpoint}", f"--to={path}", size])
+        export.main([f"--checkpoint={checkpoint}", f"--out={path}", size])
         runner = interpreter.Interpreter(model_path=str(path)).get_signature_runner()
         truth.assert_agrees(image, runner(images=image[None])["labels"][0])

@@ -71,14 +71,14 @@ def test_photographs_of_one_size_are_middles_of_what_fits_the_longer_side(hw, ph
 @pytest.mark.parametrize(
     ("options", "sentence"),
     [
-        (["--to=m.onnx", "--quantize=int8"], "go together; give both"),
-        (["--to=m.onnx", "--calibrate=x"], "go together; give both"),
+        (["--out=m.onnx", "--quantize=int8"], "go together; give both"),
+        (["--out=m.onnx", "--calibrate=x"], "go together; give both"),
         (
-            ["--to=m.stablehlo", "--quantize=int8", "--calibrate=x"],
+            ["--out=m.stablehlo", "--quantize=int8", "--calibrate=x"],
             r"--quantize is for \.onnx and \.tflite",
         ),
-        (["--to=m.stablehlo", "--dtype=float16"], r"--dtype is for \.onnx and \.tflite"),
-        (["--to=m.onnx", "--dtype=float16", "--quantize=int8", "--calibrate=x"], "give one of"),
+        (["--out=m.stablehlo", "--dtype=float16"], r"--dtype is for \.onnx and \.tflite"),
+        (["--out=m.onnx", "--dtype=float16", "--quantize=int8", "--calibrate=x"], "give one of"),
     ],
 )
 def test_options_that_do_not_go_together_are_refused(options, sentence, capsys):
@@ -92,9 +92,9 @@ def test_convolutions_are_in_8_bits_and_labels_stay(tiny_checkpoint, photographs
     import onnx
 
     plain, small = tmp_path / "plain.onnx", tmp_path / "small.onnx"
-    export.main([f"--checkpoint={tiny_checkpoint}", f"--to={plain}"])
+    export.main([f"--checkpoint={tiny_checkpoint}", f"--out={plain}"])
     options = ["--quantize=int8", f"--calibrate={photographs}"]
-    export.main([f"--checkpoint={tiny_checkpoint}", f"--to={small}", *options])
+    export.main([f"--checkpoint={tiny_checkpoint}", f"--out={small}", *options])
     assert small.stat().st_size < 0.5 * plain.stat().st_size
     model = onnx.load(small)
     onnx.checker.check_model(model, full_check=True)

@@ -176,7 +176,7 @@ class FaceParsingBuilder(FinishedShardsBuilder, skip_registration=True):
         if not source.is_dir():
             raise UserError(
                 f"the folder {source} does not exist; unpack {self.archive} and name its folder "
-                "by --source."
+                "by --root."
             )
         candidates = [source, *sorted(path for path in source.iterdir() if path.is_dir())]
         best = max(candidates, key=lambda path: len(self.parts) - len(self._missing(path)))
@@ -184,7 +184,7 @@ class FaceParsingBuilder(FinishedShardsBuilder, skip_registration=True):
         if missing and not (self.options.allow_partial and len(missing) < len(self.parts)):
             raise UserError(
                 f"{best} has no {' and no '.join(missing)}, as {self.archive} does; unpack the "
-                "complete archive and name its folder by --source."
+                "complete archive and name its folder by --root."
             )
         return best
 
@@ -203,7 +203,7 @@ class FaceParsingBuilder(FinishedShardsBuilder, skip_registration=True):
         if not self._findings.records:
             raise UserError(
                 f"{self.source} holds no image with a label of {self.archive}; name the folder "
-                "that the archive was unpacked in by --source."
+                "that the archive was unpacked in by --root."
             )
         if problem and not self.options.allow_partial:
             raise UserError(
@@ -220,7 +220,7 @@ class FaceParsingBuilder(FinishedShardsBuilder, skip_registration=True):
         if self.info.metadata != self.summary:
             raise UserError(
                 f"{place} was prepared from other images or with other options; delete it, or "
-                "choose another --to."
+                "choose another --out."
             )
 
     def _check_room(self, place: pathlib.Path):
@@ -237,7 +237,7 @@ class FaceParsingBuilder(FinishedShardsBuilder, skip_registration=True):
         if needed > free:
             raise UserError(
                 f"{place} needs {needed / 1e6:,.0f} MB and its disk has {free / 1e6:,.0f} MB free; "
-                "make room or choose another --to."
+                "make room or choose another --out."
             )
 
     def _plan(self, folder: pathlib.Path) -> dict[str, list[Shard]]:
@@ -285,5 +285,5 @@ def _naming(place: pathlib.Path):
     except OSError as error:
         raise UserError(
             f"{place} cannot be written ({error.strerror or error}); make room on that disk or "
-            "choose another --to, then start again."
+            "choose another --out, then start again."
         ) from error

@@ -202,6 +202,6 @@ def _naming(path: pathlib.Path):
     # array_record tells of a full disk by a RuntimeError.
     except (OSError, RuntimeError) as error:
         raise UserError(
-            f"{path} cannot be written ({error}); make room on that disk or choose another --to, "
+            f"{path} cannot be written ({error}); make room on that disk or choose another --out, "
             "then start again."
         ) from error
