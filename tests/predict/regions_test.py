@@ -55,11 +55,11 @@ def drawn(x, y, without=(), label_set=CELEBAMASK_HQ, names=None):
 # In the same lengths; a part's outermost 3 % are not trusted, so that widths are 94 % of the drawn.
 EXPECTED = {
     "forehead": lambda x, y: y < -0.3,
-    "left_cheek": lambda x, y: (x > 0.282) & (0.344 < y) & (y <= 1),
-    "right_cheek": lambda x, y: (x < -0.282) & (0.344 < y) & (y <= 1),
+    "left_cheek": lambda x, y: (x > 0.282) & (y > 0.344) & (y <= 1),
+    "right_cheek": lambda x, y: (x < -0.282) & (y > 0.344) & (y <= 1),
     "chin": lambda x, y: (abs(x) <= 0.376) & (y > 1.141),
-    "under_left_eye": lambda x, y: (abs(x - 0.5) <= 0.235) & (0.094 < y) & (y <= 0.344),
-    "under_right_eye": lambda x, y: (abs(x + 0.5) <= 0.235) & (0.094 < y) & (y <= 0.344),
+    "under_left_eye": lambda x, y: (abs(x - 0.5) <= 0.235) & (y > 0.094) & (y <= 0.344),
+    "under_right_eye": lambda x, y: (abs(x + 0.5) <= 0.235) & (y > 0.094) & (y <= 0.344),
 }
 
 
