@@ -151,14 +151,14 @@ class PhotoFiles:
                         names.append(name)
                     else:
                         self.ignored[os.path.splitext(name)[1].lower() or name] += 1
-                yield folder, names, _stems(names)
+                yield folder, names, stems(names)
         by_parent = collections.defaultdict(list)
         for file in self._files:
             by_parent[file.parent].append(file.name)
         for folder, names in sorted(by_parent.items()):
             # Named the same whether all of the folder is parsed or this file alone.
             siblings = filter(_has_known_suffix, (path.name for path in folder.iterdir()))
-            yield folder, names, _stems({*siblings, *names})
+            yield folder, names, stems({*siblings, *names})
 
 
 def _has_known_suffix(name: str) -> bool:
@@ -166,7 +166,7 @@ def _has_known_suffix(name: str) -> bool:
     return is_known and not name.startswith(".")
 
 
-def _stems(names) -> dict[str, str]:
+def stems(names) -> dict[str, str]:
     """Returns what to call each file of a folder without its suffix, no two alike.
 
     A file whose name without suffix belongs to another one too keeps its suffix: `a.jpg` and
