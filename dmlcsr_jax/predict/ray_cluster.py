@@ -44,11 +44,12 @@ def connected(address: str) -> Iterator[list[dict[str, float]]]:
     ray.data.DataContext.get_current().enable_progress_bars = False
     address = address or os.environ.get("RAY_ADDRESS", "")
     # What actors print is in Ray's logs; what becomes of photographs comes back with them.
-    quiet = {"log_to_driver": False, "logging_level": logging.ERROR, "configure_logging": True}
+    options = {"log_to_driver": False, "logging_level": logging.ERROR}
+    if not address:
+        options["include_dashboard"] = False
     try:
-        ray.init(address, **quiet) if address else ray.init(
-            "local", include_dashboard=False, **quiet
-        )
+        _knock(address)
+        ray.init(address or "local", **options)
     except (OSError, ValueError, RuntimeError, ray.exceptions.RayError) as error:
         where = f"at {address}" if address else "on this machine"
         raise UserError(
@@ -114,7 +115,7 @@ def num_actors(
     if not number:
         wanted = ", ".join(f"{name}={count:g}" for name, count in actor.items())
         there = "; ".join(
-            ", ".join(f"{name}={node[name]:g}" for name in (*actor, "CPU") if node.get(name))
+            ", ".join(f"{name}={node[name]:g}" for name in {**actor, "CPU": 0} if node.get(name))
             for node in nodes
         )
         raise UserError(
