@@ -18,7 +18,7 @@ from dmlcsr_jax.predict.arguments import Options
 from dmlcsr_jax.predict.camera import is_camera
 from dmlcsr_jax.predict.folder import label_pictures
 from dmlcsr_jax.predict.outputs import write, write_legend
-from dmlcsr_jax.predict.parquet_rows import BYTES, NAME, ParquetRows, parquet_files
+from dmlcsr_jax.predict.parquet_rows import ParquetRows, parquet_files
 from dmlcsr_jax.predict.photographs import PhotoFiles, Picture
 from dmlcsr_jax.predict.report import AlreadyLabelled, Labelled
 from dmlcsr_jax.predict.run import Run
@@ -93,17 +93,17 @@ def _label(run: Run, actor: Mapping[str, float], number: int, environment: Mappi
     table = Table()
     size = math.ceil(run.num_pictures / (_PARTS_AN_ACTOR * number))
     size = min(max(size, run.options.batch_size), _MOST_IN_A_PART)
-    rows = _dataset(run.source, size, table)
+    rows = run.source if isinstance(run.source, ParquetRows) else None
     results = ray_cluster.map_in_actors(
-        rows,
+        _dataset(run.source, size, table),
         Labeller,
         (
             run,
             max(1, math.floor(actor["CPU"])),
             dict(environment),
-            run.source if isinstance(run.source, ParquetRows) else None,
+            rows,
         ),
-        size=size,
+        size=1 if rows is not None else size,
         actor=actor,
         number=number,
         waiting=_WAITING_PARTS,
@@ -124,19 +124,25 @@ def _label(run: Run, actor: Mapping[str, float], number: int, environment: Mappi
 
 
 def _dataset(source: PhotoFiles | ParquetRows, size: int, table: "Table") -> "ray.data.Dataset":
-    """Returns what actors are given, rows in parts of `size`, and names all pictures to the table.
+    """Returns what actors are given, and names all pictures to the table.
+
+    Args:
+      source: the pictures.
+      size: of them that are a part; of Parquet a part is a row group.
+      table: of this run.
+
+    Returns:
+      A row a picture, or a row group.
 
     Raises:
       UserError: where a picture is a webcam.
     """
-    import pyarrow as pa
     import ray.data
 
     if isinstance(source, ParquetRows):
         table.expect(source.names())
-        # The actors may have all cores; reading takes little of them.
-        files = [os.fspath(file) for file in source.files]
-        return ray.data.read_parquet(files, columns=[NAME, BYTES], num_cpus=0)
+        # The actors read them: of Ray's own readers none would have a core that no actor has.
+        return ray.data.from_arrow([_pickled([group]) for group in source.groups])
     parts = []
     pictures = iter(source)
     while part := list(itertools.islice(pictures, size)):
@@ -144,8 +150,14 @@ def _dataset(source: PhotoFiles | ParquetRows, size: int, table: "Table") -> "ra
         for picture in part:
             if is_camera(picture.source):
                 raise UserError(f"{picture.name} is a webcam, which no cluster sees; leave --ray.")
-        parts.append(pa.table({_PICKLED: pa.array(map(pickle.dumps, part), pa.binary())}))
+        parts.append(_pickled(part))
     return ray.data.from_arrow(parts)
+
+
+def _pickled(items: Sequence) -> "pyarrow.Table":
+    import pyarrow as pa
+
+    return pa.table({_PICKLED: pa.array([pickle.dumps(item) for item in items], pa.binary())})
 
 
 class Labeller:
@@ -181,7 +193,7 @@ class Labeller:
         """Labels a part.
 
         Args:
-          batch: a row a picture.
+          batch: of the dataset.
 
         Returns:
           Of each picture its name and a `Labelled` or `UserError`, pickled. Where the name is None
@@ -201,13 +213,10 @@ class Labeller:
         return {_PICKLED: [pickle.dumps(pair) for pair in found]}
 
     def _pictures(self, batch: "pyarrow.Table") -> Iterator[Picture]:
+        items = map(pickle.loads, batch[_PICKLED].to_pylist())
         if self._rows is None:
-            return map(pickle.loads, batch[_PICKLED].to_pylist())
-        pairs = zip(batch[NAME].to_pylist(), batch[BYTES], strict=True)
-        return (
-            self._rows.picture(index, name, data.as_py() or b"")
-            for index, (name, data) in enumerate(pairs)
-        )
+            return items
+        return itertools.chain.from_iterable(self._rows.read(*group) for group in items)
 
 
 class Table:

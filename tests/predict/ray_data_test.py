@@ -89,7 +89,7 @@ def start(network, photographs, out, *options):
 
 def finish(process, status=0):
     """Returns the counts of the last lines, stdout and stderr."""
-    output, errors = process.communicate(timeout=300)
+    output, errors = process.communicate(timeout=120)
     assert process.returncode == status, errors
     counts = SUMMARY.search(output) or SUMMARY.search(errors)
     assert counts, errors
