@@ -20,6 +20,20 @@ _ACCELERATORS = ("TPU", "GPU")
 _SECONDS_TO_ANSWER = 10
 
 
+def require_ray() -> None:
+    """Imports Ray.
+
+    Raises:
+      UserError: where it is not installed.
+    """
+    # It reports to its makers that it is started, unless it is told not to.
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    try:
+        import ray.data  # noqa: F401
+    except ImportError as error:
+        raise UserError("--ray needs the extra ray: pip install 'dmlcsr_jax[ray]'.") from error
+
+
 @contextlib.contextmanager
 def connected(address: str) -> Iterator[list[dict[str, float]]]:
     """Connects to a cluster, or starts Ray on this machine, until the `with` block ends.
@@ -31,14 +45,9 @@ def connected(address: str) -> Iterator[list[dict[str, float]]]:
       What each node has, by Ray's names: `CPU`, `GPU`, `TPU`...
 
     Raises:
-      UserError: where Ray is not installed, or nothing answers at the address.
+      UserError: where nothing answers at the address.
     """
-    # Ray reports to its makers that it is started, unless it is told not to.
-    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
-    try:
-        import ray.data
-    except ImportError as error:
-        raise UserError("--ray needs the extra ray: pip install 'dmlcsr_jax[ray]'.") from error
+    import ray.data
 
     logging.getLogger("ray.data").setLevel(logging.ERROR)
     ray.data.DataContext.get_current().enable_progress_bars = False

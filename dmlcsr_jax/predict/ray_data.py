@@ -51,6 +51,7 @@ def label_on_ray(options: Options, json_lines: TextIO) -> bool:
       UserError: where an option does not fit the inputs, the checkpoint, the folder of the outputs
         or the cluster, or an output cannot be written.
     """
+    ray_cluster.require_ray()
     source = _open_source(options)
     with ray_cluster.connected(options.ray) as nodes:
         actor = ray_cluster.actor_resources(options.ray_actor, nodes)

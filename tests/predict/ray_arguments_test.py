@@ -52,6 +52,7 @@ def test_an_address_may_be_left_out():
     assert taken == {"GPU": 0.5, "CPU": 8}
 
 
+@pytest.mark.skipif(importlib.util.find_spec("ray") is None, reason="needs the extra ray")
 def test_records_stay_with_the_plain_command(run, tmp_path):
     write_records(tmp_path / "all.array_record", [b"1"])
     status, _, errors = run(tmp_path / "all.array_record", "--ray", out=tmp_path / "out")
