@@ -121,7 +121,10 @@ def _opened(file: epath.Path) -> Iterator["pyarrow.parquet.ParquetFile"]:
     import pyarrow.parquet  # Of the extra ray.
 
     try:
-        with pyarrow.parquet.ParquetFile(os.fspath(file), buffer_size=_BUFFER) as rows:
+        with (
+            file.open("rb") as data,
+            pyarrow.parquet.ParquetFile(data, buffer_size=_BUFFER) as rows,
+        ):
             schema = rows.schema_arrow
             kinds = {field.name: str(field.type).removeprefix("large_") for field in schema}
             if (kinds.get(NAME), kinds.get(BYTES)) != ("string", "binary"):

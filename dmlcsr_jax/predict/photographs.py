@@ -3,6 +3,7 @@
 import collections
 import dataclasses
 import os
+import posixpath
 from collections.abc import Iterator, Sequence
 
 import numpy as np
@@ -139,7 +140,7 @@ class PhotoFiles:
 
     def _by_folder(self) -> Iterator[tuple[epath.Path, list[str], dict[str, str]]]:
         for root in self._folders:
-            for folder, below, files in root.walk():
+            for folder, below, files in _walk(root):
                 below[:] = sorted(name for name in below if not name.startswith("."))
                 if MARKER in files:
                     below[:] = [name for name in below if name not in OUTPUT_FOLDERS]
@@ -159,6 +160,27 @@ class PhotoFiles:
             # Named the same whether all of the folder is parsed or this file alone.
             siblings = filter(_has_known_suffix, (path.name for path in folder.iterdir()))
             yield folder, names, stems({*siblings, *names})
+
+
+def _walk(root: epath.Path) -> Iterator[tuple[epath.Path, list[str], list[str]]]:
+    """Yields folders as `os.walk` does, top down, and none below those that are taken out.
+
+    Of remote ones etils leaves the scheme out, and looks below all.
+    """
+    if "://" not in os.fspath(root):
+        yield from root.walk()
+        return
+    import fsspec  # It comes with what reads buckets.
+
+    files, path = fsspec.url_to_fs(os.fspath(root))
+    kinds = {
+        posixpath.basename(entry["name"]): entry["type"] for entry in files.ls(path, detail=True)
+    }
+    # A folder may be an entry of itself, without a name.
+    below = [name for name, kind in kinds.items() if name and kind == "directory"]
+    yield root, below, [name for name, kind in kinds.items() if name and kind == "file"]
+    for name in below:
+        yield from _walk(root / name)
 
 
 def _has_known_suffix(name: str) -> bool:

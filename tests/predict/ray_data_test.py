@@ -25,7 +25,7 @@ psutil = pytest.importorskip("psutil")
 import pyarrow as pa  # noqa: E402
 import pyarrow.parquet  # noqa: E402
 from ray.cluster_utils import Cluster  # noqa: E402
-from small_onnx import CLASSES, MAKES_LOGITS, small_onnx  # noqa: E402
+from small_onnx import CLASSES, GREYS, grey_onnx, small_onnx  # noqa: E402
 
 from dmlcsr_jax import atomic_file  # noqa: E402
 from dmlcsr_jax.errors import UserError  # noqa: E402
@@ -36,20 +36,14 @@ from dmlcsr_jax.predict.report import AlreadyLabelled, Labelled  # noqa: E402
 from dmlcsr_jax.predict.run import Run  # noqa: E402
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
-# The label of a photograph of one grey is the class whose grey is nearest.
-GREYS = np.linspace(0, 240, CLASSES)
 SUMMARY = re.compile(r"(\d+) labelled in .* (\d+) were labelled before, (\d+) failed; see")
 
 
 @pytest.fixture(scope="module")
 def network(tmp_path_factory):
     """An exported file whose labels are the photograph's grey."""
-    base = f"base = {{{', '.join(['1.0'] * 16 * CLASSES)}}}"
-    greys = f"base = {{{', '.join([f'{grey:.1f}' for grey in GREYS] * 16)}}}"
-    distance = "off = Sub(mean, base)\n        far = Mul(off, off)\n        logits = Neg(far)"
-    model = small_onnx((base, greys), (MAKES_LOGITS, distance))
     path = tmp_path_factory.mktemp("network") / "greys.onnx"
-    path.write_bytes(model.SerializeToString())
+    path.write_bytes(grey_onnx().SerializeToString())
     return path
 
 
@@ -66,7 +60,7 @@ def cluster():
 def grey(number):
     # Square: what is beside others would be shown black.
     side = 24 + number % 5
-    return np.full((side, side, 3), round(GREYS[number % CLASSES]), np.uint8)
+    return np.full((side, side, 3), GREYS[number % CLASSES], np.uint8)
 
 
 def make_photographs(folder, count):
