@@ -67,6 +67,8 @@ def _open_source(options: Options) -> PhotoFiles | ParquetRows:
     files = [file for name in options.inputs for file in parquet_files(name)]
     if files and len(options.inputs) > 1:
         raise UserError("Parquet files must be the only input; give their folder.")
+    if files and options.split != "all":
+        raise UserError(f"--split is for prepared sets, and {files[0]} is none; leave it.")
     source = ParquetRows(files) if files else open_source(options.inputs, options.split)
     if not isinstance(source, (PhotoFiles, ParquetRows)):
         raise UserError(
@@ -98,12 +100,7 @@ def _label(run: Run, actor: Mapping[str, float], number: int, environment: Mappi
     results = ray_cluster.map_in_actors(
         _dataset(run.source, size, table),
         Labeller,
-        (
-            run,
-            max(1, math.floor(actor["CPU"])),
-            dict(environment),
-            rows,
-        ),
+        (run, max(1, math.floor(actor["CPU"])), environment, rows),
         size=1 if rows is not None else size,
         actor=actor,
         number=number,

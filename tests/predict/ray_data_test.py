@@ -15,7 +15,9 @@ import time
 
 import cv2
 import numpy as np
+import PIL.Image
 import pytest
+from etils import epath
 from prediction_files import files_below, read_label, save
 
 pytest.importorskip("ray", reason="needs pip install 'dmlcsr_jax[ray]'")
@@ -31,6 +33,7 @@ from dmlcsr_jax import atomic_file  # noqa: E402
 from dmlcsr_jax.errors import UserError  # noqa: E402
 from dmlcsr_jax.predict.arguments import parse_arguments  # noqa: E402
 from dmlcsr_jax.predict.parquet_rows import ParquetRows, parquet_files  # noqa: E402
+from dmlcsr_jax.predict.photographs import Picture  # noqa: E402
 from dmlcsr_jax.predict.ray_data import Labeller  # noqa: E402
 from dmlcsr_jax.predict.report import AlreadyLabelled, Labelled  # noqa: E402
 from dmlcsr_jax.predict.run import Run  # noqa: E402
@@ -239,6 +242,18 @@ def test_an_actor_labels_its_part_and_skips_it_when_it_is_tried_again(sent, tmp_
     again = labelled(labeller, part)
     assert [type(result) for _, result in again] == 2 * [AlreadyLabelled]
     assert [result.line for _, result in again] == [result.line for _, result in found]
+
+
+def test_an_actor_labels_pictures_that_move(sent, tmp_path):
+    run, part = sent
+    frames = [PIL.Image.fromarray(grey(5 * number)) for number in (1, 2)]
+    path = epath.Path(tmp_path / "moving.gif")
+    frames[0].save(path, save_all=True, append_images=frames[1:], duration=40)
+    picture = Picture(0, "moving.gif", "moving", True, path, str(path))
+    part = pa.table({"pickled": pa.array([pickle.dumps(picture)], pa.binary())})
+    [(name, result)] = labelled(Labeller(run, 1, {}, None), part)
+    assert (name, type(result)) == ("moving.gif", Labelled)
+    assert len(files_below(tmp_path / "out" / "labels" / "moving.gif")) == 2
 
 
 def test_a_full_disk_ends_the_run_and_a_name_that_is_taken_does_not(sent, tmp_path, monkeypatch):
