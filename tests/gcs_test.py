@@ -10,6 +10,7 @@ import time
 import urllib.request
 
 import cv2
+import numpy as np
 import pytest
 from ports import free_port
 
@@ -35,6 +36,16 @@ source, to = pathlib.Path(sys.argv[1]), epath.Path(sys.argv[2])
 for path in source.rglob("*"):
     if path.is_file():
         (to / path.relative_to(source)).write_bytes(path.read_bytes())
+"""
+# Labels a file's pixels, whatever is kept beside them.
+PIXELS = """
+import hashlib, io, sys
+import numpy as np, PIL.Image
+from etils import epath
+folder = epath.Path(sys.argv[1])
+for path in sorted(folder.iterdir()):
+    pixels = np.asarray(PIL.Image.open(io.BytesIO(path.read_bytes())))
+    print(path.name, hashlib.sha256(pixels.tobytes()).hexdigest())
 """
 # Read in order of the index, by another process than opened it.
 DIGESTS = """
@@ -216,3 +227,46 @@ def test_a_run_lives_in_a_bucket(bucket, prepared):
     # Once more: it stays as it is.
     python(bucket, *run)
     assert read(bucket, "gs://faces/run/scalars.jsonl").splitlines() == records
+
+
+@pytest.mark.slow
+def test_ray_labels_photographs_in_a_bucket(bucket, tmp_path):
+    for name in ("ray", "pyarrow", "onnxruntime"):
+        pytest.importorskip(name, reason="needs the extras ray and onnx")
+    import pyarrow as pa
+    import pyarrow.parquet
+    from small_onnx import GREYS, grey_onnx
+
+    (tmp_path / "photos").mkdir()
+    names = [f"{number}.png" for number in range(8)]
+    for number, name in enumerate(names):
+        image = np.full((24, 24, 3), GREYS[number], np.uint8)
+        cv2.imwrite(str(tmp_path / "photos" / name), image)
+    data = [(tmp_path / "photos" / name).read_bytes() for name in names]
+    (tmp_path / "rows").mkdir()
+    pa.parquet.write_table(
+        pa.table({"name": names, "bytes": data}),
+        tmp_path / "rows" / "all.parquet",
+        row_group_size=3,
+    )
+    network = tmp_path / "greys.onnx"
+    network.write_bytes(grey_onnx().SerializeToString())
+    for folder in ("photos", "rows"):
+        python(bucket, "-c", COPY, tmp_path / folder, f"gs://faces/{folder}")
+    predict = ("-m", "dmlcsr_jax.predict", f"--checkpoint={network}", "--backend=onnx")
+    predict += ("--faces=whole", "--no_overlay")
+    python(bucket, *predict, tmp_path / "photos", f"--out={tmp_path / 'plain'}")
+    expected = python(bucket, "-c", PIXELS, tmp_path / "plain" / "labels")
+    assert len(set(line.split()[1] for line in expected.splitlines())) == 8
+    ray = ("--ray_actor=CPU=1", "--ray_actors=1", "--ray")
+    for folder in ("photos", "rows"):
+        # Results among the photographs are no photographs.
+        out = f"gs://faces/{folder}"
+        said = python(bucket, *predict, f"gs://faces/{folder}", f"--out={out}", *ray)
+        assert "8 labelled" in said
+        assert python(bucket, "-c", PIXELS, f"{out}/labels") == expected
+        table = read(bucket, f"{out}/photographs.csv").splitlines()
+        assert [line.split(",")[:2] for line in table[1:]] == [[n, "labelled"] for n in names]
+    said = python(bucket, *predict, "gs://faces/photos", "--out=gs://faces/photos", *ray)
+    assert "0 labelled" in said
+    assert "8 were labelled before" in said

@@ -1,5 +1,6 @@
 """A small ONNX model with the inputs, outputs and properties of an exported one."""
 
+import numpy as np
 import onnx
 from small_checkpoints import METADATA
 
@@ -11,6 +12,18 @@ LOGITS = f"float[B,4,4,{CLASSES}] logits"
 LABELS = "uint8[B,H,W] labels"
 MAKES_LABELS = "labels = Sub(most, most)"
 MAKES_LOGITS = "logits = Add(mean, base)"
+
+
+# By `grey_onnx` a photograph of one grey has the label whose grey is nearest.
+GREYS = np.linspace(0, 240, CLASSES).round()
+
+
+def grey_onnx():
+    """Returns the model whose labels are a square photograph's mean."""
+    base = f"base = {{{', '.join(['1.0'] * 16 * CLASSES)}}}"
+    greys = f"base = {{{', '.join([str(grey) for grey in GREYS] * 16)}}}"
+    distance = "off = Sub(mean, base)\n        far = Mul(off, off)\n        logits = Neg(far)"
+    return small_onnx((base, greys), (MAKES_LOGITS, distance))
 
 
 def small_onnx(*changes, opsets='"" : 17', properties=None):

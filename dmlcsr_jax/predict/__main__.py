@@ -27,7 +27,8 @@ none, or one fills the photograph, all of it is parsed (`--faces=whole` for that
 prints what was found, also of what was labelled before, `--classes` what the labels mean.
 
 Labelling of very many photographs is split over processes by `--process_index` and
-`--process_count`, or by JAX's distributed runtime with `--distributed`. `--shards` gives
+`--process_count`, by JAX's distributed runtime with `--distributed`, or over the actors of a Ray
+cluster with `--ray`, which lists what became of each in photographs.csv. `--shards` gives
 `labels/labels.array_record-00000-of-NNNNN` instead of a file each, and so does input that is one
 ArrayRecord file, a folder of such files or a prepared set, named as for training. What could not be
 read has an empty record there, and is tried again where its shard is removed.
@@ -82,8 +83,13 @@ def main(argv: Sequence[str] | None = None) -> None:
             lines = sys.stdout
             if options.json:
                 stack.enter_context(contextlib.redirect_stdout(sys.stderr))
-            run = Run(options, lines)
-            all_read = run.finish(label_shards if run.is_sharded else label_folder)
+            if options.ray is not None:
+                from dmlcsr_jax.predict.ray_data import label_on_ray
+
+                all_read = label_on_ray(options, lines)
+            else:
+                run = Run(options, lines)
+                all_read = run.finish(label_shards if run.is_sharded else label_folder)
     except KeyboardInterrupt:
         print("stopped; the same command goes on from here", file=sys.stderr)
         sys.exit(130)

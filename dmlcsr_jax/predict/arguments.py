@@ -2,11 +2,12 @@
 
 import argparse
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from dmlcsr_jax.data import limits as limits_lib
 from dmlcsr_jax.data.limits import Limits
 from dmlcsr_jax.errors import UserError
+from dmlcsr_jax.predict import ray_arguments
 from dmlcsr_jax.predict.faces import check_choice
 from dmlcsr_jax.predict.onnx_runtimes import BACKENDS
 
@@ -49,6 +50,9 @@ class Options:
     process_index: int | None
     process_count: int | None
     distributed: bool
+    ray: str | None
+    ray_actor: Mapping[str, float]
+    ray_actors: int | None
 
 
 def parse_arguments(argv: Sequence[str] | None, description: str) -> Options:
@@ -222,6 +226,7 @@ def parse_arguments(argv: Sequence[str] | None, description: str) -> Options:
         action="store_true",
         help="find the other processes by the cluster: Cloud TPU, GKE, Slurm",
     )
+    ray_arguments.add_to(parser)
     arguments = parser.parse_args(argv)
     if not arguments.inputs and not arguments.classes:
         parser.error("name photographs, videos or folders to parse")
@@ -246,6 +251,7 @@ def parse_arguments(argv: Sequence[str] | None, description: str) -> Options:
     if arguments.each_face and arguments.face != "all":
         raise UserError("--each_face writes all faces and --face chooses some; leave one of them.")
     _check_processes(arguments)
+    ray_arguments.check(arguments)
     given = vars(arguments)
     of_limits = ("file_bytes", "pixels", "frames", "seconds")
     limits = Limits(**{name: given.pop(f"max_{name}") for name in of_limits})

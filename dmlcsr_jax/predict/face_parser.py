@@ -63,6 +63,7 @@ class FaceParser:
         wide_margin: float | None = None,
         dtype: str = "float32",
         backend: str | None = None,
+        num_threads: int | None = None,
     ):
         """Loads the network, a checkpoint's onto this process's devices.
 
@@ -87,6 +88,7 @@ class FaceParser:
           dtype: of the computation, "float32" or, on JAX and OpenVINO, "bfloat16".
           backend: "jax", or for a `model.onnx` and for "default", which is there so too,
             "openvino" or "onnx"; None: the fastest that is installed and runs it.
+          num_threads: that read and write, and that compute on an ONNX runtime; None: one a core.
 
         Raises:
           UserError: where the checkpoint cannot be read or a value is impossible.
@@ -104,6 +106,7 @@ class FaceParser:
             "wide_margin": wide_margin,
             "dtype": dtype,
             "backend": backend,
+            "num_threads": num_threads,
         }
         self._process = os.getpid()
         self._detector = detector_of(faces)
@@ -115,12 +118,13 @@ class FaceParser:
             flip=flip,
             scales=scales,
             dtype=dtype,
+            num_threads=num_threads or 0,
         )
         self.metadata = self.network.metadata
         self.label_set = self.metadata.label_set
         self._batch_size = batch_size
         self.margin, self.wide_margin = views.margins(self.metadata, margin, wide_margin)
-        self._num_threads = max(2, os.cpu_count() or 1)
+        self._num_threads = max(2, num_threads or os.cpu_count() or 1)
 
     def __getstate__(self) -> dict[str, Any]:
         """Returns the arguments that make it again: in another process the network is loaded."""

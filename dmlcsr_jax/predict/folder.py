@@ -3,7 +3,7 @@
 import dataclasses
 import functools
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 import numpy as np
 from etils import epath
@@ -35,16 +35,30 @@ def label_folder(run: Run) -> None:
     Raises:
       OutputError: where an output cannot be written.
     """
-    output = FileOutput(run.out, run.parser.label_set, run.alpha, run.mask_files)
     if run.alpha is not None:
         write_legend(run.out, run.parser.label_set)
+    with run.progress_bar() as bar:
+        for _, result in label_pictures(run, filter(run.is_own, run.source)):
+            run.count(result)
+            bar.update()
+
+
+def label_pictures(
+    run: Run, pictures: Iterable[Picture]
+) -> Iterator[tuple[Picture, Labelled | UserError]]:
+    """Yields each picture with what has become of it: first the photographs, then the videos.
+
+    Raises:
+      OutputError: where an output cannot be written.
+    """
+    output = FileOutput(run.out, run.parser.label_set, run.alpha, run.mask_files)
     needs_image = run.alpha is not None or run.mask_files.needs_image
     videos = []
     # Of the pictures on their way, by their index.
     places: dict[int, Place] = {}
 
     def photographs() -> Iterator[Picture]:
-        for picture in filter(run.is_own, run.source):
+        for picture in pictures:
             if picture.is_video:
                 videos.append(picture)
             else:
@@ -57,8 +71,7 @@ def label_folder(run: Run) -> None:
                 raise run.skipped(picture.name, place.before)
             places[picture.index] = place
 
-        read = run.source.read(picture)
-        image, _ = run.reader.photograph(read, check)
+        image, _ = run.reader.photograph(picture, check)
         is_kept = needs_image and run.reader.may_wait(image)
         return run.photograph(picture.name, image, is_kept)
 
@@ -82,13 +95,9 @@ def label_folder(run: Run) -> None:
             return error
         return run.labelled(result, record, bool(place.before))
 
-    with run.progress_bar() as bar:
-        for _, result in run.parser.results(photographs(), load, finish):
-            run.count(result)
-            bar.update()
-        for video in videos:
-            run.count(_label_video(run, video, output))
-            bar.update()
+    yield from run.parser.results(photographs(), load, finish)
+    for video in videos:
+        yield video, _label_video(run, video, output)
 
 
 def _label_video(run: Run, video: Picture, output: "FileOutput") -> Labelled | UserError:

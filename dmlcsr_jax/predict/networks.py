@@ -56,8 +56,11 @@ def open_network(
     flip: bool = False,
     scales: Sequence[float] = (1.0,),
     dtype: str = "float32",
+    num_threads: int = 0,
 ) -> Network:
     """Loads a network; the arguments are those of `FaceParser`.
+
+    `num_threads` compute on an ONNX runtime; 0: one a core.
 
     The package's model runs on an ONNX runtime where one is installed and JAX could find no
     accelerator, unless the options ask for what only JAX does.
@@ -70,11 +73,11 @@ def open_network(
     if backend is not None and backend not in BACKENDS:
         raise UserError(f"backend {backend!r} is unknown: choose one of {', '.join(BACKENDS)}.")
     if name == "default" and _takes_exported(backend, scales, dtype):
-        return OnnxNetwork(EXPORTED_DEFAULT, backend=backend, **options)
+        return OnnxNetwork(EXPORTED_DEFAULT, backend=backend, num_threads=num_threads, **options)
     if name.endswith(".onnx"):
         if backend == "jax":
             raise UserError(f"{name} does not run on JAX; give the checkpoint that it is from.")
-        return OnnxNetwork(checkpoint, backend=backend, **options)
+        return OnnxNetwork(checkpoint, backend=backend, num_threads=num_threads, **options)
     if backend not in (None, "jax"):
         raise UserError(
             f"{backend} runs no checkpoint; `python -m dmlcsr_jax.export --checkpoint={name} "

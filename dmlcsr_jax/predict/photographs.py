@@ -3,6 +3,7 @@
 import collections
 import dataclasses
 import os
+import posixpath
 from collections.abc import Iterator, Sequence
 
 import numpy as np
@@ -139,7 +140,7 @@ class PhotoFiles:
 
     def _by_folder(self) -> Iterator[tuple[epath.Path, list[str], dict[str, str]]]:
         for root in self._folders:
-            for folder, below, files in root.walk():
+            for folder, below, files in _walk(root):
                 below[:] = sorted(name for name in below if not name.startswith("."))
                 if MARKER in files:
                     below[:] = [name for name in below if name not in OUTPUT_FOLDERS]
@@ -151,14 +152,35 @@ class PhotoFiles:
                         names.append(name)
                     else:
                         self.ignored[os.path.splitext(name)[1].lower() or name] += 1
-                yield folder, names, _stems(names)
+                yield folder, names, stems(names)
         by_parent = collections.defaultdict(list)
         for file in self._files:
             by_parent[file.parent].append(file.name)
         for folder, names in sorted(by_parent.items()):
             # Named the same whether all of the folder is parsed or this file alone.
             siblings = filter(_has_known_suffix, (path.name for path in folder.iterdir()))
-            yield folder, names, _stems({*siblings, *names})
+            yield folder, names, stems({*siblings, *names})
+
+
+def _walk(root: epath.Path) -> Iterator[tuple[epath.Path, list[str], list[str]]]:
+    """Yields folders as `os.walk` does, top down, and none below those that are taken out.
+
+    Of remote ones etils leaves the scheme out, and looks below all.
+    """
+    if "://" not in os.fspath(root):
+        yield from root.walk()
+        return
+    import fsspec  # It comes with what reads buckets.
+
+    files, path = fsspec.url_to_fs(os.fspath(root))
+    kinds = {
+        posixpath.basename(entry["name"]): entry["type"] for entry in files.ls(path, detail=True)
+    }
+    # A folder may be an entry of itself, without a name.
+    below = [name for name, kind in kinds.items() if name and kind == "directory"]
+    yield root, below, [name for name, kind in kinds.items() if name and kind == "file"]
+    for name in below:
+        yield from _walk(root / name)
 
 
 def _has_known_suffix(name: str) -> bool:
@@ -166,7 +188,7 @@ def _has_known_suffix(name: str) -> bool:
     return is_known and not name.startswith(".")
 
 
-def _stems(names) -> dict[str, str]:
+def stems(names) -> dict[str, str]:
     """Returns what to call each file of a folder without its suffix, no two alike.
 
     A file whose name without suffix belongs to another one too keeps its suffix: `a.jpg` and

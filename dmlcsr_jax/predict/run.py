@@ -2,6 +2,7 @@
 
 import dataclasses
 import os
+import socket
 import sys
 import time
 import zlib
@@ -22,11 +23,12 @@ from dmlcsr_jax.predict.faces import DETECTOR, INSTALL_DETECTOR
 from dmlcsr_jax.predict.mask_files import MaskFiles
 from dmlcsr_jax.predict.origin import Origin
 from dmlcsr_jax.predict.outputs import open_folder, remove_left
+from dmlcsr_jax.predict.parquet_rows import ParquetRows
 from dmlcsr_jax.predict.photographs import PhotoFiles, Picture
 from dmlcsr_jax.predict.reader import Reader
 from dmlcsr_jax.predict.report import AlreadyLabelled, Labelled, Report
 from dmlcsr_jax.predict.result import Result
-from dmlcsr_jax.predict.sources import open_source
+from dmlcsr_jax.predict.sources import PreparedSet, RecordFiles, open_source
 from dmlcsr_jax.progress import progress_bar
 
 
@@ -46,37 +48,27 @@ class Run:
       num_pictures: of all processes.
     """
 
-    def __init__(self, options: Options, json_lines: TextIO):
+    def __init__(
+        self, options: Options, json_lines: TextIO, source: PhotoFiles | ParquetRows | None = None
+    ):
         """Opens the inputs, the network and the folder of the outputs.
 
         Args:
           options: from `parse_arguments`.
           json_lines: where the lines of --json are written to.
+          source: the pictures, where they are open already.
 
         Raises:
           UserError: where an option does not fit the inputs, the checkpoint or the folder.
         """
         self.options = options = _placed(options)
         self._json_lines = json_lines
-        self.source = open_source(options.inputs, options.split)
-        # Starts while the network is loaded.
-        self._pool = DecoderPool(options.limits)
+        self.source = source or open_source(options.inputs, options.split)
         self._boxes = read_boxes(options.boxes) if options.boxes else {}
-        self.parser = FaceParser(
-            options.checkpoint,
-            # Boxes that are given take the detector's place.
-            faces="whole" if self._boxes else options.faces,
-            face=options.face,
-            batch_size=options.batch_size,
-            flip=options.flip,
-            scales=options.scales,
-            margin=options.margin,
-            wide_margin=options.wide_margin,
-            dtype=options.dtype,
-            backend=options.backend,
-        )
+        self._open_network()
         self._fingerprint = self.parser.network.fingerprint[:16]
-        self.is_sharded = options.shards or not isinstance(self.source, PhotoFiles)
+        is_of_records = isinstance(self.source, (RecordFiles, PreparedSet))
+        self.is_sharded = options.shards or is_of_records
         has_overlay = not (options.no_overlay or self.is_sharded)
         self.alpha = options.overlay_alpha if has_overlay else None
         self.num_pictures = self._num_own = names_checksum = 0
@@ -94,6 +86,47 @@ class Run:
             remove_left(self.out)
         self._say_what_is_parsed()
         self.report = Report()
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Returns what a process on another machine labels by; `open_elsewhere` opens the rest."""
+        names = ("options", "out", "alpha", "is_sharded", "mask_files", "_boxes", "_fingerprint")
+        return {name: getattr(self, name) for name in names}
+
+    def open_elsewhere(self, num_threads: int) -> None:
+        """Loads the network and starts decoder processes in the process that it was sent to.
+
+        Args:
+          num_threads: that compute, and that read and write.
+
+        Raises:
+          UserError: where the checkpoint cannot be read, or the network is another one here.
+        """
+        self._open_network(num_threads)
+        if self.parser.network.fingerprint[:16] != self._fingerprint:
+            raise UserError(
+                f"{self.options.checkpoint} is another network on {socket.gethostname()} than "
+                "where the command was started: install the same packages and checkpoint on both, "
+                "or give --backend."
+            )
+
+    def _open_network(self, num_threads: int | None = None) -> None:
+        options = self.options
+        # Starts while the network is loaded.
+        self._pool = DecoderPool(options.limits, num_threads)
+        self.parser = FaceParser(
+            options.checkpoint,
+            # Boxes that are given take the detector's place.
+            faces="whole" if self._boxes else options.faces,
+            face=options.face,
+            batch_size=options.batch_size,
+            flip=options.flip,
+            scales=options.scales,
+            margin=options.margin,
+            wide_margin=options.wide_margin,
+            dtype=options.dtype,
+            backend=options.backend,
+            num_threads=num_threads,
+        )
         self.reader = Reader(self._pool, options.read_ahead_bytes, self.parser.num_at_a_time)
 
     def finish(self, label: Callable[["Run"], None]) -> bool:
@@ -167,11 +200,13 @@ class Run:
           picture: a photograph or video.
           made_of: the fingerprint of its content.
         """
-        is_file = not isinstance(picture.source, bytes)
+        # Of what goes to a file of its own; a record's place is its shard's.
+        is_bytes = isinstance(picture.source, bytes)
+        place = picture.title if is_bytes else os.fspath(picture.source)
         return Origin(
             made_of,
             origin.digest(self._settings(picture)),
-            origin.digest(os.fspath(picture.source)) if is_file else "",
+            "" if is_bytes and picture.stem is None else origin.digest(place),
             "" if self.alpha is None else f"{self.alpha:g}",
         )
 

@@ -1,6 +1,7 @@
 """Each benchmark by its documented command, as small as it goes."""
 
 import importlib
+import importlib.util
 import os
 import pathlib
 import re
@@ -184,6 +185,16 @@ def cells(finished):
         if values and re.fullmatch("[-0-9.]+", values[0]) and name.strip("-"):
             rows.setdefault(name, []).append(values)
     return rows
+
+
+@pytest.mark.slow
+def test_ray_data():
+    pytest.importorskip("ray", reason="needs the extra ray")
+    place = pathlib.Path(importlib.util.find_spec("ray").origin).parents[1]
+    rows = table(run("ray_data", "--count=8", "--rounds=1", path=place))
+    assert list(rows) == ["list of 2", "list of 8", "each further one"]
+    for plain, ray, ratio in list(rows.values())[:2]:
+        assert ratio == pytest.approx(ray / plain, abs=0.02)
 
 
 def test_photographs_of_prediction(peer):
