@@ -2,6 +2,7 @@
 
 import os
 import uuid
+from collections.abc import Iterable
 
 from etils import epath
 
@@ -54,12 +55,17 @@ def _part(path: epath.Path) -> epath.Path:
 
 
 def write_bytes(path: epath.PathLike, data: bytes) -> None:
+    """Writes a file as `write_parts` does, of `data`."""
+    write_parts(path, [data])
+
+
+def write_parts(path: epath.PathLike, parts: Iterable[bytes]) -> None:
     """Writes a file under another name and renames it when it is complete.
 
     Args:
       path: the file, local or remote (`gs://`); one that exists is replaced. Folders above it are
         made.
-      data: its content.
+      parts: its content, one after the other.
 
     Raises:
       UserError: where a folder above it cannot be made.
@@ -69,7 +75,9 @@ def write_bytes(path: epath.PathLike, data: bytes) -> None:
     make_folder(path.parent)
     part = _part(path)
     try:
-        part.write_bytes(data)
+        with part.open("wb") as file:
+            for data in parts:
+                file.write(data)
         part.replace(path)
     except BaseException as error:
         part.unlink(missing_ok=True)

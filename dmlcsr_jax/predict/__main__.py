@@ -12,6 +12,8 @@ and writes, in the folder `parsed` or `--out=DIR`,
     masks/PART/NAME.png    with --masks=PART,...: white where the part is, black elsewhere
     cutouts/PART/NAME.png  with --cutout=PART,...: the photograph, transparent outside the part
     names.txt              the classes, label 0 first; label_set.json has colours and the rest
+    annotations/, labelme/, yolo/   with --format=coco|cvat|labelstudio|labelme|yolo
+    review.txt             with --review=N: the photographs to correct first
     failed.txt             what could not be read, where there is such; then the exit status is 1
 
 Subfolders are kept. A photograph is read in its EXIF orientation. A photograph that was labelled
@@ -59,6 +61,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         compiled_programs.keep()
     try:
         # Imported here so that a wrong argument is said at once.
+        from dmlcsr_jax.predict.finished import finish_files
         from dmlcsr_jax.predict.folder import label_folder
         from dmlcsr_jax.predict.networks import open_network
         from dmlcsr_jax.predict.report import class_table
@@ -90,6 +93,7 @@ def main(argv: Sequence[str] | None = None) -> None:
             else:
                 run = Run(options, lines)
                 all_read = run.finish(label_shards if run.is_sharded else label_folder)
+                finish_files(run)
     except KeyboardInterrupt:
         print("stopped; the same command goes on from here", file=sys.stderr)
         sys.exit(130)

@@ -8,6 +8,7 @@ from dmlcsr_jax.data import limits as limits_lib
 from dmlcsr_jax.data.limits import Limits
 from dmlcsr_jax.errors import UserError
 from dmlcsr_jax.predict import ray_arguments
+from dmlcsr_jax.predict.annotations import FORMATS, require_packages
 from dmlcsr_jax.predict.faces import check_choice
 from dmlcsr_jax.predict.onnx_runtimes import BACKENDS
 
@@ -39,6 +40,8 @@ class Options:
     clean: float
     soft: bool
     soft_bits: int
+    format: tuple[str, ...]
+    review: int
     boxes: str | None
     margin: float | None
     wide_margin: float | None
@@ -171,6 +174,22 @@ def parse_arguments(argv: Sequence[str] | None, description: str) -> Options:
     )
     add("--soft_bits", type=int, choices=(8, 16), default=8, help="of soft masks (default: 8)")
     add(
+        "--format",
+        type=_names,
+        default=(),
+        metavar="FORMAT,...",
+        help=f"write the labels for other tools too: {', '.join(FORMATS)}; coco needs the package "
+        "pycocotools",
+    )
+    add(
+        "--review",
+        type=int,
+        default=0,
+        metavar="N",
+        help="list the N photographs that are most worth correcting, the least sure first, here "
+        "and in review.txt",
+    )
+    add(
         "--boxes",
         metavar="CSV",
         help="face boxes, name,x0,y0,x1,y1 with a header, name as below the input folder; each "
@@ -250,6 +269,17 @@ def parse_arguments(argv: Sequence[str] | None, description: str) -> Options:
         raise UserError("--grow, --feather and --clean are of masks without --soft; leave either.")
     if arguments.each_face and arguments.face != "all":
         raise UserError("--each_face writes all faces and --face chooses some; leave one of them.")
+    if unknown := [name for name in arguments.format if name not in FORMATS]:
+        raise UserError(f"--format: there is no {unknown[0]!r}; there are {', '.join(FORMATS)}.")
+    require_packages(arguments.format)
+    if arguments.review < 0:
+        raise UserError(f"--review is {arguments.review}; it must be 1 or more.")
+    alone = (arguments.process_count or 1) == 1 and not arguments.distributed
+    if (arguments.format or arguments.review) and not (alone and arguments.ray is None):
+        raise UserError(
+            "--format and --review look at all label maps: leave them to the same command without "
+            "further processes, which labels nothing twice."
+        )
     _check_processes(arguments)
     ray_arguments.check(arguments)
     given = vars(arguments)

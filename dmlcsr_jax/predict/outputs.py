@@ -10,7 +10,7 @@ import pathlib
 import shutil
 import time
 import types
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import cv2
@@ -141,8 +141,15 @@ def write(path: epath.Path, data: bytes) -> None:
       OutputError: where there is no room or no right to write it; a `PlaceError` where only this
         file cannot be written.
     """
+    write_parts(path, [data])
+
+
+def write_parts(path: epath.Path, parts: Iterable[bytes]) -> None:
+    """Writes a file of its parts, one after the other, as `write`."""
     try:
-        atomic_file.write_bytes(path, data)
+        atomic_file.write_parts(path, parts)
+    except OutputError:
+        raise
     except UserError as error:
         raise (PlaceError if _is_place(error.__cause__) else OutputError)(str(error)) from error
     except OSError as error:

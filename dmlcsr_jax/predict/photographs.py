@@ -23,7 +23,7 @@ PHOTO_SUFFIXES = (
 VIDEO_SUFFIXES = (".avi", ".m4v", ".mkv", ".mov", ".mp4", ".webm")
 # A folder with this file was written by prediction; its `OUTPUT_FOLDERS` hold no photographs.
 MARKER = "predict.json"
-OUTPUT_FOLDERS = ("labels", "overlays", "masks", "cutouts")
+OUTPUT_FOLDERS = ("labels", "overlays", "masks", "cutouts", "annotations", "labelme", "yolo")
 
 
 @dataclasses.dataclass(frozen=True)

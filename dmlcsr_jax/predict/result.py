@@ -14,7 +14,7 @@ from dmlcsr_jax import visualization
 from dmlcsr_jax.data.label_sets import LabelSet
 from dmlcsr_jax.errors import UserError
 from dmlcsr_jax.predict import alpha as matting
-from dmlcsr_jax.predict import composite, masks, outputs, regions
+from dmlcsr_jax.predict import annotations, composite, masks, outputs, regions
 from dmlcsr_jax.predict.faces import Face
 from dmlcsr_jax.predict.mask_shape import Shape
 from dmlcsr_jax.predict.views import View
@@ -229,6 +229,28 @@ class Result:
             "pixels": self.area,
             "faces": [face.to_json() for face in self.faces],
         }
+
+    def to_coco(self, image_id: int = 1) -> list[dict[str, Any]]:
+        """Returns COCO's annotations, one a class, as run lengths; a category's id is its label.
+
+        Args:
+          image_id: what the photograph is called there.
+
+        Raises:
+          UserError: where the package pycocotools is missing.
+        """
+        return annotations.coco_annotations(self.label, self.label_set, image_id)
+
+    def to_supervision(self) -> Any:
+        """Returns `supervision.Detections`, one a class of each face, and of what has no face.
+
+        `class_id` is the label, `tracker_id` the number in `instances`, and `data["class_name"]`
+        the name.
+
+        Raises:
+          UserError: where the package supervision is missing.
+        """
+        return annotations.detections(self.label, self.instances, self.label_set)
 
     def save(self, folder: str | os.PathLike, name: str | None = None) -> tuple[pathlib.Path, ...]:
         """Writes NAME.png, the label map; NAME_overlay.jpg; NAME.json, what `to_json` returns.

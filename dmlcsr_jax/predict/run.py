@@ -81,6 +81,8 @@ class Run:
         self.mask_files = MaskFiles(options, self.parser.label_set)
         if self.mask_files.settings and self.is_sharded:
             raise UserError("--masks and --cutout write files; leave --shards and records.")
+        if (options.format or options.review) and self.is_sharded:
+            raise UserError("--format and --review are of files; leave --shards and records.")
         self.out = self._open_out(names_checksum)
         if options.process_index == 0:
             remove_left(self.out)
