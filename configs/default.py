@@ -36,8 +36,10 @@ def get_config() -> ConfigDict:
     config.model.license = ""  # of the weights that result: one sentence, kept in checkpoints
 
     config.data = ConfigDict()
-    config.data.source = ""  # synthetic, folder or prepared
+    # synthetic, folder, prepared, or annotations: coco, labelme, cvat, labelstudio, masks.
+    config.data.source = ""
     config.data.root = ""  # folder of images/ and labels/, or of a prepared set; A,B: both
+    config.data.unannotated = "background"  # what annotations do not cover; or ignore
     # helen, lapa, celebamask_hq, face_synthetics or a label-name file; empty: the data's own, which
     # for a folder is its label_names.txt.
     config.data.label_set = ""
@@ -150,13 +152,13 @@ def source(share: float) -> ConfigDict:
     about `data.root` alone.
     """
     data = ConfigDict()
-    # folder and prepared as data.source; points: images/ and points.csv; images: without labels,
+    # All but synthetic as data.source; points: images/ and points.csv; images: without labels,
     # which needs loss.weights.consistency; scenes: drawn, no face.
     data.kind = "folder"
     data.root = ""  # as data.root; of scenes none
     data.split = "train"
     # Other labels than data.label_set's become groups of its classes: see LabelSet.means.
-    data.label_set = ""  # of folder and prepared
+    data.label_set = ""  # but of points, images and scenes
     data.share = share
     data.augmentation = ConfigDict()  # fields that differ from config.augmentation's
     return data

@@ -7,6 +7,7 @@ import jax
 import ml_collections
 
 from dmlcsr_jax.configs.default import RENAMED
+from dmlcsr_jax.data.sources import KINDS as SOURCE_KINDS
 from dmlcsr_jax.errors import UserError
 from dmlcsr_jax.models import efficientnet
 from dmlcsr_jax.models.dmlcsr import DTYPES, ENCODERS
@@ -42,7 +43,8 @@ _RULES = {
     "model.width": _POSITIVE,
     "model.output_stride": _one_of(*efficientnet.OUTPUT_STRIDES),
     "model.dtype": _one_of(*DTYPES),
-    "data.source": _one_of("synthetic", "folder", "prepared"),
+    "data.source": _one_of("synthetic", *SOURCE_KINDS),
+    "data.unannotated": _one_of("background", "ignore"),
     "data.label_set": (lambda name: isinstance(name, str), "the name of a label set or a file"),
     "data.repeat_threshold": _FRACTION,
     "data.num_train_examples": _NOT_NEGATIVE,
@@ -123,7 +125,7 @@ _RULES = {
 
 # Of each of `data.sources`; its augmentation's fields have the rules above.
 _SOURCE_RULES = {
-    "kind": _one_of("folder", "prepared", "points", "images", "scenes"),
+    "kind": _one_of(*SOURCE_KINDS, "points", "images", "scenes"),
     "root": (lambda root: isinstance(root, str), "a folder"),
     "split": (bool, "the name of a split"),
     "label_set": (lambda name: isinstance(name, str), "the name of a label set or a file"),
@@ -197,7 +199,7 @@ def _conflicts(config: ml_collections.ConfigDict, wrong: Set[str]) -> Iterator[s
     for name, source in sources.items():
         if source.get("kind") != "scenes" and not source.get("root"):
             yield f"config.data.sources.{name}.root is empty; give the data's folder."
-        if source.get("kind") in ("folder", "prepared") and not source.get("label_set"):
+        if source.get("kind") in SOURCE_KINDS and not source.get("label_set"):
             yield f"config.data.sources.{name}.label_set is empty; say what its labels mean."
         if source.get("kind") == "images" and config.loss.weights.consistency == 0:
             yield (

@@ -215,7 +215,7 @@ def config_with_sources():
 @pytest.mark.parametrize(
     ("field", "value", "words"),
     [
-        ("kind", "video", "must be one of folder, prepared, points, images, scenes"),
+        ("kind", "video", "must be one of folder, prepared, .*, points, images, scenes"),
         ("share", 0.0, "above 0 and below 1"),
         ("share", 0.9, "sum to 1.13"),
         ("root", "", "is empty"),

@@ -9,7 +9,7 @@ import logging
 import os
 import pathlib
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from etils import epath
 
@@ -21,7 +21,7 @@ log = logging.getLogger(__name__)
 _LIST = "_list.txt"
 _LABEL = ".png"
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".JPG", ".JPEG", ".PNG")
-_HELD_OUT = ("val", "test")
+HELD_OUT = ("val", "test")
 _HELD_OUT_SHARE = 0.1
 
 Root = pathlib.Path | epath.Path
@@ -30,7 +30,7 @@ Pairs = list[tuple[str, str]]
 
 def list_splits(root: Root) -> list[str]:
     """Returns the splits that a folder's lists make, or without lists "train" and "val"."""
-    return _lists(root) or ["train", _HELD_OUT[0]]
+    return _lists(root) or ["train", HELD_OUT[0]]
 
 
 def read_pairs(root: Root, split: str, check_files: bool) -> Pairs:
@@ -48,7 +48,7 @@ def read_pairs(root: Root, split: str, check_files: bool) -> Pairs:
     lists = _lists(root)
     if split in lists:
         return _listed(root, split, check_files)
-    if not lists and split in ("train", *_HELD_OUT):
+    if not lists and split in ("train", *HELD_OUT):
         return _by_names(root, split)
     names = ", ".join(f"{name}{_LIST}" for name in lists)
     raise UserError(
@@ -73,10 +73,7 @@ def _by_names(root: Root, split: str) -> Pairs:
             f"have a label map of the same name in labels/ (ID.jpg, ID{_LABEL}); name them alike, "
             f"or write train{_LIST} with a photograph and its label map a line."
         )
-    by_draw = sorted(stems, key=_draw)
-    # One at least, where chance has chosen none or all.
-    count = min(max(1, sum(_draw(stem) < _HELD_OUT_SHARE for stem in stems)), len(stems) - 1)
-    chosen = set(by_draw[:count])
+    chosen = held_out(stems)
     if split == "train":
         chosen = set(stems) - chosen
         visible = {name for name in files.names("images") if not name.startswith(".")}
@@ -93,6 +90,13 @@ def _by_names(root: Root, split: str) -> Pairs:
     return [
         (f"images/{images[stem]}", f"labels/{labels[stem]}") for stem in stems if stem in chosen
     ]
+
+
+def held_out(stems: Sequence[str]) -> set[str]:
+    """Returns the names, of two or more, that are kept to evaluate: about a tenth, one at least."""
+    # One at least, where chance has chosen none or all.
+    count = min(max(1, sum(_draw(stem) < _HELD_OUT_SHARE for stem in stems)), len(stems) - 1)
+    return set(sorted(stems, key=_draw)[:count])
 
 
 def _by_stem(root: Root, folder: str, files: "_Listing", suffixes: set[str]) -> dict[str, str]:

@@ -1,7 +1,4 @@
-"""Masks as lengths of runs, the way CVAT and Label Studio keep them, and back.
-
-COCO's are pycocotools' matter.
-"""
+"""Masks as lengths of runs, the way CVAT and Label Studio keep them, and back; and from COCO's."""
 
 import math
 
@@ -64,6 +61,40 @@ def from_cvat_runs(
         rows.start - top : rows.stop - top, columns.start - left : columns.stop - left
     ]
     return mask
+
+
+def from_coco_runs(counts: str | list[int], hw: tuple[int, int]) -> np.ndarray:
+    """Returns bool `[H, W]` of COCO's run lengths: column by column, outside and inside in turn.
+
+    pycocotools would write where it should not, if somebody made them up.
+
+    Args:
+      counts: the lengths; or a text with five bits of a number in each character, the lowest
+        first, and from the third on its difference from the number before the last.
+      hw: height and width.
+
+    Raises:
+      UserError: where the lengths do not fill the photograph.
+    """
+    lengths = list(counts) if isinstance(counts, list) else []
+    number = shift = 0
+    for character in counts if isinstance(counts, str) else "":
+        bits = ord(character) - 48
+        number |= (bits & 31) << shift
+        shift += 5
+        if bits & 32 and shift < 64:
+            continue
+        if bits & 16:
+            number -= 1 << shift
+        lengths.append(number + (lengths[-2] if len(lengths) > 2 else 0))
+        number = shift = 0
+    if min(lengths, default=-1) < 0 or sum(lengths) != math.prod(hw):
+        raise UserError(
+            f"has a mask of {len(lengths)} runs that do not fill its {hw[1]}x{hw[0]} pixels; "
+            "export it again."
+        )
+    values = np.repeat(np.arange(len(lengths)) % 2 == 1, lengths)
+    return values.reshape(hw[::-1]).T
 
 
 def brush_runs(mask: np.ndarray) -> list[int]:

@@ -14,6 +14,8 @@ import ml_collections
 from etils import epath
 
 from dmlcsr_jax.data import label_sets
+from dmlcsr_jax.data.annotated import KINDS as ANNOTATED_KINDS
+from dmlcsr_jax.data.annotated import AnnotatedSource
 from dmlcsr_jax.data.balance import BalancedSource
 from dmlcsr_jax.data.decode import check_shapes, decode_image, decode_label, read_bytes
 from dmlcsr_jax.data.folder_pairs import read_pairs
@@ -24,7 +26,7 @@ from dmlcsr_jax.data.subset import draw_subset
 from dmlcsr_jax.data.synthetic import SyntheticSource
 from dmlcsr_jax.errors import UserError
 
-_KINDS = ("folder", "prepared", "synthetic")
+KINDS = ("folder", "prepared", *ANNOTATED_KINDS)
 _SYNTHETIC_SPLITS = ("train", "val", "test")
 
 
@@ -80,8 +82,10 @@ def open_split(
       check_files: as in `FolderSource`, for a folder.
     """
     data, name = config.data, config.data[f"{split}_split"]
-    if data.source in ("folder", "prepared"):
-        return open_roots(data.source, data.root, name, label_set, check_files)
+    if data.source in KINDS:
+        return open_roots(
+            data.source, data.root, name, label_set, check_files, unannotated=data.unannotated
+        )
     if data.source == "synthetic":
         return open_synthetic(
             name,
@@ -91,7 +95,7 @@ def open_split(
             seed=config.seed,
         )
     raise UserError(
-        f"there is no data source {data.source!r}; the sources are {', '.join(_KINDS)}."
+        f"there is no data source {data.source!r}; the sources are synthetic, {', '.join(KINDS)}."
     )
 
 
@@ -134,15 +138,23 @@ def _roots(root: str) -> list[str]:
     return [folder.strip() for folder in root.split(",")]
 
 
-def open_roots(kind: str, root: str, split: str, label_set: LabelSet, check_files: bool = True):
+def open_roots(
+    kind: str,
+    root: str,
+    split: str,
+    label_set: LabelSet,
+    check_files: bool = True,
+    unannotated: str = "background",
+):
     """Opens a split of one or several folders, or prepared sets, of the same labels.
 
     Args:
-      kind: "folder" or "prepared".
+      kind: one of `KINDS`.
       root: the folders, separated by commas.
       split: which list, or split.
       label_set: meaning of the labels.
       check_files: as in `FolderSource`, for a folder.
+      unannotated: as in `AnnotatedSource`, for annotations.
 
     Raises:
       UserError: where one cannot be opened.
@@ -150,6 +162,13 @@ def open_roots(kind: str, root: str, split: str, label_set: LabelSet, check_file
     roots = _roots(root)
     if kind == "folder":
         return _joined([FolderSource(folder, split, label_set, check_files) for folder in roots])
+    if kind in ANNOTATED_KINDS:
+        return _joined(
+            [
+                AnnotatedSource(kind, _folder(folder), split, label_set, unannotated)
+                for folder in roots
+            ]
+        )
     # Imported here: it brings tensorflow-datasets, which the other kinds do without.
     from dmlcsr_jax.data.prepared import PreparedSource
 

@@ -182,7 +182,7 @@ def test_open_source_opens_each_kind_and_names_them(root):
     drawn = sources.open_source(config, "eval", HELEN)
     assert len(drawn) == 5
     config.data.source = "tfrecord"
-    with pytest.raises(UserError, match="'tfrecord'; the sources are folder, prepared, synthetic"):
+    with pytest.raises(UserError, match="'tfrecord'; the sources are synthetic, folder, prepared"):
         sources.open_source(config, "train", HELEN)
     with pytest.raises(UserError, match="'lapa'"):
         sources.open_synthetic("train", label_sets.LAPA, num_examples=5, size=48)
