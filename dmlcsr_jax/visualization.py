@@ -3,7 +3,8 @@
 import functools
 import io
 import pathlib
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
+from typing import Any
 
 import cv2
 import matplotlib
@@ -20,6 +21,7 @@ _INK = (20, 20, 20)
 _GAP = 6
 _FONT_SIZE = 13
 _LINE_HEIGHT = 18
+_LEGEND = 480  # least width of one below a picture
 
 
 def colour_table(label_set: LabelSet) -> np.ndarray:
@@ -135,7 +137,7 @@ def grid(
     return np.asarray(sheet)
 
 
-def legend(label_set: LabelSet, width: int) -> np.ndarray:
+def legend(label_set: LabelSet, width: int, labels: Collection[int] | None = None) -> np.ndarray:
     """Returns uint8 `[H, width, 3]` RGB: every class's colour and name, in as many lines as needed.
 
     A name that is not plain has its plain words behind it.
@@ -143,20 +145,66 @@ def legend(label_set: LabelSet, width: int) -> np.ndarray:
     Args:
       label_set: gives names and palette.
       width: of the picture, pixels.
+      labels: of these classes alone; None: of all.
     """
     swatch = _FONT_SIZE
     x, line, places = _GAP, 0, []
-    for name in label_set.titles:
+    classes = [
+        each
+        for label, each in enumerate(zip(label_set.titles, label_set.palette, strict=True))
+        if labels is None or label in labels
+    ]
+    for name, _ in classes:
         needed = swatch + _GAP + int(_font().getlength(name)) + 2 * _GAP
         if x > _GAP and x + needed > width:
             x, line = _GAP, line + 1
         places.append((x, _GAP + line * (_LINE_HEIGHT + 2)))
         x += needed
     sheet, draw = _sheet(2 * _GAP + (line + 1) * (_LINE_HEIGHT + 2), width)
-    for (x, y), name, colour in zip(places, label_set.titles, label_set.palette, strict=True):
+    for (x, y), (name, colour) in zip(places, classes, strict=True):
         draw.rectangle((x, y + 1, x + swatch, y + 1 + swatch), fill=colour, outline=_INK)
         draw.text((x + swatch + _GAP, y), name, fill=_INK, font=_font())
     return np.asarray(sheet)
+
+
+def labels_shown(label: np.ndarray, label_set: LabelSet) -> list[int]:
+    """Returns the classes that uint8 `label` shows, but the background."""
+    labels = np.flatnonzero(np.bincount(label.ravel(), minlength=256)[: label_set.num_classes])
+    return [int(value) for value in labels if value != label_set.background]
+
+
+def with_legend(picture: np.ndarray, label: np.ndarray, label_set: LabelSet) -> np.ndarray:
+    """Returns a picture, uint8 `[H, W, 3]` RGB, above the legend of what its labels show."""
+    width = max(picture.shape[1], _LEGEND)
+    padding = [(0, 0), (0, width - picture.shape[1]), (0, 0)]
+    below = legend(label_set, width, labels_shown(label, label_set))
+    return np.concatenate([np.pad(picture, padding, constant_values=255), below])
+
+
+def plot(
+    picture: np.ndarray, label: np.ndarray, label_set: LabelSet, axes: Any = None, title: str = ""
+) -> Any:
+    """Draws a picture and the legend of what its labels show by Matplotlib; returns the axes.
+
+    Args:
+      picture: uint8 `[H, W, 3]` RGB.
+      label: uint8 `[H, W]`.
+      label_set: gives names and palette.
+      axes: `matplotlib.axes.Axes` to draw in; None: those of a new figure of pyplot.
+      title: above it.
+    """
+    if axes is None:
+        import matplotlib.pyplot  # Here: it looks for a screen.
+
+        _, axes = matplotlib.pyplot.subplots(figsize=(8, 5), layout="constrained")
+    axes.imshow(picture)
+    axes.set_axis_off()
+    axes.set_title(title)
+    for value in labels_shown(label, label_set):
+        colour = np.array(label_set.palette[value]) / 255
+        axes.plot([], [], "s", color=colour, label=label_set.titles[value])
+    axes.legend(loc="upper left", bbox_to_anchor=(1, 1), frameon=False)
+    return axes
 
 
 def png_bytes(picture: np.ndarray) -> bytes:

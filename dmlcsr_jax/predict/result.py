@@ -21,7 +21,7 @@ from dmlcsr_jax.predict.views import View
 
 
 class Result:
-    """A parsed photograph; a Jupyter notebook shows it tinted.
+    """A parsed photograph; a Jupyter notebook shows it tinted, with a legend.
 
     Attributes:
       image: uint8 `[H, W, 3]` RGB, the photograph in its EXIF orientation.
@@ -286,7 +286,22 @@ class Result:
         return f"<Result {self.name or 'photograph'}: {width}x{height}, {len(self.faces)} faces>"
 
     def _repr_png_(self) -> bytes:
-        return visualization.png_bytes(self.overlay())
+        return visualization.png_bytes(
+            visualization.with_legend(self.overlay(), self.label, self.label_set)
+        )
+
+    def plot(self, axes: Any = None, *, alpha: float = 0.5) -> Any:
+        """Draws the tinted photograph and a legend of its classes by Matplotlib.
+
+        Args:
+          axes: `matplotlib.axes.Axes` to draw in; None: those of a new figure of pyplot.
+          alpha: share of the tint, 0 to 1.
+
+        Returns:
+          The axes.
+        """
+        overlay = self.overlay(alpha)
+        return visualization.plot(overlay, self.label, self.label_set, axes, self.name)
 
     def area_of(self, face: int) -> dict[str, int]:
         """Returns the pixels a class of one face, from 0."""

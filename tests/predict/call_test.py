@@ -1,5 +1,6 @@
 """One call: what a parser takes, and what its result gives."""
 
+import asyncio
 import io
 import json
 import multiprocessing
@@ -208,7 +209,39 @@ def test_what_a_result_gives(parser, tmp_path):
     assert [face["box"] for face in saved["faces"]] == [list(box) for box in boxes]
     assert saved["faces"][1]["pixels"] == result.faces[1].area
     with PIL.Image.open(io.BytesIO(result._repr_png_())) as shown:
-        np.testing.assert_array_equal(np.asarray(shown), expected)
+        height, width = expected.shape[:2]
+        np.testing.assert_array_equal(np.asarray(shown)[:height, :width], expected)
+        # Below it, and nowhere beside it, the colour of each class that is there.
+        below = {tuple(pixel) for pixel in np.asarray(shown)[height:].reshape(-1, 3)}
+    seen = {LABEL_SET.palette[label] for label in np.unique(result.label) if label}
+    assert seen <= below
+    assert not below & (set(LABEL_SET.palette) - seen)
+
+
+def test_a_plot_has_the_overlay_and_a_legend_of_the_classes_that_are_there(parser):
+    from matplotlib.figure import Figure
+
+    result = parser(picture(CELLS))
+    axes = Figure().add_subplot()
+    assert result.plot(axes, alpha=0.3) is axes
+    np.testing.assert_array_equal(axes.get_images()[0].get_array(), result.overlay(0.3))
+    named = [text.get_text() for text in axes.get_legend().get_texts()]
+    seen = [label for label in np.unique(result.label) if label]
+    assert named == [LABEL_SET.titles[label] for label in seen]
+    marks = axes.get_legend().legend_handles
+    colours = np.array([LABEL_SET.palette[label] for label in seen]) / 255
+    np.testing.assert_allclose([mark.get_color() for mark in marks], colours)
+
+
+def test_tasks_of_one_event_loop_share_it(parser):
+    images = [picture(np.roll(CELLS, shift)) for shift in range(6)]
+
+    async def labels():
+        results = await asyncio.gather(*(asyncio.to_thread(parser, image) for image in images))
+        return [result.label for result in results]
+
+    for image, label in zip(images, asyncio.run(labels()), strict=True):
+        np.testing.assert_array_equal(label, parser(image).label)
 
 
 @pytest.mark.parametrize("boxes", [None, [(0, 0, 30, 30), (14, 10, 60, 48)]])
