@@ -1,10 +1,11 @@
-"""Draws docs/masks.jpg: what the commands of docs/masks.md make of the portrait.
+"""Draws what the commands of docs/masks.md make of the portrait.
 
-    python -m docs.draw_masks
+    python -m docs.draw_masks --out=docs/masks.jpg
 
 from the repository's root, with the extras `faces` and `soft`.
 """
 
+import argparse
 import pathlib
 import tempfile
 
@@ -29,7 +30,10 @@ TILES = {
 
 
 def main() -> None:
-    """Writes the picture beside this file."""
+    """Writes the picture."""
+    parser = argparse.ArgumentParser(prog="python -m docs.draw_masks", description=__doc__)
+    parser.add_argument("--out", default="masks.jpg", help="the picture (default: %(default)s)")
+    path = parser.parse_args().out
     tiles = []
     for options, folder in TILES.items():
         with tempfile.TemporaryDirectory() as out:
@@ -44,7 +48,7 @@ def main() -> None:
         visualization.grid([tiles[at : at + 3]], column_titles=titles[at : at + 3], tile_size=220)
         for at in range(0, len(tiles), 3)
     ]
-    PIL.Image.fromarray(np.concatenate(rows)).save(FOLDER / "masks.jpg", quality=85)
+    PIL.Image.fromarray(np.concatenate(rows)).save(path, quality=85)
 
 
 if __name__ == "__main__":

@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from chromium import chromium, require_chromium
 
 from dmlcsr_jax.predict import sound
 
@@ -107,3 +108,41 @@ def test_the_command_keeps_the_sound(run, tmp_path):
     samples, num_frames = read_sound(tmp_path / "out" / "overlays" / "photos.mp4")
     assert num_frames == 20
     np.testing.assert_allclose(envelope(samples, [1.5]), envelope(tone, [1.5]), atol=0.03)
+
+
+def test_a_browser_plays_overlay_and_sound(run, tmp_path):
+    require_chromium()
+    # Opus: Chromium itself, unlike Chrome, has no AAC.
+    write_video(tmp_path / "photos.mkv", codec="libopus")
+    assert run(tmp_path / "photos.mkv", out=tmp_path / "out")[0] == 0
+    address = (tmp_path / "out" / "overlays" / "photos.mp4").as_uri()
+    (tmp_path / "page.html").write_text(f'<video src="{address}"></video>')
+    flags = ("--autoplay-policy=no-user-gesture-required", "--allow-file-access-from-files")
+    with chromium(*flags) as browser:
+        page = browser.new_page()
+        page.goto((tmp_path / "page.html").as_uri())
+        played = page.evaluate(
+            """async () => {
+                const video = document.querySelector('video');
+                const ended = new Promise((resolve, reject) => {
+                    video.onended = resolve;
+                    video.onerror = () => reject(video.error.message);
+                });
+                const tape = new AudioContext(), meter = tape.createAnalyser();
+                tape.createMediaElementSource(video).connect(meter);
+                meter.connect(tape.destination);
+                const samples = new Float32Array(meter.fftSize);
+                let loudest = 0;
+                const listening = setInterval(() => {
+                    meter.getFloatTimeDomainData(samples);
+                    loudest = Math.max(loudest, ...samples.map(Math.abs));
+                }, 50);
+                await video.play();
+                await ended;
+                clearInterval(listening);
+                return [video.videoWidth, video.videoHeight, video.duration, loudest];
+            }"""
+        )
+    assert played[:2] == [32, 32]
+    assert played[2] == pytest.approx(2, abs=0.2)
+    assert played[3] > 0.2
