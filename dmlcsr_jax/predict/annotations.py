@@ -25,7 +25,7 @@ from dmlcsr_jax.errors import UserError
 _NOT_XML = re.compile("[^\t\n\r\u0020-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 
 
-class Labelled(NamedTuple):
+class LabelledPhotograph(NamedTuple):
     """A photograph and its label map.
 
     Attributes:
@@ -43,7 +43,7 @@ class Labelled(NamedTuple):
 
 # From labelled photographs, what the labels mean, and the outputs' folder to files and their parts.
 Writer = Callable[
-    [Iterable[Labelled], LabelSet, epath.Path], Iterator[tuple[epath.Path, Iterable[str]]]
+    [Iterable[LabelledPhotograph], LabelSet, epath.Path], Iterator[tuple[epath.Path, Iterable[str]]]
 ]
 
 

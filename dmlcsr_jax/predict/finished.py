@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 from dmlcsr_jax.data.decode import decode_label, read_bytes
 from dmlcsr_jax.errors import one_line
-from dmlcsr_jax.predict.annotations import FORMATS, Labelled
+from dmlcsr_jax.predict.annotations import FORMATS, LabelledPhotograph
 from dmlcsr_jax.predict.folder import FileOutput, Place
 from dmlcsr_jax.predict.outputs import write, write_parts
 from dmlcsr_jax.predict.photographs import Picture
@@ -29,12 +29,12 @@ def finish_files(run: Run) -> None:
     for name in run.options.format:
         with run.bar_of(run.num_pictures, "image", f"write {name}") as bar:
 
-            def photographs(bar=bar) -> Iterator[Labelled]:
+            def photographs(bar=bar) -> Iterator[LabelledPhotograph]:
                 for picture, place in _finished(run):
                     data = read_bytes(place.label)
                     label = decode_label(data, str(place.label), run.parser.label_set)
                     source = os.fspath(picture.source)
-                    yield Labelled(picture.name, place.stem, source, label)
+                    yield LabelledPhotograph(picture.name, place.stem, source, label)
                     bar.update()
 
             for path, parts in FORMATS[name](photographs(), run.parser.label_set, run.out):

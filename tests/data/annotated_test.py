@@ -13,7 +13,7 @@ from dmlcsr_jax.data import label_sets
 from dmlcsr_jax.data.annotated import AnnotatedSource
 from dmlcsr_jax.data.sources import open_source
 from dmlcsr_jax.errors import UserError
-from dmlcsr_jax.predict.annotations import FORMATS, Labelled
+from dmlcsr_jax.predict.annotations import FORMATS, LabelledPhotograph
 
 HELEN = label_sets.get("helen")
 HW = (40, 56)
@@ -39,7 +39,8 @@ def root(tmp_path):
 
 def write(kind, root, names=NAMES):
     labelled = [
-        Labelled(f"{n}.png", n, str(root / "images" / f"{n}.png"), LABELS[n]) for n in names
+        LabelledPhotograph(f"{n}.png", n, str(root / "images" / f"{n}.png"), LABELS[n])
+        for n in names
     ]
     for path, parts in FORMATS[kind](labelled, HELEN, epath.Path(root)):
         path.parent.mkdir(parents=True, exist_ok=True)

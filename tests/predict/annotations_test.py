@@ -23,7 +23,7 @@ from prediction_files import read_label, save
 from dmlcsr_jax.data.polygons import mask_of
 from dmlcsr_jax.errors import UserError
 from dmlcsr_jax.predict import annotations
-from dmlcsr_jax.predict.annotations import FORMATS, Labelled
+from dmlcsr_jax.predict.annotations import FORMATS, LabelledPhotograph
 from dmlcsr_jax.predict.faces import Face
 from dmlcsr_jax.predict.result import Result
 
@@ -42,7 +42,9 @@ def label_map(seed):
 def labelled(tmp_path):
     names = ("a b.jpg", 'sub/"c"&d.png')
     return [
-        Labelled(name, os.path.splitext(name)[0], str(tmp_path / "photos" / name), label_map(seed))
+        LabelledPhotograph(
+            name, os.path.splitext(name)[0], str(tmp_path / "photos" / name), label_map(seed)
+        )
         for seed, name in enumerate(names)
     ]
 
