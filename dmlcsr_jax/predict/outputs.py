@@ -21,6 +21,7 @@ from etils import epath
 from dmlcsr_jax import atomic_file, visualization
 from dmlcsr_jax.atomic_file import PART
 from dmlcsr_jax.data.addresses import as_path
+from dmlcsr_jax.data.json_object import parse_object
 from dmlcsr_jax.data.label_sets import LabelSet
 from dmlcsr_jax.errors import UserError, differences
 from dmlcsr_jax.predict import origin
@@ -253,9 +254,9 @@ def _json(content) -> bytes:
 def _require_same(out: epath.Path, marker: Mapping[str, Any]) -> None:
     marker = json.loads(json.dumps(marker))
     try:
-        before = json.loads((out / MARKER).read_text())
+        before = parse_object((out / MARKER).read_bytes(), MARKER)
         differing = [differences(before[part], marker[part]) for part in ("label_set", "layout")]
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+    except (OSError, UserError, KeyError, TypeError, AttributeError) as error:
         raise UserError(f"{out / MARKER} cannot be read; give another --out.") from error
     for what, said in zip(("classes", "shards or none"), differing, strict=True):
         if said:

@@ -84,6 +84,14 @@ def test_a_folder_is_of_one_set_of_classes_whatever_the_settings(tmp_path):
     assert (tmp_path / "names.txt").read_bytes() == before
 
 
+@pytest.mark.parametrize("damage", [b"", b"[]", b"{}", b"\xff", b"[" * 100_000, b'{"layout": 1}'])
+def test_a_damaged_marker_is_said(tmp_path, damage):
+    open_folder(tmp_path)
+    (tmp_path / "predict.json").write_bytes(damage)
+    with pytest.raises(UserError, match=r"predict\.json cannot be read; give another --out"):
+        open_folder(tmp_path)
+
+
 def test_labels_of_somebody_else_are_left_alone(tmp_path):
     (tmp_path / "labels").mkdir()
     (tmp_path / "labels" / "mine.png").write_bytes(b"mine")
