@@ -10,7 +10,7 @@ import pathlib
 import shutil
 import time
 import types
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 import cv2
@@ -142,15 +142,20 @@ def write(path: epath.Path, data: bytes) -> None:
       OutputError: where there is no room or no right to write it; a `PlaceError` where only this
         file cannot be written.
     """
-    write_parts(path, [data])
+    with _as_output_error(path):
+        atomic_file.write_bytes(path, data)
 
 
 def write_parts(path: epath.Path, parts: Iterable[bytes]) -> None:
     """Writes a file of its parts, one after the other, as `write`."""
-    try:
+    with _as_output_error(path):
         atomic_file.write_parts(path, parts)
-    except OutputError:
-        raise
+
+
+@contextlib.contextmanager
+def _as_output_error(path: epath.Path) -> Iterator[None]:
+    try:
+        yield
     except UserError as error:
         raise (PlaceError if _is_place(error.__cause__) else OutputError)(str(error)) from error
     except OSError as error:
