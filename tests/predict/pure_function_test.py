@@ -40,14 +40,14 @@ def images(count, side=SIZE, seed=0):
 
 
 def test_logits_are_those_of_prediction(checkpoint, network):
-    batch = images(3)
+    batch = images(2)
     logits = network.apply(network.params, batch)
-    assert logits.shape == (3, SIZE, SIZE, CLASSES)
+    assert logits.shape == (2, SIZE, SIZE, CLASSES)
     assert logits.dtype == jnp.float32
     assert np.isfinite(logits).all()
     assert np.ptp(logits) > 0.01
     options = {"flip": False, "scales": (1.0,), "dtype": "float32"}
-    predicted = JaxNetwork(checkpoint, batch_size=3, **options).scores(batch)[:3]
+    predicted = JaxNetwork(checkpoint, batch_size=2, **options).scores(batch)
     np.testing.assert_allclose(jax.nn.log_softmax(logits), predicted, rtol=1e-4, atol=1e-4)
 
 
@@ -65,16 +65,16 @@ def test_an_image_of_another_size_is_resized_and_its_logits_back(network):
     line = np.random.default_rng(1).uniform(0, 255, (2 * SIZE - 1, 3)).astype(np.float32)
     small = line[::2]
     line[1::2] = (small[:-1] + small[1:]) / 2
-    wide = np.broadcast_to(line, (1, 2 * SIZE - 1, 2 * SIZE - 1, 3))
-    exact = np.broadcast_to(small, (1, SIZE, SIZE, 3))
+    wide = np.broadcast_to(line, (2, 2 * SIZE - 1, 2 * SIZE - 1, 3))
+    exact = np.broadcast_to(small, (2, SIZE, SIZE, 3))
     logits = network.apply(network.params, wide)
-    assert logits.shape == (1, 2 * SIZE - 1, 2 * SIZE - 1, CLASSES)
+    assert logits.shape == (2, 2 * SIZE - 1, 2 * SIZE - 1, CLASSES)
     expected = network.apply(network.params, exact)
     np.testing.assert_allclose(logits[:, ::2, ::2], expected, rtol=1e-3, atol=1e-3)
 
 
 def test_gradients_in_the_image_are_those_of_finite_differences(network):
-    batch = images(1).astype(np.float32)
+    batch = images(2).astype(np.float32)
     direction = np.random.default_rng(2).standard_normal(batch.shape).astype(np.float32)
 
     def loss(images):
@@ -87,7 +87,7 @@ def test_gradients_in_the_image_are_those_of_finite_differences(network):
 
 
 def test_parameters_have_gradients_too(network):
-    batch = images(1)
+    batch = images(2)
 
     def loss(params):
         return network.apply({**network.params, "params": params}, batch).mean()
