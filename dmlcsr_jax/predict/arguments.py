@@ -265,8 +265,6 @@ def parse_arguments(argv: Sequence[str] | None, description: str) -> Options:
                 raise UserError(f"--{name} is for --masks and --cutout; give one of them.")
     if arguments.soft_bits != 8 and not arguments.soft:
         raise UserError("--soft_bits is for --soft; give both.")
-    if arguments.soft and (arguments.grow, arguments.feather, arguments.clean) != ("0", "0", 0):
-        raise UserError("--grow, --feather and --clean are of masks without --soft; leave either.")
     if arguments.each_face and arguments.face != "all":
         raise UserError("--each_face writes all faces and --face chooses some; leave one of them.")
     if unknown := [name for name in arguments.format if name not in FORMATS]:

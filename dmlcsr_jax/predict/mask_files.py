@@ -108,7 +108,7 @@ class MaskFiles:
     def _alpha(self, result: Result, image: np.ndarray, part: str, face: int | None) -> np.ndarray:
         """Returns `[H, W]`: of soft masks float32, 0 to 1, else uint8, 0 to 255."""
         if self._bits:
-            return result.alpha(part, face, image=image)
+            return result.alpha(part, face, image=image, **dataclasses.asdict(self._shape))
         return self._shape.feathered(result.mask(part, face))
 
     def _remove_from(self, first: int, out: epath.Path, stem: str) -> None:

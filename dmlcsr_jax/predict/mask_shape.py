@@ -1,4 +1,4 @@
-"""A mask that is cleaned, grown and feathered, in this order."""
+"""A mask, hard or soft, that is cleaned, grown and feathered, in this order."""
 
 import dataclasses
 import math
@@ -51,6 +51,26 @@ class Shape:
         ramp = _distance(mask) / over + 0.5
         return np.rint(255 * np.clip(ramp, 0, 1, out=ramp)).astype(np.uint8)
 
+    def softened(self, alpha: np.ndarray) -> np.ndarray:
+        """Returns float32 `[H, W]`, 0 to 1: a soft mask cleaned, grown and feathered.
+
+        What belongs to a removed island, or hole, is what is nearest to it where alpha is cut at a
+        half; a feather is a Gaussian with a ramp's variance.
+
+        Args:
+          alpha: float32 `[H, W]`, 0 to 1.
+        """
+        if self.clean:
+            alpha = _cleaned_soft(alpha, self.clean)
+        side = max(alpha.shape)
+        by, over = length(self.grow, "grow", side), length(self.feather, "feather", side)
+        if by:
+            alpha = _grown_soft(alpha, by)
+        if over:
+            deviation = over / 12**0.5
+            alpha = cv2.GaussianBlur(alpha, (0, 0), deviation, borderType=cv2.BORDER_REPLICATE)
+        return np.clip(alpha, 0, 1)
+
 
 def length(given: float | str, name: str, side: int) -> float:
     """Returns a length in pixels.
@@ -101,6 +121,44 @@ def cleaned(mask: np.ndarray, share: float) -> np.ndarray:
     for border in (piece[0], piece[-1], piece[:, 0], piece[:, -1]):
         is_hole[border] = False
     return mask | is_hole[piece]
+
+
+def _cleaned_soft(alpha: np.ndarray, share: float) -> np.ndarray:
+    """Returns float32 `[H, W]`: as `cleaned`, with the soft edges of what is removed."""
+    hard = alpha >= 0.5
+    kept = cleaned(hard, share)
+    for changed, others, value in ((hard & ~kept, kept, 0), (kept & ~hard, ~kept, 1)):
+        if changed.any():
+            alpha = np.where(_distance(changed) > _distance(others), np.float32(value), alpha)
+    return alpha
+
+
+def _grown_soft(alpha: np.ndarray, by: float) -> np.ndarray:
+    """Returns float32 `[H, W]`, whose every level is as `grown` makes it of a hard mask."""
+    x, y, width, height = cv2.boundingRect((alpha > 0).astype(np.uint8))
+    beyond = math.ceil(abs(by)) + 2
+    rows = slice(max(0, y - beyond), y + height + beyond)
+    columns = slice(max(0, x - beyond), x + width + beyond)
+    inside, found = alpha[rows, columns], np.zeros_like(alpha)
+    if by > 0:
+        found[rows, columns] = _highest(inside, by + 0.5)
+    else:
+        found[rows, columns] = 1 - _highest(1 - inside, np.nextafter(0.5 - by, np.inf))
+    return found
+
+
+def _highest(values: np.ndarray, reach: float) -> np.ndarray:
+    """Returns float32 `[H, W]`: the highest of the values that are nearer than `reach` pixels."""
+    most = min(math.ceil(reach) - 1, len(values) - 1)
+    found = values.copy()
+    for rows in range(most + 1):
+        aside = min(math.ceil(math.sqrt(reach**2 - rows**2)) - 1, values.shape[1] - 1)
+        # A row of a disc at a time: OpenCV takes as long for a wide row as for a narrow one.
+        highest = cv2.dilate(values, np.ones((1, 2 * aside + 1), np.uint8))
+        upper, lower = slice(None, len(values) - rows), slice(rows, None)
+        np.maximum(found[lower], highest[upper], out=found[lower])
+        np.maximum(found[upper], highest[lower], out=found[upper])
+    return found
 
 
 def _pieces(mask: np.ndarray, connectivity: int) -> tuple[np.ndarray, np.ndarray]:

@@ -185,7 +185,14 @@ class Result:
         return np.minimum(total, 1, out=total)
 
     def alpha(
-        self, part: str, face: int | None = None, *, image: np.ndarray | None = None
+        self,
+        part: str,
+        face: int | None = None,
+        *,
+        grow: float | str = 0,
+        feather: float | str = 0,
+        clean: float = 0.0,
+        image: np.ndarray | None = None,
     ) -> np.ndarray:
         """Returns float32 `[H, W]`, 0 to 1: how much of each pixel is of a part.
 
@@ -194,11 +201,16 @@ class Result:
         Args:
           part: as `probabilities` takes it.
           face: as `mask` takes it.
+          grow: as `mask` takes it.
+          feather: over how much it fades across the edge, beyond its own softness.
+          clean: as `mask` takes it.
           image: uint8 `[H, W, 3]` RGB, the photograph where it was not kept; None: `self.image`.
 
         Raises:
-          UserError: where there is no such part or face, or the package pymatting is missing.
+          UserError: where there is no such part or face, a value is impossible, or the package
+            pymatting is missing.
         """
+        shape = Shape(grow, feather, clean)
         probability = self.probabilities(part)
         if self.faces:
             # Of faces that were not chosen nothing is labelled.
@@ -206,7 +218,8 @@ class Result:
             probability[~np.isin(self._owner, labelled)] = 0
         elif face is not None:
             self._number(face)
-        return matting.refined(self.image if image is None else image, probability)
+        image = self.image if image is None else image
+        return shape.softened(matting.refined(image, probability))
 
     def overlay(self, alpha: float = 0.5) -> np.ndarray:
         """Returns uint8 `[H, W, 3]` RGB: the photograph with its parts tinted.

@@ -72,3 +72,43 @@ def test_what_touches_the_border_is_no_hole():
 def test_impossible_values_are_named(bad):
     with pytest.raises(UserError, match=next(iter(bad))):
         Shape(**bad)
+
+
+def soft(mask):
+    """Its edge rises over some six pixels, and is where the mask's was."""
+    return scipy.ndimage.gaussian_filter(mask.astype(np.float32), 1.5, mode="nearest")
+
+
+@pytest.mark.parametrize("by", [-6.5, -3, -0.5, 0.3, 1, 4.2, "5%"])
+@pytest.mark.parametrize("mask", [DISC, np.random.default_rng(0).random((40, 50)) > 0.6])
+def test_a_soft_mask_s_levels_grow_as_hard_masks_do(mask, by):
+    alpha = soft(mask)
+    grown = Shape(grow=by).softened(alpha)
+    assert grown.dtype == np.float32
+    for level in (0.2, 0.5, 0.9):
+        expected = Shape(grow=by).applied(alpha >= level)
+        np.testing.assert_array_equal(grown >= level, expected)
+
+
+def test_a_soft_feather_has_the_variance_of_a_ramp_and_leaves_the_edge():
+    row = Shape(feather=12).softened(HALF.astype(np.float32))[3]
+    slope, middle = np.diff(row), np.arange(1, 40) - 20.0
+    assert slope.sum() == pytest.approx(1, abs=1e-3)
+    assert (slope * middle).sum() == pytest.approx(0, abs=1e-3)
+    assert (slope * middle**2).sum() == pytest.approx(12**2 / 12, rel=0.03)
+
+
+def test_soft_islands_and_holes_go_with_their_edges():
+    noisy = DISC.copy()
+    noisy[5:10, 5:10] = True
+    noisy[58:63, 78:83] = False
+    cleaned = Shape(clean=0.02).softened(soft(noisy))
+    np.testing.assert_allclose(cleaned, soft(DISC), atol=2e-3)
+    assert np.abs(soft(noisy) - soft(DISC)).max() > 0.6
+
+
+@pytest.mark.parametrize("value", [0.0, 1.0])
+def test_a_soft_nothing_and_everything_stay(value):
+    alpha = np.full((5, 6), value, np.float32)
+    np.testing.assert_array_equal(Shape(3, 4, 0.5).softened(alpha), alpha)
+    np.testing.assert_array_equal(Shape(-30, 4, 0.5).softened(alpha), alpha)

@@ -76,7 +76,7 @@ def test_a_cutout_is_the_photograph_and_clear_outside():
 
 
 def test_groups_that_a_set_has_no_class_of_are_not_there():
-    with pytest.raises(UserError, match=r"no part 'ears'; .*hair, lips, eyes, brows, face\."):
+    with pytest.raises(UserError, match=r"no part 'ears'; .*hair, lips, eyes, brows, face, "):
         result_of_two_faces().mask("ears")
 
 
@@ -176,7 +176,6 @@ def test_files_are_shaped_as_the_result_is(run, tmp_path):
         (["--masks=hair", "--clean=nan"], "clean is nan"),
         (["--soft"], "--soft is for --masks and --cutout"),
         (["--masks=hair", "--soft_bits=16"], "--soft_bits is for --soft"),
-        (["--masks=hair", "--soft", "--grow=1"], "leave either"),
         (["--masks=hair", "--shards"], "--masks and --cutout write files"),
     ],
 )
