@@ -1,6 +1,5 @@
 """One call: what a parser takes, and what its result gives."""
 
-import asyncio
 import io
 import json
 import multiprocessing
@@ -231,17 +230,6 @@ def test_a_plot_has_the_overlay_and_a_legend_of_the_classes_that_are_there(parse
     marks = axes.get_legend().legend_handles
     colours = np.array([LABEL_SET.palette[label] for label in seen]) / 255
     np.testing.assert_allclose([mark.get_color() for mark in marks], colours)
-
-
-def test_tasks_of_one_event_loop_share_it(parser):
-    images = [picture(np.roll(CELLS, shift)) for shift in range(6)]
-
-    async def labels():
-        results = await asyncio.gather(*(asyncio.to_thread(parser, image) for image in images))
-        return [result.label for result in results]
-
-    for image, label in zip(images, asyncio.run(labels()), strict=True):
-        np.testing.assert_array_equal(label, parser(image).label)
 
 
 @pytest.mark.parametrize("boxes", [None, [(0, 0, 30, 30), (14, 10, 60, 48)]])
