@@ -1,8 +1,9 @@
 """Files that are complete or not there at all, and the folders that hold them."""
 
+import contextlib
 import os
 import uuid
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 
 from etils import epath
 
@@ -55,29 +56,36 @@ def _part(path: epath.Path) -> epath.Path:
 
 
 def write_bytes(path: epath.PathLike, data: bytes) -> None:
-    """Writes a file as `write_parts` does, of `data`."""
-    write_parts(path, [data])
-
-
-def write_parts(path: epath.PathLike, parts: Iterable[bytes]) -> None:
     """Writes a file under another name and renames it when it is complete.
 
     Args:
       path: the file, local or remote (`gs://`); one that exists is replaced. Folders above it are
         made.
-      parts: its content, one after the other.
+      data: its content.
 
     Raises:
       UserError: where a folder above it cannot be made.
       OSError: where it cannot be written, with its name; nothing is left behind then.
     """
+    with _complete_or_not(path) as part:
+        part.write_bytes(data)
+
+
+def write_parts(path: epath.PathLike, parts: Iterable[bytes]) -> None:
+    """Writes a file of its parts, one after the other, as `write_bytes` does."""
+    with _complete_or_not(path) as part, part.open("wb") as file:
+        for data in parts:
+            file.write(data)
+
+
+@contextlib.contextmanager
+def _complete_or_not(path: epath.PathLike) -> Iterator[epath.Path]:
+    """Gives the other name under which a file is written."""
     path = epath.Path(path)
     make_folder(path.parent)
     part = _part(path)
     try:
-        with part.open("wb") as file:
-            for data in parts:
-                file.write(data)
+        yield part
         part.replace(path)
     except BaseException as error:
         part.unlink(missing_ok=True)

@@ -38,7 +38,8 @@ def label_folder(run: Run) -> None:
     if run.alpha is not None:
         write_legend(run.out, run.parser.label_set)
     with run.progress_bar() as bar:
-        for _, result in label_pictures(run, filter(run.is_own, run.source)):
+        own = map(run.source.read, filter(run.is_own, run.source))
+        for _, result in label_pictures(run, own):
             run.count(result)
             bar.update()
 
