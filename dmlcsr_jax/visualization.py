@@ -167,17 +167,11 @@ def legend(label_set: LabelSet, width: int, labels: Collection[int] | None = Non
     return np.asarray(sheet)
 
 
-def labels_shown(label: np.ndarray, label_set: LabelSet) -> list[int]:
-    """Returns the classes that uint8 `label` shows, but the background."""
-    labels = np.flatnonzero(np.bincount(label.ravel(), minlength=256)[: label_set.num_classes])
-    return [int(value) for value in labels if value != label_set.background]
-
-
 def with_legend(picture: np.ndarray, label: np.ndarray, label_set: LabelSet) -> np.ndarray:
     """Returns a picture, uint8 `[H, W, 3]` RGB, above the legend of what its labels show."""
     width = max(picture.shape[1], _LEGEND)
     padding = [(0, 0), (0, width - picture.shape[1]), (0, 0)]
-    below = legend(label_set, width, labels_shown(label, label_set))
+    below = legend(label_set, width, label_set.shown_in(label))
     return np.concatenate([np.pad(picture, padding, constant_values=255), below])
 
 
@@ -200,7 +194,7 @@ def plot(
     axes.imshow(picture)
     axes.set_axis_off()
     axes.set_title(title)
-    for value in labels_shown(label, label_set):
+    for value in label_set.shown_in(label):
         colour = np.array(label_set.palette[value]) / 255
         axes.plot([], [], "s", color=colour, label=label_set.titles[value])
     axes.legend(loc="upper left", bbox_to_anchor=(1, 1), frameon=False)

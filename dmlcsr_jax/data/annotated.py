@@ -1,5 +1,6 @@
 """Photographs with what labelling tools say of them, as a source of label maps."""
 
+import functools
 import os
 import pathlib
 from collections.abc import Callable, Iterable
@@ -7,6 +8,7 @@ from collections.abc import Callable, Iterable
 import numpy as np
 
 from dmlcsr_jax.data import annotation_files
+from dmlcsr_jax.data.annotation_files import Annotated
 from dmlcsr_jax.data.decode import check_shapes, decode_image, read_bytes
 from dmlcsr_jax.data.folder_pairs import HELD_OUT, IMAGE_SUFFIXES, held_out, list_lines
 from dmlcsr_jax.data.label_sets import LabelSet
@@ -107,9 +109,11 @@ class AnnotatedSource:
         for path in sorted(files):
             for each in annotation_files.read_file(kind, path):
                 for name, _ in each.shapes:
-                    self._class(name, path)
+                    self._require_class(name, path)
                 if (image := self._named(each.image)) is not None:
-                    paints[image] = _Painting(path, each, self._label_set, self._blank)
+                    paints[image] = functools.partial(
+                        _painted, path, each, self._label_set, self._blank
+                    )
         return paints
 
     def _of_masks(self) -> dict[str, _Paint]:
@@ -128,15 +132,17 @@ class AnnotatedSource:
             image = stem if stem in self._images else by_number.get(stem.lstrip("0") or "0")
             if image is not None:
                 files.setdefault(image, {})[self._label_set.classes.index(part)] = path
-        return {image: _Masks(sorted(paths.items()), self._blank) for image, paths in files.items()}
+        return {
+            image: functools.partial(_painted_masks, sorted(paths.items()), self._blank)
+            for image, paths in files.items()
+        }
 
-    def _class(self, name: str, path: pathlib.Path) -> int:
+    def _require_class(self, name: str, path: pathlib.Path) -> None:
         if name not in self._label_set.classes:
             raise UserError(
                 f"{path} has a shape of the class {name!r}, which {self._label_set.name!r} has "
                 "not; rename it, or name the classes in label_names.txt."
             )
-        return self._label_set.classes.index(name)
 
     def _named(self, image: str) -> str | None:
         """Returns the photograph that a file means, by its path's end; None for none."""
@@ -161,38 +167,26 @@ class AnnotatedSource:
         return [name for name in names if (name in kept) == (split != "train")]
 
 
-class _Painting:
-    """Draws the shapes that a file has of a photograph."""
-
-    def __init__(self, path, annotated, label_set: LabelSet, blank: int):
-        self._path, self._annotated = path, annotated
-        self._label_set, self._blank = label_set, blank
-
-    def __call__(self) -> np.ndarray:
-        hw = self._annotated.hw
-        label = np.full(hw, self._blank, np.uint8)
-        for name, shape in self._annotated.shapes:
-            mask = annotation_files.draw(shape, hw, f"{self._path}: {self._annotated.image}")
-            label[mask] = self._label_set.classes.index(name)
-        return label
+def _painted(path: pathlib.Path, each: Annotated, label_set: LabelSet, blank: int) -> np.ndarray:
+    """Returns uint8 `[H, W]`: the shapes that a file has of a photograph, on what is blank."""
+    label = np.full(each.hw, blank, np.uint8)
+    for name, shape in each.shapes:
+        mask = annotation_files.draw(shape, each.hw, f"{path}: {each.image}")
+        label[mask] = label_set.classes.index(name)
+    return label
 
 
-class _Masks:
-    """Paints a photograph's masks, those of later labels over earlier ones."""
-
-    def __init__(self, files: list[tuple[int, pathlib.Path]], blank: int):
-        self._files, self._blank = files, blank
-
-    def __call__(self) -> np.ndarray:
-        label = None
-        for value, path in self._files:
-            mask = decode_image(read_bytes(path), str(path))[..., 0] > 127
-            if label is None:
-                label = np.full(mask.shape, self._blank, np.uint8)
-            if mask.shape != label.shape:
-                raise UserError(
-                    f"{path} is {mask.shape[1]}x{mask.shape[0]} pixels, other masks of the "
-                    f"photograph {label.shape[1]}x{label.shape[0]}; make them alike."
-                )
-            label[mask] = value
-        return label
+def _painted_masks(files: list[tuple[int, pathlib.Path]], blank: int) -> np.ndarray:
+    """Returns uint8 `[h, w]`: a photograph's masks, each with its label, on what is blank."""
+    label = None
+    for value, path in files:
+        mask = decode_image(read_bytes(path), str(path))[..., 0] > 127
+        if label is None:
+            label = np.full(mask.shape, blank, np.uint8)
+        if mask.shape != label.shape:
+            raise UserError(
+                f"{path} is {mask.shape[1]}x{mask.shape[0]} pixels, other masks of the "
+                f"photograph {label.shape[1]}x{label.shape[0]}; make them alike."
+            )
+        label[mask] = value
+    return label

@@ -76,9 +76,23 @@ def from_coco_runs(counts: str | list[int], hw: tuple[int, int]) -> np.ndarray:
     Raises:
       UserError: where the lengths do not fill the photograph.
     """
-    lengths = list(counts) if isinstance(counts, list) else []
+    lengths = _unpacked(counts) if isinstance(counts, str) else counts
+    if not isinstance(lengths, list):
+        lengths = []
+    if min(lengths, default=-1) < 0 or sum(lengths) != math.prod(hw):
+        raise UserError(
+            f"has a mask of {len(lengths)} runs that do not fill its {hw[1]}x{hw[0]} pixels; "
+            "export it again."
+        )
+    values = np.repeat(np.arange(len(lengths)) % 2 == 1, lengths)
+    return values.reshape(hw[::-1]).T
+
+
+def _unpacked(text: str) -> list[int]:
+    """Returns the lengths that COCO's packed text holds."""
+    lengths: list[int] = []
     number = shift = 0
-    for character in counts if isinstance(counts, str) else "":
+    for character in text:
         bits = ord(character) - 48
         number |= (bits & 31) << shift
         shift += 5
@@ -88,13 +102,7 @@ def from_coco_runs(counts: str | list[int], hw: tuple[int, int]) -> np.ndarray:
             number -= 1 << shift
         lengths.append(number + (lengths[-2] if len(lengths) > 2 else 0))
         number = shift = 0
-    if min(lengths, default=-1) < 0 or sum(lengths) != math.prod(hw):
-        raise UserError(
-            f"has a mask of {len(lengths)} runs that do not fill its {hw[1]}x{hw[0]} pixels; "
-            "export it again."
-        )
-    values = np.repeat(np.arange(len(lengths)) % 2 == 1, lengths)
-    return values.reshape(hw[::-1]).T
+    return lengths
 
 
 def brush_runs(mask: np.ndarray) -> list[int]:

@@ -9,6 +9,7 @@ import cv2
 import numpy as np
 
 from dmlcsr_jax.errors import UserError
+from dmlcsr_jax.predict.mask_shape import around
 
 # Alpha is unknown where the probability lies between these, and this near to the mask's edge, as a
 # share of the photograph's longer side.
@@ -52,8 +53,9 @@ def refined(
     import pymatting  # Here: its import compiles, for up to half a minute.
 
     radius = _BAND * max(probability.shape)
-    around = _around(probability, radius)
-    shown, wanted = image[around], probability[around]
+    # Where the part may be, and some of where it is not.
+    box = around(probability >= _LOW, 2 * round(radius) + 4)
+    shown, wanted = image[box], probability[box]
     reduced, scale = shown, min(1.0, (most_pixels / max(wanted.size, 1)) ** 0.5)
     if scale < 1:
         size = [max(1, round(scale * side)) for side in reversed(wanted.shape)]
@@ -70,7 +72,7 @@ def refined(
     if scale < 1:
         alpha = _enlarged(alpha, reduced, shown)
     found = np.zeros(probability.shape, np.float32)
-    found[around] = np.clip(alpha, 0, 1)
+    found[box] = np.clip(alpha, 0, 1)
     return found
 
 
@@ -89,16 +91,6 @@ def trimap(probability: np.ndarray, radius: float) -> np.ndarray:
     found[inner & (probability > _HIGH)] = 1
     found[~outer & (probability < _LOW)] = 0
     return found
-
-
-def _around(probability: np.ndarray, radius: float) -> tuple[slice, slice]:
-    """Returns the rows and columns in which the part may be, and some in which it is not."""
-    x, y, width, height = cv2.boundingRect((probability >= _LOW).astype(np.uint8))
-    beyond = 2 * round(radius) + 4
-    return (
-        slice(max(0, y - beyond), y + height + beyond),
-        slice(max(0, x - beyond), x + width + beyond),
-    )
 
 
 def _enlarged(alpha: np.ndarray, reduced: np.ndarray, image: np.ndarray) -> np.ndarray:

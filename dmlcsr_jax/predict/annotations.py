@@ -59,9 +59,8 @@ def require_packages(formats: Iterable[str]) -> None:
 
 def masks_of(label: np.ndarray, label_set: LabelSet) -> Iterator[tuple[int, np.ndarray]]:
     """Yields each class that is there, but the background, and its mask, bool `[H, W]`."""
-    for value in np.flatnonzero(np.bincount(label.ravel(), minlength=256)):
-        if value != label_set.background and value < label_set.num_classes:
-            yield int(value), label == value
+    for value in label_set.shown_in(label):
+        yield value, label == value
 
 
 def coco_annotations(label: np.ndarray, label_set: LabelSet, image_id: int) -> list[dict[str, Any]]:

@@ -123,6 +123,15 @@ def cleaned(mask: np.ndarray, share: float) -> np.ndarray:
     return mask | is_hole[piece]
 
 
+def around(mask: np.ndarray, beyond: int) -> tuple[slice, slice]:
+    """Returns the rows and columns of the box around a mask, and of some pixels beyond it."""
+    x, y, width, height = cv2.boundingRect(mask.astype(np.uint8))
+    return (
+        slice(max(0, y - beyond), y + height + beyond),
+        slice(max(0, x - beyond), x + width + beyond),
+    )
+
+
 def _cleaned_soft(alpha: np.ndarray, share: float) -> np.ndarray:
     """Returns float32 `[H, W]`: as `cleaned`, with the soft edges of what is removed."""
     hard = alpha >= 0.5
@@ -135,15 +144,12 @@ def _cleaned_soft(alpha: np.ndarray, share: float) -> np.ndarray:
 
 def _grown_soft(alpha: np.ndarray, by: float) -> np.ndarray:
     """Returns float32 `[H, W]`, whose every level is as `grown` makes it of a hard mask."""
-    x, y, width, height = cv2.boundingRect((alpha > 0).astype(np.uint8))
-    beyond = math.ceil(abs(by)) + 2
-    rows = slice(max(0, y - beyond), y + height + beyond)
-    columns = slice(max(0, x - beyond), x + width + beyond)
-    inside, found = alpha[rows, columns], np.zeros_like(alpha)
+    box = around(alpha > 0, math.ceil(abs(by)) + 2)
+    inside, found = alpha[box], np.zeros_like(alpha)
     if by > 0:
-        found[rows, columns] = _highest(inside, by + 0.5)
+        found[box] = _highest(inside, by + 0.5)
     else:
-        found[rows, columns] = 1 - _highest(1 - inside, np.nextafter(0.5 - by, np.inf))
+        found[box] = 1 - _highest(1 - inside, np.nextafter(0.5 - by, np.inf))
     return found
 
 

@@ -6,18 +6,16 @@ import numpy as np
 
 from dmlcsr_jax.data.label_sets import LabelSet
 from dmlcsr_jax.errors import UserError
-from dmlcsr_jax.predict.regions import regions_of
+from dmlcsr_jax.predict.regions import BROWS, EYES, LIPS, MOUTH, NOSE, SKIN, regions_of
 
-_LIPS = ("u_lip", "l_lip", "upper_lip", "lower_lip", "top_lip", "bottom_lip")
-_EYES = ("l_eye", "r_eye", "left_eye", "right_eye")
-_BROWS = ("l_brow", "r_brow", "left_brow", "right_brow")
-_MOUTH = (*_LIPS, "mouth", "inner_mouth", "mouth_interior")
+_EYES = (*EYES[0], *EYES[1])
+_BROWS = (*BROWS[0], *BROWS[1])
 _EARS = ("l_ear", "r_ear", "left_ear", "right_ear")
 _GLASSES = ("eye_g", "glasses")
-_FACE = ("skin", "face_skin", "nose", "beard", *_EYES, *_BROWS, *_MOUTH)
+_FACE = (*SKIN, *NOSE, "beard", *_EYES, *_BROWS, *MOUTH)
 # Under the names that the label sets give them; a set has a group where it has one of its classes.
 GROUPS = {
-    "lips": _LIPS,
+    "lips": LIPS,
     "eyes": _EYES,
     "brows": _BROWS,
     "ears": _EARS,

@@ -7,10 +7,10 @@ import jax
 from etils import epath
 
 from dmlcsr_jax.checkpoints import model as checkpoints
-from dmlcsr_jax.models import normalize
 from dmlcsr_jax.models.dmlcsr import build_model
 from dmlcsr_jax.models.layers import resize
 from dmlcsr_jax.models.metadata import Metadata
+from dmlcsr_jax.models.scores import make_predict_fn
 
 
 class PureNetwork(NamedTuple):
@@ -47,16 +47,12 @@ def load(checkpoint: epath.PathLike = "default", *, dtype: str = "float32") -> P
       UserError: where the checkpoint cannot be read or the dtype is neither.
     """
     metadata, variables = checkpoints.load_model(checkpoint)
-    network = build_model(metadata, dtype)
+    predict = make_predict_fn(build_model(metadata, dtype), metadata)
     size = (metadata.image_size,) * 2
 
     @jax.jit
     def apply(params, images):
-        hw = images.shape[1:3]
-        views = normalize.normalize(images, metadata, dtype)
-        if hw != size:
-            views = resize(views, size)
-        logits = network.apply(params, views, train=False)["parsing"]
-        return resize(logits.astype("float32"), hw)
+        logits = predict(params, resize(images.astype("float32"), size))
+        return resize(logits, images.shape[1:3])
 
     return PureNetwork(checkpoints.for_inference(metadata, variables), apply, metadata)

@@ -21,15 +21,14 @@ REGIONS = (
     "under_right_eye",
 )
 
-_SKIN = ("skin", "face_skin")
-_NOSE = ("nose",)
-_MOUTH = (
-    *("mouth", "inner_mouth", "mouth_interior"),
-    *("u_lip", "l_lip", "upper_lip", "lower_lip", "top_lip", "bottom_lip"),
-)
-# Names of the left and of the right one.
-_EYES = (("l_eye", "left_eye"), ("r_eye", "right_eye"))
-_BROWS = (("l_brow", "left_brow"), ("r_brow", "right_brow"))
+# Parts under the names that the label sets give them.
+SKIN = ("skin", "face_skin")
+NOSE = ("nose",)
+LIPS = ("u_lip", "l_lip", "upper_lip", "lower_lip", "top_lip", "bottom_lip")
+MOUTH = (*LIPS, "mouth", "inner_mouth", "mouth_interior")
+# The names of the left and of the right one.
+EYES = (("l_eye", "left_eye"), ("r_eye", "right_eye"))
+BROWS = (("l_brow", "left_brow"), ("r_brow", "right_brow"))
 
 # Where a part is not seen: lengths in the frame, from faces of CelebAMask-HQ.
 _BROW_HEIGHT = -0.3
@@ -44,8 +43,8 @@ _EDGES = (0.03, 0.97)
 def regions_of(label_set: LabelSet) -> tuple[str, ...]:
     """Returns the regions that can be found under a label set, all or none, sorted."""
     classes = {*label_set.classes}
-    has_frame = {*_MOUTH} & classes and any({*names} & classes for names in (*_EYES, *_BROWS))
-    return tuple(sorted(REGIONS)) if {*_SKIN} & classes and has_frame else ()
+    has_frame = {*MOUTH} & classes and any({*names} & classes for names in (*EYES, *BROWS))
+    return tuple(sorted(REGIONS)) if {*SKIN} & classes and has_frame else ()
 
 
 def region_of(
@@ -71,7 +70,7 @@ def region_of(
     frame = _frame(parts, landmarks)
     if frame is None:
         return region
-    skin = parts.points(_SKIN)
+    skin = parts.points(SKIN)
     x, y = frame.of(skin)
     inside = _bounds(name, frame, parts)(x, y)
     columns, rows = skin[inside].astype(np.intp).T  # Down, from the middles of pixels.
@@ -122,14 +121,14 @@ class _Frame:
 
 def _frame(parts: _Parts, landmarks: np.ndarray | None) -> _Frame | None:
     """Returns the face's frame; None where eyes and brows, or the mouth, are not seen."""
-    mouth = parts.points(_MOUTH)
+    mouth = parts.points(MOUTH)
     if len(mouth):
         mouth = mouth.mean(axis=0)
     elif landmarks is not None and len(landmarks) >= 5:
         mouth = landmarks[3:5].mean(axis=0)
     else:
         return None
-    eyes, brows = parts.left_and_right(_EYES), parts.left_and_right(_BROWS)
+    eyes, brows = parts.left_and_right(EYES), parts.left_and_right(BROWS)
     if all(map(len, eyes)):
         left, right = (points.mean(axis=0) for points in eyes)
     elif landmarks is not None:
@@ -156,17 +155,17 @@ def _frame(parts: _Parts, landmarks: np.ndarray | None) -> _Frame | None:
 def _bounds(name: str, frame: _Frame, parts: _Parts):
     """Returns a function that says of x and y, each `[N]`, which skin is of a region."""
     if name == "forehead":
-        brows = np.concatenate(parts.left_and_right(_BROWS))
+        brows = np.concatenate(parts.left_and_right(BROWS))
         height = np.median(frame.of(brows)[1]) if len(brows) else _BROW_HEIGHT
         return lambda x, y: y < height
     if name == "chin":
-        mouth = frame.edges(parts.points(_MOUTH))
+        mouth = frame.edges(parts.points(MOUTH))
         if mouth is None:
             return lambda x, y: np.zeros(x.shape, bool)
         (first, last), (_, bottom) = mouth
         return lambda x, y: (y > bottom) & (first <= x) & (x <= last)
     side = 1 if "left" in name else -1
-    eye = frame.edges(parts.left_and_right(_EYES)[0 if side > 0 else 1])
+    eye = frame.edges(parts.left_and_right(EYES)[0 if side > 0 else 1])
     if eye is None:
         # As far from the nose as faces' eyes are.
         middle = side * 2 * _EYE_HALF_WIDTH
@@ -174,7 +173,7 @@ def _bounds(name: str, frame: _Frame, parts: _Parts):
     (first, last), (_, bottom) = eye
     if name.startswith("under"):
         return lambda x, y: (bottom < y) & (y <= bottom + _UNDER_EYE) & (first <= x) & (x <= last)
-    nose = frame.edges(parts.points(_NOSE))
+    nose = frame.edges(parts.points(NOSE))
     # The nose's edge on that side, between the eyes' middle and the cheek.
     edge = _NOSE_HALF_WIDTH if nose is None else max(side * end for end in nose[0])
     return lambda x, y: (side * x > edge) & (y > bottom + _UNDER_EYE) & (y <= 1)

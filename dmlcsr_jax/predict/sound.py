@@ -20,13 +20,14 @@ def add_sound(overlay: pathlib.Path, video: str | os.PathLike) -> str | None:
 
     Args:
       overlay: an mp4 without sound, whose first frame is the video's first; it is replaced.
-      video: a local file.
+      video: a local file, or a webcam's device, which has no sound.
 
     Returns:
       Why the sound is lost, for a message; None where it is there, or there is none, or the package
       av is not installed.
     """
-    if importlib.util.find_spec("av") is None:
+    # A webcam, which is a device, must not be opened again.
+    if importlib.util.find_spec("av") is None or not os.path.isfile(video):
         return None
     part = overlay.with_name(f"{overlay.stem}.sound.mp4")
     command = [sys.executable, "-m", __name__, os.path.abspath(video), overlay, part]

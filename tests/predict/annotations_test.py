@@ -204,13 +204,8 @@ def test_the_command_writes_all_and_those_of_earlier_runs_too(run, tmp_path):
         (["--review=-1"], "--review is -1"),
     ],
 )
-def test_wrong_options_end_in_one_sentence(run, tmp_path, arguments, message):
-    save(tmp_path / "photos" / "a.png", picture(CELLS))
-    status, _, errors = run(tmp_path / "photos", *arguments, out=tmp_path / "out")
-    assert status == 1
-    assert errors.startswith("error: ")
-    assert message in errors
-    assert not (tmp_path / "out").exists()
+def test_wrong_options_end_in_one_sentence(refused, arguments, message):
+    refused(arguments, message)
 
 
 def test_without_their_packages_coco_and_supervision_say_so(monkeypatch):

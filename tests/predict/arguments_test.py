@@ -32,13 +32,8 @@ CELLS = [[1, 2, 3, 4], [5, 6, 7, 8], [9, 10, 1, 3]]
         (["--boxes=https://example.org/a.csv"], "a.csv is an address; download"),
     ],
 )
-def test_wrong_arguments_end_in_one_sentence(run, tmp_path, arguments, message):
-    save(tmp_path / "photos" / "a.png", picture(CELLS))
-    status, _, errors = run(tmp_path / "photos", *arguments, out=tmp_path / "out")
-    assert status == 1
-    assert errors.startswith("error: ")
-    assert message in errors
-    assert not (tmp_path / "out").exists()
+def test_wrong_arguments_end_in_one_sentence(refused, arguments, message):
+    refused(arguments, message)
 
 
 def test_limits_beyond_any_machine_are_no_limits(run, tmp_path):

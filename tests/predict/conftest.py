@@ -1,5 +1,6 @@
 import colour_network
 import pytest
+from prediction_files import save
 
 from dmlcsr_jax.predict.__main__ import main
 
@@ -24,3 +25,19 @@ def run(monkeypatch, capsys):
         return status, *capsys.readouterr()
 
     return run
+
+
+@pytest.fixture
+def refused(run, tmp_path):
+    """Asserts that the command line refuses arguments before it writes; returns what it says."""
+
+    def refused(arguments, message):
+        save(tmp_path / "photos" / "a.png", colour_network.picture([[1, 2], [3, 4]]))
+        status, _, errors = run(tmp_path / "photos", *arguments, out=tmp_path / "out")
+        assert status == 1
+        assert errors.startswith("error: ")
+        assert message in errors
+        assert not (tmp_path / "out").exists()
+        return errors
+
+    return refused

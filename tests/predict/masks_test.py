@@ -179,13 +179,8 @@ def test_files_are_shaped_as_the_result_is(run, tmp_path):
         (["--masks=hair", "--shards"], "--masks and --cutout write files"),
     ],
 )
-def test_wrong_options_end_in_one_sentence(run, tmp_path, arguments, message):
-    save(tmp_path / "photos" / "a.png", picture(CELLS))
-    status, _, errors = run(tmp_path / "photos", *arguments, out=tmp_path / "out")
-    assert status == 1
-    assert errors.startswith("error: ")
-    assert message in errors
-    assert not (tmp_path / "out").exists()
+def test_wrong_options_end_in_one_sentence(refused, arguments, message):
+    refused(arguments, message)
 
 
 def test_a_class_whose_name_is_no_folder_s_writes_nothing():

@@ -26,14 +26,8 @@ CELLS = [[1, 2], [3, 4]]
         (["--ray", "--ray_actors=0"], "--ray_actors is 0; it must be 1 or more"),
     ],
 )
-def test_what_does_not_go_together_is_said_in_one_sentence(run, tmp_path, arguments, message):
-    save(tmp_path / "photos" / "a.png", picture(CELLS))
-    status, _, errors = run(tmp_path / "photos", *arguments, out=tmp_path / "out")
-    assert status == 1
-    assert errors.startswith("error: ")
-    assert message in errors
-    assert errors.count("\n") == 1
-    assert not (tmp_path / "out").exists()
+def test_what_does_not_go_together_is_said_in_one_sentence(refused, arguments, message):
+    assert refused(arguments, message).count("\n") == 1
 
 
 @pytest.mark.parametrize("text", ["CPU", "CPU=many", "=2", "CPU=0", "CPU=-1", "GPU=inf", "CPU=nan"])

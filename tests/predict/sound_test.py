@@ -89,6 +89,13 @@ def test_without_sound_or_the_package_an_overlay_stays_as_it_is(tmp_path, overla
     assert overlay.read_bytes() == before
 
 
+def test_a_device_is_not_opened_again(overlay, monkeypatch):
+    monkeypatch.setattr("subprocess.run", None)
+    before = overlay.read_bytes()
+    assert sound.add_sound(overlay, "/dev/null") is None
+    assert overlay.read_bytes() == before
+
+
 def test_sound_that_cannot_be_copied_is_said_and_costs_nothing(tmp_path, overlay, monkeypatch):
     before = overlay.read_bytes()
     (tmp_path / "broken.mp4").write_bytes(b"no video" * 100)

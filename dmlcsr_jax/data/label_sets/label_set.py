@@ -116,6 +116,11 @@ class LabelSet:
         names = self.classes
         return names.index(BACKGROUND) if BACKGROUND in names else self.ignore_label
 
+    def shown_in(self, label: np.ndarray) -> list[int]:
+        """Returns the labels of the classes, but the background, that a uint8 label map shows."""
+        labels = np.flatnonzero(np.bincount(label.ravel(), minlength=256)[: self.num_classes])
+        return [int(value) for value in labels if value != self.background]
+
     @property
     def convention(self) -> str:
         """One line saying what the labels mean and whose left they name."""
